@@ -1,0 +1,44 @@
+//! Where things are in the guest's root tree, and which descriptor numbers `engined` inherits.
+
+/// PID 1.
+pub const INIT: &str = "/init";
+/// The engine that [`INIT`] starts and restarts.
+pub const ENGINED: &str = "/sbin/engined";
+/// Folder of the decompressed kernel modules and of their lists.
+pub const MODULES: &str = "/lib/modules";
+/// Modules needed before the engine can serve: one path relative to [`MODULES`] a line, in load order.
+pub const MODULES_BOOT: &str = "/lib/modules/boot.list";
+/// Modules that containers and networks need; loaded while the engine already serves.
+pub const MODULES_LATE: &str = "/lib/modules/late.list";
+/// The blank data disk's ext4 image, zstd-compressed.
+pub const DATA_TEMPLATE: &str = "/usr/share/pinnace/data.ext4.zst";
+/// CA certificates in PEM form.
+pub const CA_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// Mount point of the data disk; all that must survive a power cut is below it.
+pub const DATA: &str = "/var/lib/pinnace";
+/// What may vanish with the power: a tmpfs.
+pub const RUN: &str = "/run/pinnace";
+/// `init`'s control socket for the namespace backend (a stream of [`crate::control`] lines).
+pub const CONTROL_SOCKET: &str = "/run/pinnace/control.sock";
+/// The Docker Engine API; `/var/run` is a link to `/run`.
+pub const DOCKER_SOCKET: &str = "/run/docker.sock";
+/// Resolver configuration that DHCP or the settings gave.
+pub const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// Exists when every module of [`MODULES_LATE`] was tried.
+pub const MODULES_READY: &str = "/run/pinnace/modules-ready";
+/// Mount point of the unified cgroup hierarchy.
+pub const CGROUP: &str = "/sys/fs/cgroup";
+/// Cgroup of every container is a child of this one, relative to [`CGROUP`].
+pub const CGROUP_CONTAINERS: &str = "docker";
+/// Cgroup of `engined`, relative to [`CGROUP`].
+pub const CGROUP_ENGINE: &str = "pinnace/engine";
+/// Cgroup of `init`, relative to [`CGROUP`].
+pub const CGROUP_INIT: &str = "pinnace/init";
+
+/// `engined`'s end of the keeper socket.
+pub const KEEPER_FD: i32 = 3;
+/// Listening unix socket of the API.
+pub const API_UNIX_FD: i32 = 4;
+/// Listening vsock socket of the API; closed where there is no vsock.
+pub const API_VSOCK_FD: i32 = 5;
