@@ -1,0 +1,322 @@
+//! Starting a process with one clone3(2), sharing the caller's memory until it runs its own program.
+//!
+//! `CLONE_VM | CLONE_VFORK` copies no page tables, however large the caller is, and suspends the calling thread
+//! until the child has called execve(2) or ended, so what the child wrote to the caller's memory tells how
+//! far it came. The child runs on a stack of its own.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// Namespaces and relations of the new process; see clone(2).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CloneFlags(u64);
+
+impl CloneFlags {
+    /// Child of the caller's parent.
+    pub const PARENT: CloneFlags = CloneFlags(libc::CLONE_PARENT as u64);
+    /// New pid namespace.
+    pub const NEWPID: CloneFlags = CloneFlags(libc::CLONE_NEWPID as u64);
+    /// New mount namespace.
+    pub const NEWNS: CloneFlags = CloneFlags(libc::CLONE_NEWNS as u64);
+    /// New network namespace.
+    pub const NEWNET: CloneFlags = CloneFlags(libc::CLONE_NEWNET as u64);
+    /// New System V IPC and POSIX message queue namespace.
+    pub const NEWIPC: CloneFlags = CloneFlags(libc::CLONE_NEWIPC as u64);
+    /// New host name namespace.
+    pub const NEWUTS: CloneFlags = CloneFlags(libc::CLONE_NEWUTS as u64);
+
+    /// Both sets.
+    #[must_use]
+    pub const fn and(self, other: CloneFlags) -> CloneFlags {
+        CloneFlags(self.0 | other.0)
+    }
+}
+
+/// Memory for the child's stack, with an inaccessible page below it.
+#[derive(Debug)]
+pub struct Stack {
+    base: *mut libc::c_void,
+}
+
+// SAFETY: the mapping belongs to this value alone and has no thread affinity.
+unsafe impl Send for Stack {}
+
+impl Stack {
+    /// Usable bytes; the child walks prepared data and calls no deep code.
+    const SIZE: usize = 128 * 1024;
+    const GUARD: usize = 4096;
+
+    /// Maps a stack.
+    ///
+    /// # Errors
+    /// Those of mmap(2) and mprotect(2).
+    pub fn new() -> io::Result<Stack> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | libc::MAP_NORESERVE;
+        let size = Self::SIZE + Self::GUARD;
+        // SAFETY: an anonymous mapping at an address the kernel chooses touches no existing memory.
+        let base = unsafe {
+            libc::mmap(std::ptr::null_mut(), size, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)
+        };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let stack = Stack { base };
+        // SAFETY: the first page of the mapping just made; nothing refers to it.
+        match unsafe { libc::mprotect(base, Self::GUARD, libc::PROT_NONE) } {
+            0 => Ok(stack),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made in `new`; the child that used it has ended or replaced its memory.
+        unsafe { libc::munmap(self.base, Self::SIZE + Self::GUARD) };
+    }
+}
+
+/// The process that [`clone_vfork`] made.
+#[derive(Debug)]
+pub struct Child {
+    /// Process id in the caller's pid namespace.
+    pub pid: u32,
+    /// See pidfd_open(2).
+    pub pidfd: OwnedFd,
+}
+
+#[repr(C, align(8))]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// Starts a process in `cgroup` (where given) that runs `child` and ends with its return value, unless
+/// `child` replaces the program. Returns when the child has called execve(2) or has ended.
+///
+/// The child shares the caller's memory but has its own descriptor table, default signal handlers and all
+/// signals blocked. `child` must not allocate, lock or panic: another thread may hold the allocator's lock.
+///
+/// # Errors
+/// Those of clone3(2).
+pub fn clone_vfork(
+    flags: CloneFlags,
+    cgroup: Option<BorrowedFd<'_>>,
+    stack: &mut Stack,
+    child: &mut dyn FnMut() -> i32,
+) -> io::Result<Child> {
+    let mut pidfd: RawFd = -1;
+    // CLONE_CLEAR_SIGHAND resets handlers, which belong to the caller's program.
+    const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+    const INTO_CGROUP: u64 = 0x2_0000_0000;
+    let base = (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) as u64 | CLEAR_SIGHAND;
+    // A child of the caller's parent inherits its exit signal; clone3 refuses one of its own.
+    let exit_signal = if flags.0 & libc::CLONE_PARENT as u64 == 0 { libc::SIGCHLD as u64 } else { 0 };
+    let mut args = CloneArgs {
+        flags: base | flags.0 | if cgroup.is_some() { INTO_CGROUP } else { 0 },
+        pidfd: &raw mut pidfd as u64,
+        exit_signal,
+        stack: stack.base as u64 + Stack::GUARD as u64,
+        stack_size: Stack::SIZE as u64,
+        cgroup: cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
+        ..CloneArgs::default()
+    };
+    let blocked = BlockedSignals::all();
+    let mut entry: &mut dyn FnMut() -> i32 = child;
+    // SAFETY: `args` and `entry` outlive the call, the stack is large and exclusively borrowed, and the caller
+    // is suspended while the child uses this frame's memory (CLONE_VFORK).
+    let pid = unsafe { raw_clone3(&mut args, run_child, (&raw mut entry).cast()) };
+    drop(blocked);
+    if pid < 0 {
+        return Err(io::Error::from_raw_os_error(-pid as i32));
+    }
+    // SAFETY: CLONE_PIDFD stored a new descriptor that nothing else owns.
+    Ok(Child { pid: pid as u32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
+}
+
+/// First function of the child, on its own stack.
+unsafe extern "C" fn run_child(entry: *mut libc::c_void) -> ! {
+    // SAFETY: `clone_vfork` passed a pointer to its live trait object.
+    let child = unsafe { &mut *entry.cast::<&mut dyn FnMut() -> i32>() };
+    let code = child();
+    // SAFETY: _exit(2) runs no handlers of the caller whose memory this is.
+    unsafe { libc::_exit(code) }
+}
+
+#[cfg(target_arch = "x86_64")]
+unsafe fn raw_clone3(
+    args: &mut CloneArgs,
+    entry: unsafe extern "C" fn(*mut libc::c_void) -> !,
+    argument: *mut libc::c_void,
+) -> i64 {
+    let result: i64;
+    // SAFETY: the child leaves the syscall with rsp at the new stack's 16-byte aligned top and never returns
+    // to this frame; the parent sees an ordinary syscall (rcx and r11 clobbered).
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r13",
+            "call r12",
+            "ud2",
+            "2:",
+            inlateout("rax") libc::SYS_clone3 => result,
+            in("rdi") std::ptr::from_mut(args),
+            in("rsi") size_of::<CloneArgs>(),
+            in("r12") entry,
+            in("r13") argument,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    result
+}
+
+#[cfg(target_arch = "aarch64")]
+unsafe fn raw_clone3(
+    args: &mut CloneArgs,
+    entry: unsafe extern "C" fn(*mut libc::c_void) -> !,
+    argument: *mut libc::c_void,
+) -> i64 {
+    let result: i64;
+    // SAFETY: the child leaves the syscall with sp at the new stack's top and never returns to this frame.
+    unsafe {
+        std::arch::asm!(
+            "svc #0",
+            "cbnz x0, 2f",
+            "mov x29, xzr",
+            "mov x0, x10",
+            "blr x9",
+            "brk #1",
+            "2:",
+            in("x8") libc::SYS_clone3,
+            inlateout("x0") std::ptr::from_mut(args) as i64 => result,
+            in("x1") size_of::<CloneArgs>(),
+            in("x9") entry,
+            in("x10") argument,
+        );
+    }
+    result
+}
+
+/// All signals blocked for this thread until dropped: a handler must not run on the child's shared memory.
+struct BlockedSignals(libc::sigset_t);
+
+impl BlockedSignals {
+    fn all() -> BlockedSignals {
+        // SAFETY: both sets are plain memory that the calls fill; pthread_sigmask cannot fail with SIG_SETMASK.
+        unsafe {
+            let mut all = std::mem::zeroed();
+            let mut before = std::mem::zeroed();
+            libc::sigfillset(&mut all);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+            BlockedSignals(before)
+        }
+    }
+}
+
+impl Drop for BlockedSignals {
+    fn drop(&mut self) {
+        // SAFETY: restores the mask that `all` saved.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
+    }
+}
+
+/// Null-terminated arguments or environment for [`execve`], made before the clone.
+#[derive(Debug)]
+pub struct StringArray {
+    pointers: Vec<*const libc::c_char>,
+    _strings: Vec<std::ffi::CString>,
+}
+
+// SAFETY: the pointers refer to the strings' heap memory, which moves with the value and is never changed.
+unsafe impl Send for StringArray {}
+// SAFETY: as above; shared access only reads.
+unsafe impl Sync for StringArray {}
+
+impl StringArray {
+    /// Takes the strings over.
+    pub fn new(strings: Vec<std::ffi::CString>) -> StringArray {
+        let pointers = strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect();
+        StringArray { pointers, _strings: strings }
+    }
+}
+
+/// Replaces the program of the calling process; returns only the error. See execve(2).
+pub fn execve(path: &std::ffi::CStr, arguments: &StringArray, environment: &StringArray) -> io::Error {
+    // SAFETY: all three are null-terminated and live; on success this program's memory is gone.
+    unsafe { libc::execve(path.as_ptr(), arguments.pointers.as_ptr(), environment.pointers.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Unblocks every signal of the calling thread, as a new program expects.
+pub fn unblock_signals() {
+    // SAFETY: an empty set on this stack.
+    unsafe {
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+    }
+}
+
+/// Marks every descriptor from `first` on close-on-exec: a last line of defence against a descriptor of the
+/// engine in a container (CVE-2024-21626). See close_range(2).
+pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
+    const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
+    // SAFETY: changes only the flags of the caller's descriptors.
+    let result =
+        unsafe { libc::syscall(libc::SYS_close_range, first as libc::c_uint, u32::MAX, CLOSE_RANGE_CLOEXEC) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicI32, Ordering};
+
+    fn wait(child: &Child) -> i32 {
+        let mut status = 0;
+        // SAFETY: waits for this test's own child.
+        let pid = unsafe { libc::waitpid(child.pid as i32, &mut status, 0) };
+        assert_eq!(pid, child.pid as i32);
+        libc::WEXITSTATUS(status)
+    }
+
+    #[test]
+    fn the_child_shares_memory_and_its_code_is_told() {
+        let seen = AtomicI32::new(0);
+        let mut stack = Stack::new().unwrap();
+        let child = clone_vfork(CloneFlags::default(), None, &mut stack, &mut || {
+            seen.store(7, Ordering::Relaxed);
+            3
+        })
+        .unwrap();
+        assert_eq!(seen.load(Ordering::Relaxed), 7);
+        assert_eq!(wait(&child), 3);
+    }
+
+    #[test]
+    fn the_child_becomes_another_program() {
+        let mut stack = Stack::new().unwrap();
+        let arguments = StringArray::new(vec![c"sh".into(), c"-c".into(), c"exit 42".into()]);
+        let environment = StringArray::new(vec![]);
+        let child = clone_vfork(CloneFlags::default(), None, &mut stack, &mut || {
+            unblock_signals();
+            execve(c"/bin/sh", &arguments, &environment).raw_os_error().unwrap_or(1)
+        })
+        .unwrap();
+        assert_eq!(wait(&child), 42);
+    }
+}

@@ -1,0 +1,83 @@
+//! mount_setattr(2), which the safe crates do not have yet.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Attributes of a mount; see mount_setattr(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MountAttributes(u64);
+
+impl MountAttributes {
+    /// Read-only.
+    pub const RDONLY: MountAttributes = MountAttributes(0x1);
+    /// Set-user-ID bits have no effect.
+    pub const NOSUID: MountAttributes = MountAttributes(0x2);
+    /// Device files cannot be opened.
+    pub const NODEV: MountAttributes = MountAttributes(0x4);
+    /// Programs cannot be executed.
+    pub const NOEXEC: MountAttributes = MountAttributes(0x8);
+
+    /// Both sets.
+    #[must_use]
+    pub const fn and(self, other: MountAttributes) -> MountAttributes {
+        MountAttributes(self.0 | other.0)
+    }
+}
+
+/// How mounts propagate; see mount_namespaces(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Propagation {
+    /// Neither way.
+    Private,
+    /// From the peer to here.
+    Slave,
+    /// Both ways.
+    Shared,
+}
+
+#[repr(C)]
+struct MountAttr {
+    attr_set: u64,
+    attr_clr: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+/// Changes the mount at `path` below `dir`; with an empty path the mount that `dir` is.
+///
+/// # Errors
+/// Those of mount_setattr(2).
+pub fn mount_setattr(
+    dir: BorrowedFd<'_>,
+    path: &CStr,
+    set: MountAttributes,
+    propagation: Option<Propagation>,
+    recursive: bool,
+) -> io::Result<()> {
+    let attr = MountAttr {
+        attr_set: set.0,
+        attr_clr: 0,
+        propagation: match propagation {
+            None => 0,
+            Some(Propagation::Private) => libc::MS_PRIVATE,
+            Some(Propagation::Slave) => libc::MS_SLAVE,
+            Some(Propagation::Shared) => libc::MS_SHARED,
+        },
+        userns_fd: 0,
+    };
+    let recursive = if recursive { libc::AT_RECURSIVE } else { 0 };
+    let flags = (libc::AT_EMPTY_PATH | recursive) as libc::c_uint;
+    // SAFETY: `attr` is a complete mount_attr of the size passed; the path is null-terminated.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            dir.as_raw_fd(),
+            path.as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<MountAttr>(),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
