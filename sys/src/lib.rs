@@ -3,3 +3,7 @@
 
 pub mod clone;
 pub mod mounts;
+pub mod packet;
+pub mod bpf;
+pub mod netns;
+pub mod seccomp;
