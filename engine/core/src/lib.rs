@@ -1,1 +1,9 @@
-//! Being written.
+//! Docker's nouns: containers, images and the store they are kept in.
+//!
+//! It is what the engine means, without how it is spoken to (`engine/server`) and without how the kernel is
+//! asked for it (`engine/runtime`).
+
+pub mod error;
+pub mod store;
+
+pub use error::ErrorKind;

@@ -1,0 +1,185 @@
+//! The committer: one thread that owns all writing and lets writes that wait together share one fdatasync.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use redb::{Builder, Database, ReadableDatabase, WriteTransaction};
+
+use super::{Durability, Reader, StoreError, Table, Writer};
+
+/// Pages redb keeps in memory, bytes. The whole database of a busy appliance is a few megabytes.
+const CACHE: usize = 2 << 20;
+/// Most writes that share one transaction; also how many may wait before submitting blocks.
+const GROUP: usize = 256;
+/// How long a write may stay without being durable.
+pub(super) const SOON: Duration = Duration::from_secs(1);
+
+/// Told whether the transaction was committed; answers the caller.
+type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+/// Runs the caller's closure on the transaction, or learns why there is none.
+type Apply = Box<dyn FnOnce(Result<&WriteTransaction, StoreError>) -> Answer + Send>;
+
+struct Job {
+    durability: Durability,
+    apply: Apply,
+}
+
+/// The database behind its lock: taken for writing only to open the file anew after a failure.
+struct Shared {
+    path: PathBuf,
+    database: RwLock<Option<Database>>,
+}
+
+pub(super) struct Committer {
+    shared: Arc<Shared>,
+    jobs: Option<SyncSender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Committer {
+    pub(super) fn start(path: &Path) -> Result<Committer, StoreError> {
+        let database = RwLock::new(Some(open(path)?));
+        let shared = Arc::new(Shared { path: path.to_owned(), database });
+        let (jobs, queue) = sync_channel(GROUP);
+        let worker = shared.clone();
+        let thread = std::thread::Builder::new()
+            .name("store".to_owned())
+            .stack_size(512 << 10)
+            .spawn(move || worker.run(&queue))
+            .map_err(|error| StoreError::Thread(Arc::new(error)))?;
+        Ok(Committer { shared, jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    pub(super) fn read<T>(
+        &self,
+        f: impl FnOnce(&Reader<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let reader = {
+            let guard = self.shared.database.read().unwrap_or_else(PoisonError::into_inner);
+            Reader::begin(guard.as_ref().ok_or(StoreError::Closed)?)?
+        };
+        f(&reader)
+    }
+
+    /// Queues a write; `answer` is called from the committer's thread.
+    pub(super) fn submit<T, E>(
+        &self,
+        durability: Durability,
+        f: impl FnOnce(&mut Writer<'_>) -> Result<T, E> + Send + 'static,
+        answer: impl FnOnce(Result<T, E>) + Send + 'static,
+    ) -> Result<(), StoreError>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let apply: Apply = Box::new(move |transaction| {
+            let result = transaction.map_err(E::from).and_then(|transaction| {
+                let mut writer = Writer::begin(transaction);
+                let value = f(&mut writer)?;
+                writer.apply()?;
+                Ok(value)
+            });
+            Box::new(move |committed| answer(result.and_then(|value| Ok(committed.map(|()| value)?))))
+        });
+        let jobs = self.jobs.as_ref().ok_or(StoreError::Closed)?;
+        jobs.send(Job { durability, apply }).map_err(|_| StoreError::Closed)
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        // The thread ends when its queue does, and closing redb makes everything durable.
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self, queue: &Receiver<Job>) {
+        let mut unsynced = false;
+        loop {
+            let first = if unsynced {
+                match queue.recv_timeout(SOON) {
+                    Ok(job) => Some(job),
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+            } else {
+                match queue.recv() {
+                    Ok(job) => Some(job),
+                    Err(_) => return,
+                }
+            };
+            let group: Vec<Job> = first.into_iter().chain(queue.try_iter().take(GROUP - 1)).collect();
+            unsynced = self.commit(group);
+        }
+    }
+
+    /// Commits a group and answers its writers; whether something still waits for durability. A group without
+    /// a job is the timer's: it makes durable what waits.
+    fn commit(&self, group: Vec<Job>) -> bool {
+        let synced = group.is_empty() || group.iter().any(|job| job.durability == Durability::Synced);
+        let mut answers = Vec::with_capacity(group.len());
+        let result = self.transact(group, synced, &mut answers);
+        if result.is_err() {
+            self.reopen();
+        }
+        answers.into_iter().for_each(|answer| answer(result.clone()));
+        !synced && result.is_ok()
+    }
+
+    fn transact(&self, group: Vec<Job>, synced: bool, answers: &mut Vec<Answer>) -> Result<(), StoreError> {
+        let guard = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        match begin(guard.as_ref(), synced) {
+            Ok(transaction) => {
+                answers.extend(group.into_iter().map(|job| (job.apply)(Ok(&transaction))));
+                transaction.commit().map_err(StoreError::storage)
+            }
+            Err(error) => {
+                answers.extend(group.into_iter().map(|job| (job.apply)(Err(error.clone()))));
+                Err(error)
+            }
+        }
+    }
+
+    /// redb refuses everything after a failed read or write (a full disk, say) until the file is opened anew.
+    /// What was committed without being durable is gone then.
+    fn reopen(&self) {
+        let mut guard = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        drop(guard.take());
+        match open(&self.path) {
+            Ok(database) => *guard = Some(database),
+            Err(error) => tracing::error!("{error}"),
+        }
+    }
+}
+
+fn begin(database: Option<&Database>, synced: bool) -> Result<WriteTransaction, StoreError> {
+    let mut transaction = database.ok_or(StoreError::Closed)?.begin_write().map_err(StoreError::storage)?;
+    let durability = if synced { redb::Durability::Immediate } else { redb::Durability::None };
+    transaction.set_durability(durability).map_err(StoreError::storage)?;
+    Ok(transaction)
+}
+
+fn open(path: &Path) -> Result<Database, StoreError> {
+    open_tables(path).map_err(|source| StoreError::Open { path: path.to_owned(), source: Arc::new(source) })
+}
+
+fn open_tables(path: &Path) -> Result<Database, redb::Error> {
+    let database = Builder::new().set_cache_size(CACHE).create(path)?;
+    let present = database.begin_read()?;
+    // A start without new tables writes nothing.
+    if Table::ALL.iter().any(|table| present.open_table(table.definition()).is_err()) {
+        let transaction = database.begin_write()?;
+        for table in Table::ALL {
+            transaction.open_table(table.definition())?;
+        }
+        transaction.commit()?;
+    }
+    Ok(database)
+}

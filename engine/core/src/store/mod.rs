@@ -1,0 +1,102 @@
+//! The one database: everything about Docker's nouns that must survive a power cut and is not a blob or a layer.
+//!
+//! It is a [`redb`] file written by one committer thread; readers see the last committed state and never wait.
+//! It knows tables of string keys and JSON values and *holds* (who uses what), and deliberately nothing about
+//! what the values mean.
+//!
+//! ```text
+//!   write(Synced, f) ─┐                  one transaction        one fdatasync
+//!   write(Synced, g) ─┼─► queue ──► f, g, h in turn, each on ──► commit ──► every answer
+//!   write(Soon, h)  ──┘             its own overlay: a failed
+//!                                   one leaves no trace
+//! ```
+//!
+//! Cost: a group of writes with at least one [`Durability::Synced`] in it costs exactly one fdatasync(2), a
+//! group without costs none. What waits for durability is made durable with the next synced write, and by the
+//! committer itself after [`commit::SOON`] at the latest.
+
+mod commit;
+mod error;
+mod holds;
+mod rows;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub use error::StoreError;
+pub use rows::{Reader, Writer};
+pub use table::Table;
+
+use commit::Committer;
+
+/// When a write must have reached the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Before the call returns: one fdatasync(2), shared by all writes that wait at the same time.
+    Synced,
+    /// With the next synced write, or about a second later; lost when power or the engine dies before.
+    Soon,
+}
+
+/// The database; clones are the same database.
+#[derive(Clone)]
+pub struct Store {
+    committer: Arc<Committer>,
+}
+
+impl Store {
+    /// Opens the database file, which is made when it does not exist. Its folder must exist.
+    pub fn open(path: &Path) -> Result<Store, StoreError> {
+        Ok(Store { committer: Arc::new(Committer::start(path)?) })
+    }
+
+    /// Reads one consistent state.
+    pub fn read<T>(&self, f: impl FnOnce(&Reader<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.committer.read(f)
+    }
+
+    /// Runs `f` on the newest state and commits what it wrote, or nothing of it when it fails. Blocks the thread
+    /// until then; in async code, prefer [`Store::write_async`].
+    pub fn write<T: Send + 'static>(
+        &self,
+        durability: Durability,
+        f: impl FnOnce(&mut Writer<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.try_write(durability, f)
+    }
+
+    /// [`Store::write`] for closures with an error type of their own.
+    pub fn try_write<T, E>(
+        &self,
+        durability: Durability,
+        f: impl FnOnce(&mut Writer<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let (answer, answered) = std::sync::mpsc::sync_channel(1);
+        // The receiver waits below, so the send can only fail when this thread is gone.
+        self.committer.submit(durability, f, move |result| drop(answer.send(result)))?;
+        answered.recv().map_err(|_| StoreError::Closed)?
+    }
+
+    /// [`Store::try_write`] without blocking the thread. Once polled, the write happens even when the future is
+    /// dropped.
+    pub async fn write_async<T, E>(
+        &self,
+        durability: Durability,
+        f: impl FnOnce(&mut Writer<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        self.committer.submit(durability, f, move |result| drop(answer.send(result)))?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+}
