@@ -1,0 +1,1 @@
+//! Networks of containers: Linux bridges, veth pairs, network namespaces, nftables.
