@@ -261,6 +261,19 @@ pub fn execve(path: &std::ffi::CStr, arguments: &StringArray, environment: &Stri
     io::Error::last_os_error()
 }
 
+/// A cgroup namespace rooted at the calling process's cgroup; see cgroup_namespaces(7).
+///
+/// # Errors
+/// EPERM without CAP_SYS_ADMIN.
+pub fn unshare_cgroup() -> io::Result<()> {
+    // SAFETY: the flag changes only how cgroup paths are shown to the caller.
+    if unsafe { libc::unshare(libc::CLONE_NEWCGROUP) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Unblocks every signal of the calling thread, as a new program expects.
 pub fn unblock_signals() {
     // SAFETY: an empty set on this stack.

@@ -8,3 +8,6 @@ pub mod mounts;
 pub mod netns;
 pub mod packet;
 pub mod seccomp;
+pub mod block;
+pub mod reap;
+pub mod start;

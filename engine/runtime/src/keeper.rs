@@ -1,0 +1,94 @@
+//! The engine's end of the keeper socket: what PID 1 holds comes back here, and the ends of processes are told.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use contract::keeper::{DecodeError, FromKeeper, Key, MESSAGE_MAX, PROTOCOL_VERSION, ToKeeper};
+use tokio::io::Interest;
+use tokio::net::UnixDatagram;
+
+/// The keeper cannot be talked to.
+#[derive(Debug, thiserror::Error)]
+pub enum KeeperError {
+    /// The socket failed.
+    #[error("keeper socket: {0}")]
+    Socket(#[from] std::io::Error),
+    /// The other side speaks another version.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}
+
+/// A message and the descriptors that came with it.
+#[derive(Debug)]
+pub struct Delivery {
+    /// What PID 1 says.
+    pub message: FromKeeper,
+    /// Descriptors held for the process.
+    pub fds: Vec<OwnedFd>,
+}
+
+/// The engine's end.
+#[derive(Debug)]
+pub struct Keeper {
+    // tokio knows no SOCK_SEQPACKET; its datagram socket only lends its readiness.
+    socket: UnixDatagram,
+}
+
+impl Keeper {
+    /// Takes the socket over and asks for all that is held. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// The socket is not one.
+    pub fn connect(socket: OwnedFd) -> Result<Keeper, KeeperError> {
+        rustix::io::ioctl_fionbio(&socket, true).map_err(std::io::Error::from)?;
+        let keeper = Keeper { socket: UnixDatagram::from_std(socket.into())? };
+        keeper.send(&ToKeeper::Hello { version: PROTOCOL_VERSION })?;
+        Ok(keeper)
+    }
+
+    /// For registrations: a blocking descriptor of the same socket would not be one, so the new process retries
+    /// where PID 1's queue is full.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Sends a message; waits where PID 1's queue is full, which it empties without asking anybody.
+    ///
+    /// # Errors
+    /// PID 1 closed the socket.
+    pub fn send(&self, message: &ToKeeper) -> Result<(), KeeperError> {
+        let bytes = message.encode();
+        loop {
+            match sys::packet::send(self.fd(), &bytes, &[]) {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => wait_for_room(self.fd())?,
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    /// The next message; `None` when PID 1 closed the socket.
+    ///
+    /// # Errors
+    /// The socket failed or the message is not one.
+    pub async fn receive(&self) -> Result<Option<Delivery>, KeeperError> {
+        let take = || sys::packet::receive(self.fd(), MESSAGE_MAX, false);
+        let Some(packet) = self.socket.async_io(Interest::READABLE, take).await? else { return Ok(None) };
+        Ok(Some(Delivery { message: FromKeeper::decode(&packet.bytes)?, fds: packet.fds }))
+    }
+
+    /// PID 1 may forget `key`.
+    ///
+    /// # Errors
+    /// As [`Keeper::send`].
+    pub fn acknowledge(&self, key: Key) -> Result<(), KeeperError> {
+        self.send(&ToKeeper::Ack { key })
+    }
+}
+
+/// Waits until `socket`, which is non-blocking for tokio's sake, takes a packet. Allocates nothing.
+pub(crate) fn wait_for_room(socket: BorrowedFd<'_>) -> std::io::Result<()> {
+    let mut poll = [rustix::event::PollFd::from_borrowed_fd(socket, rustix::event::PollFlags::OUT)];
+    match rustix::event::poll(&mut poll, None) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

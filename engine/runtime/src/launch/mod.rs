@@ -1,0 +1,25 @@
+//! A launch is data: a [`Spec`] becomes a plan, a flat list of steps with every string and buffer prepared,
+//! which the new process walks between clone3(2) and execve(2) without allocating or locking.
+//!
+//! ```text
+//!   Spec ── Plan::compile (pure) ──► Plan { sources, steps }
+//!                                      │ prepare: sources become detached mounts and pipes
+//!                                      ▼
+//!                          clone_vfork ──► walk the steps ──► register with PID 1 ──► execve
+//!                                      └── first failing step: (step, errno) in shared memory
+//! ```
+//!
+//! It is not an OCI runtime's command line: there is no bundle, no `config.json` and no state folder, because no
+//! second program reads them.
+
+mod plan;
+mod run;
+mod spec;
+mod step;
+
+pub use plan::{NulInside, resource_by_name};
+pub use run::{LaunchError, Launched, Registration, enter, start};
+pub use spec::{
+    BindMount, CapabilitySets, Device, Environment, Join, Namespaces, Process, Rlimit, Root, Spec,
+    TmpfsMount, UserIds, VolumeKind, VolumeMount,
+};

@@ -1,0 +1,424 @@
+//! From a [`Spec`] to the list of steps: pure, so that it is tested without root.
+
+use std::ffi::CString;
+use std::path::PathBuf;
+
+use rustix::process::{Gid, Resource};
+use rustix::thread::LinkNameSpaceType;
+use sys::clone::{CloneFlags, StringArray};
+use sys::mounts::MountAttributes;
+
+use super::spec::{BindMount, Device, Join, Process, Root, Spec, TmpfsMount, VolumeKind};
+use super::step::Step;
+
+/// Where PID 1's socket and the stdio descriptors stand in the list of files.
+pub(super) const SOCKET: usize = 0;
+pub(super) const STDIO: [usize; 3] = [1, 2, 3];
+/// First descriptor of the plan's own sources.
+const FIRST_SOURCE: usize = 4;
+
+/// Something that becomes a file descriptor before the clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The overlay root.
+    Root(Root),
+    /// A tmpfs with the device nodes.
+    Dev(Vec<Device>),
+    /// The devpts instance that the terminal, if any, was opened from.
+    DevPts,
+    /// A tmpfs.
+    Tmpfs(TmpfsMount),
+    /// A detached copy of a file or folder.
+    Bind(BindMount),
+}
+
+/// A path in the root that must exist before something is attached there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MountPoint {
+    /// Absolute path in the container.
+    pub path: String,
+    /// Source that tells whether it is a file or a folder; `None` is a folder.
+    pub like: Option<PathBuf>,
+}
+
+/// What to prepare and which steps to walk.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Become descriptors in this order.
+    pub sources: Vec<Source>,
+    /// Made in the root before the clone.
+    pub mount_points: Vec<MountPoint>,
+    /// Walked by the new process.
+    pub steps: Vec<Step>,
+    /// New namespaces.
+    pub flags: CloneFlags,
+    /// Namespace files of the spec follow the sources; which spec field each is.
+    pub joins: Vec<JoinField>,
+}
+
+/// Which namespace of [`super::Namespaces`] a file stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum JoinField {
+    /// Network.
+    Net,
+    /// IPC.
+    Ipc,
+    /// Host name.
+    Uts,
+}
+
+/// A string with a NUL inside cannot be given to the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} contains a NUL byte")]
+pub struct NulInside {
+    /// The text.
+    pub text: String,
+}
+
+fn c(text: &str) -> Result<CString, NulInside> {
+    CString::new(text).map_err(|_| NulInside { text: text.to_owned() })
+}
+
+impl Plan {
+    /// The plan of a new container.
+    ///
+    /// # Errors
+    /// A string of the spec has a NUL byte.
+    pub fn compile(spec: &Spec, message: Vec<u8>, riders: usize) -> Result<Plan, NulInside> {
+        let mut plan = Plan {
+            sources: Vec::new(),
+            mount_points: Vec::new(),
+            steps: Vec::with_capacity(64),
+            flags: CloneFlags::PARENT.and(CloneFlags::NEWNS),
+            joins: Vec::new(),
+        };
+        plan.namespaces(spec);
+        plan.root(spec);
+        plan.default_mounts(spec)?;
+        plan.volumes(spec)?;
+        plan.surroundings(spec)?;
+        plan.process(&spec.process, message, riders, spec.process.terminal)?;
+        Ok(plan)
+    }
+
+    /// The plan of a further process in a container: `pidfd` of its first process is the one source.
+    ///
+    /// # Errors
+    /// A string has a NUL byte.
+    pub fn enter(process: &Process, message: Vec<u8>, riders: usize) -> Result<Plan, NulInside> {
+        let mut plan = Plan {
+            sources: Vec::new(),
+            mount_points: Vec::new(),
+            steps: vec![Step::JoinProcess { file: FIRST_SOURCE + riders }],
+            flags: CloneFlags::PARENT,
+            joins: Vec::new(),
+        };
+        plan.process(process, message, riders, process.terminal)?;
+        Ok(plan)
+    }
+
+    fn source(&mut self, source: Source) -> usize {
+        self.sources.push(source);
+        FIRST_SOURCE + self.sources.len() - 1
+    }
+
+    fn namespaces(&mut self, spec: &Spec) {
+        let new = |join: &Option<Join>, flag| if join.is_none() { flag } else { CloneFlags::default() };
+        let ns = &spec.namespaces;
+        self.flags = self
+            .flags
+            .and(new(&ns.net, CloneFlags::NEWNET))
+            .and(new(&ns.pid, CloneFlags::NEWPID))
+            .and(new(&ns.ipc, CloneFlags::NEWIPC))
+            .and(new(&ns.uts, CloneFlags::NEWUTS));
+        let joins = [
+            (&ns.net, JoinField::Net, LinkNameSpaceType::Network),
+            (&ns.ipc, JoinField::Ipc, LinkNameSpaceType::InterProcessCommunication),
+            (&ns.uts, JoinField::Uts, LinkNameSpaceType::HostNameAndNISDomainName),
+        ];
+        for (join, field, kind) in joins {
+            if let Some(Join::Namespace(_)) = join {
+                self.joins.push(field);
+                self.steps.push(Step::JoinNamespace { file: usize::MAX - self.joins.len(), kind });
+            }
+        }
+        if ns.cgroup.is_none() {
+            self.steps.push(Step::UnshareCgroup);
+        }
+        self.steps.push(Step::MakeMountsPrivate);
+    }
+
+    fn root(&mut self, spec: &Spec) {
+        let file = self.source(Source::Root(spec.root.clone()));
+        self.steps.push(Step::EnterRoot { file });
+    }
+
+    /// The default mounts of security-relevant order: proc first, since later steps write below it.
+    fn default_mounts(&mut self, spec: &Spec) -> Result<(), NulInside> {
+        let quiet = MountAttributes::NOSUID.and(MountAttributes::NOEXEC).and(MountAttributes::NODEV);
+        let sys = if spec.writable_sys { quiet } else { quiet.and(MountAttributes::RDONLY) };
+        self.mount_new(c"proc", c"/proc", quiet, false);
+        let dev = self.source(Source::Dev(spec.devices.clone()));
+        self.steps.push(Step::Attach { file: dev, target: c"/dev".into(), follow: false });
+        let pts = self.source(Source::DevPts);
+        self.steps.push(Step::Attach { file: pts, target: c"/dev/pts".into(), follow: false });
+        if spec.process.terminal {
+            self.steps
+                .push(Step::BindWithin { source: c"/dev/pts/0".into(), target: c"/dev/console".into() });
+        }
+        if let Some(size) = spec.shm_size {
+            let options = vec![("mode".to_owned(), "1777".to_owned()), ("size".to_owned(), size.to_string())];
+            let shm = self.source(Source::Tmpfs(TmpfsMount { options, attributes: quiet }));
+            self.steps.push(Step::Attach { file: shm, target: c"/dev/shm".into(), follow: false });
+        }
+        self.mount_new(c"mqueue", c"/dev/mqueue", quiet, true);
+        self.mount_new(c"sysfs", c"/sys", sys, false);
+        self.mount_new(c"cgroup2", c"/sys/fs/cgroup", sys, true);
+        Ok(())
+    }
+
+    fn mount_new(
+        &mut self,
+        fstype: &std::ffi::CStr,
+        target: &std::ffi::CStr,
+        attributes: MountAttributes,
+        optional: bool,
+    ) {
+        self.steps.push(Step::MountNew {
+            fstype: fstype.into(),
+            target: target.into(),
+            attributes,
+            optional,
+        });
+    }
+
+    /// Outer targets first, so that a mount inside another is not hidden by it.
+    fn volumes(&mut self, spec: &Spec) -> Result<(), NulInside> {
+        let mut mounts: Vec<_> = spec.mounts.iter().collect();
+        mounts.sort_by_key(|m| m.target.split('/').filter(|part| !part.is_empty()).count());
+        for mount in mounts {
+            let (source, like) = match &mount.kind {
+                VolumeKind::Bind(bind) => (Source::Bind(bind.clone()), Some(bind.source.clone())),
+                VolumeKind::Tmpfs(tmpfs) => (Source::Tmpfs(tmpfs.clone()), None),
+            };
+            self.mount_points.push(MountPoint { path: mount.target.clone(), like });
+            let file = self.source(source);
+            self.steps.push(Step::Attach { file, target: c(&mount.target)?, follow: true });
+        }
+        Ok(())
+    }
+
+    fn surroundings(&mut self, spec: &Spec) -> Result<(), NulInside> {
+        if spec.namespaces.uts.is_none() {
+            self.steps.push(Step::Hostname(c(&spec.hostname)?));
+            if !spec.domainname.is_empty() {
+                self.steps.push(Step::Domainname(c(&spec.domainname)?));
+            }
+        }
+        for (name, value) in &spec.sysctls {
+            let path = c(&format!("/proc/sys/{}", name.replace('.', "/")))?;
+            self.steps.push(Step::Write { path, value: value.clone().into_bytes() });
+        }
+        if spec.process.oom_score_adj != 0 {
+            let value = spec.process.oom_score_adj.to_string().into_bytes();
+            self.steps.push(Step::Write { path: c"/proc/self/oom_score_adj".into(), value });
+        }
+        for path in &spec.readonly_paths {
+            self.steps.push(Step::MakeReadOnly { target: c(path)? });
+        }
+        for path in &spec.masked_paths {
+            self.steps.push(Step::Mask { target: c(path)? });
+        }
+        if spec.root.readonly {
+            self.steps.push(Step::MakeRootReadOnly);
+        }
+        Ok(())
+    }
+
+    /// The order matters: seccomp comes as late as it can, so that its program need not allow what comes before;
+    /// PID 1 is told before that, because the program may forbid sendmsg(2).
+    fn process(
+        &mut self,
+        process: &Process,
+        message: Vec<u8>,
+        riders: usize,
+        terminal: bool,
+    ) -> Result<(), NulInside> {
+        for limit in &process.rlimits {
+            let limit_of = rustix::process::Rlimit { current: limit.soft, maximum: limit.hard };
+            self.steps.push(Step::Rlimit { resource: limit.resource, limit: limit_of });
+        }
+        self.steps.extend([Step::NewSession, Step::Stdio { files: STDIO }, Step::Umask]);
+        if terminal {
+            self.steps.push(Step::ControllingTerminal);
+        }
+        self.steps.push(Step::KeepCapabilities { bounding: process.capabilities.bounding });
+        let user = &process.user;
+        let groups = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+        self.steps.push(Step::Identity { uid: user.uid, gid: user.gid, groups });
+        self.steps.push(Step::WorkingDirectory(c(&process.cwd)?));
+        let first_rider = FIRST_SOURCE + self.sources.len();
+        let files = (first_rider..first_rider + riders).collect();
+        self.steps.push(Step::Register { socket: SOCKET, message, files });
+        self.steps.push(Step::CloseOnExec);
+        if process.no_new_privileges {
+            self.steps.push(Step::NoNewPrivileges);
+        }
+        if let Some(filter) = &process.seccomp {
+            self.steps.push(Step::Seccomp(filter.clone()));
+        }
+        self.steps.push(Step::Capabilities(process.capabilities));
+        self.steps.push(Step::Exec {
+            candidates: candidates(process)?,
+            arguments: strings(&process.args)?,
+            environment: strings(&process.env)?,
+        });
+        self.number_joins(first_rider + riders);
+        Ok(())
+    }
+
+    /// Namespace files come last in the list, whose length is known only now.
+    fn number_joins(&mut self, first: usize) {
+        for step in &mut self.steps {
+            if let Step::JoinNamespace { file, .. } = step {
+                *file = first + (usize::MAX - *file - 1);
+            }
+        }
+    }
+}
+
+fn strings(words: &[String]) -> Result<StringArray, NulInside> {
+    Ok(StringArray::new(words.iter().map(|word| c(word)).collect::<Result<_, _>>()?))
+}
+
+/// Paths execve(2) is tried with: the program itself where it has a slash, else one for each folder of PATH.
+fn candidates(process: &Process) -> Result<Vec<CString>, NulInside> {
+    let program = process.args.first().map_or("", String::as_str);
+    if program.is_empty() || program.contains('/') {
+        return Ok(vec![c(program)?]);
+    }
+    let path = process.env.iter().rev().find_map(|word| word.strip_prefix("PATH=")).unwrap_or("");
+    path.split(':').filter(|dir| dir.starts_with('/')).map(|dir| c(&format!("{dir}/{program}"))).collect()
+}
+
+/// Resource of a limit's name as `ulimit` and Docker spell it.
+pub fn resource_by_name(name: &str) -> Option<Resource> {
+    Some(match name {
+        "as" => Resource::As,
+        "core" => Resource::Core,
+        "cpu" => Resource::Cpu,
+        "data" => Resource::Data,
+        "fsize" => Resource::Fsize,
+        "locks" => Resource::Locks,
+        "memlock" => Resource::Memlock,
+        "msgqueue" => Resource::Msgqueue,
+        "nice" => Resource::Nice,
+        "nofile" => Resource::Nofile,
+        "nproc" => Resource::Nproc,
+        "rss" => Resource::Rss,
+        "rtprio" => Resource::Rtprio,
+        "rttime" => Resource::Rttime,
+        "sigpending" => Resource::Sigpending,
+        "stack" => Resource::Stack,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::spec::{CapabilitySets, Namespaces, UserIds, VolumeMount};
+    use super::*;
+
+    fn spec() -> Spec {
+        Spec {
+            process: Process {
+                args: vec!["sh".into(), "-c".into(), "true".into()],
+                env: vec!["PATH=/bin:relative:/usr/bin".into()],
+                cwd: "/".into(),
+                user: UserIds::default(),
+                capabilities: CapabilitySets::default(),
+                no_new_privileges: false,
+                seccomp: None,
+                rlimits: vec![],
+                oom_score_adj: 0,
+                terminal: false,
+            },
+            root: Root { layers: vec!["/l".into()], upper: "/u".into(), work: "/w".into(), readonly: false },
+            hostname: "h".into(),
+            domainname: String::new(),
+            namespaces: Namespaces::default(),
+            mounts: vec![],
+            shm_size: Some(1 << 20),
+            devices: vec![],
+            masked_paths: vec!["/proc/kcore".into()],
+            readonly_paths: vec!["/proc/sys".into()],
+            sysctls: vec![("net.ipv4.ip_forward".into(), "0".into())],
+            writable_sys: false,
+        }
+    }
+
+    fn position(plan: &Plan, wanted: impl Fn(&Step) -> bool) -> usize {
+        plan.steps.iter().position(wanted).expect("the step is in the plan")
+    }
+
+    #[test]
+    fn registration_stands_before_seccomp_and_exec_is_last() {
+        let plan = Plan::compile(&spec(), vec![1], 2).unwrap();
+        assert!(matches!(plan.steps.last(), Some(Step::Exec { .. })));
+        let register = position(&plan, |s| matches!(s, Step::Register { files, .. } if files.len() == 2));
+        let capabilities = position(&plan, |s| matches!(s, Step::Capabilities(_)));
+        assert!(register < capabilities);
+        let pivot = position(&plan, |s| matches!(s, Step::EnterRoot { .. }));
+        let proc = position(&plan, |s| matches!(s, Step::MountNew { target, .. } if &**target == c"/proc"));
+        let sysctl = position(&plan, |s| matches!(s, Step::Write { .. }));
+        let readonly = position(&plan, |s| matches!(s, Step::MakeReadOnly { .. }));
+        assert!(pivot < proc && proc < sysctl && sysctl < readonly);
+    }
+
+    #[test]
+    fn path_is_searched_as_execvp_does() {
+        let check = |program: &str, expected: &[&str]| {
+            let mut process = spec().process;
+            process.args[0] = program.into();
+            let got = candidates(&process).unwrap();
+            let got: Vec<_> = got.iter().map(|p| p.to_str().unwrap()).collect();
+            assert_eq!(got, expected, "{program}");
+        };
+        check("sh", &["/bin/sh", "/usr/bin/sh"]);
+        check("/bin/sh", &["/bin/sh"]);
+        check("./run", &["./run"]);
+    }
+
+    #[test]
+    fn inner_mounts_come_after_outer_ones() {
+        let mut spec = spec();
+        let bind = |target: &str| VolumeMount {
+            target: target.into(),
+            kind: VolumeKind::Bind(BindMount { source: "/s".into(), readonly: false, recursive: true }),
+        };
+        spec.mounts = vec![bind("/a/b/c"), bind("/a"), bind("/a/b")];
+        let plan = Plan::compile(&spec, vec![], 0).unwrap();
+        let order: Vec<_> = plan.mount_points.iter().map(|m| m.path.as_str()).collect();
+        assert_eq!(order, ["/a", "/a/b", "/a/b/c"]);
+    }
+
+    #[test]
+    fn a_nul_byte_is_an_error() {
+        let mut spec = spec();
+        spec.process.cwd = "/a\0b".into();
+        assert_eq!(Plan::compile(&spec, vec![], 0).unwrap_err(), NulInside { text: "/a\0b".into() });
+    }
+
+    #[test]
+    fn joined_namespaces_are_not_made_new() {
+        let mut spec = spec();
+        let null = || std::fs::File::open("/dev/null").unwrap().into();
+        spec.namespaces =
+            Namespaces { net: Some(Join::Namespace(null())), uts: Some(Join::Host), ..Namespaces::default() };
+        let plan = Plan::compile(&spec, vec![], 3).unwrap();
+        assert_eq!(plan.joins, [JoinField::Net]);
+        let last = FIRST_SOURCE + plan.sources.len() + 3;
+        assert!(plan.steps.iter().any(|s| matches!(s, Step::JoinNamespace { file, .. } if *file == last)));
+        assert!(!plan.steps.iter().any(|s| matches!(s, Step::Hostname(_))));
+    }
+}

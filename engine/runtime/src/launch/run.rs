@@ -1,0 +1,248 @@
+//! Prepares what a plan names, clones, and tells how far the new process came.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use contract::keeper::{Key, ToKeeper};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::thread::ThreadNameSpaceType;
+use sys::clone::{Stack, clone_vfork};
+
+use super::plan::{JoinField, NulInside, Plan, Source};
+use super::spec::{Join, Process, Spec};
+use super::step::Step;
+use crate::rootfs::{self, PrepareError};
+use crate::stdio::Stdio;
+
+/// How PID 1 is told of the new process.
+#[derive(Debug)]
+pub struct Registration<'a> {
+    /// The engine's end of the keeper socket.
+    pub socket: BorrowedFd<'a>,
+    /// Name of the process.
+    pub key: Key,
+    /// Given back when the engine returns.
+    pub note: Vec<u8>,
+}
+
+/// A process that runs its program.
+#[derive(Debug)]
+pub struct Launched {
+    /// Process id in the engine's pid namespace.
+    pub pid: u32,
+    /// See pidfd_open(2).
+    pub pidfd: OwnedFd,
+}
+
+/// Why a process does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// A string cannot be given to the kernel.
+    #[error(transparent)]
+    Nul(#[from] NulInside),
+    /// Something could not be prepared.
+    #[error("{0}")]
+    Prepare(#[from] PrepareError),
+    /// clone3(2) or what surrounds it failed.
+    #[error("cannot start a process: {0}")]
+    Clone(#[source] std::io::Error),
+    /// The new process failed at a step.
+    #[error("{step}: {errno}")]
+    Step {
+        /// What it was doing.
+        step: String,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// The program could not be executed. The text is what runc's users know.
+    #[error("exec: \"{program}\": {}", exec_text(program, *errno))]
+    Exec {
+        /// As the user wrote it.
+        program: String,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+}
+
+fn exec_text(program: &str, errno: Errno) -> String {
+    match errno {
+        Errno::NOENT if !program.contains('/') => "executable file not found in $PATH".to_owned(),
+        Errno::NOENT | Errno::NOTDIR => format!("stat {program}: no such file or directory"),
+        Errno::ACCESS => "permission denied".to_owned(),
+        Errno::NOEXEC => "exec format error".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// Stacks of finished launches, so that a launch maps no memory.
+static STACKS: Mutex<Vec<Stack>> = Mutex::new(Vec::new());
+
+/// Most stacks kept for the next launches.
+const STACKS_KEPT: usize = 8;
+
+/// Starts the first process of a container in `cgroup`. Blocks until it runs its program or has failed.
+///
+/// # Errors
+/// See [`LaunchError`]; after one nothing is left but, where PID 1 was told already, an exit status to be
+/// acknowledged.
+pub fn start(
+    spec: &Spec,
+    stdio: &Stdio,
+    registration: Registration<'_>,
+    cgroup: BorrowedFd<'_>,
+) -> Result<Launched, LaunchError> {
+    let riders = stdio.riders();
+    let message = ToKeeper::Launched { key: registration.key, note: registration.note }.encode();
+    let plan = Plan::compile(spec, message, riders.len())?;
+    let sources = prepare(&plan, stdio)?;
+    let mut files = vec![registration.socket];
+    files.extend(stdio.child_ends());
+    files.extend(sources.iter().map(AsFd::as_fd));
+    files.extend(riders);
+    files.extend(plan.joins.iter().filter_map(|field| namespace_file(spec, *field)));
+    let own_pid_namespace = match &spec.namespaces.pid {
+        Some(Join::Namespace(file)) => Some(PidNamespace::enter(file.as_fd())?),
+        _ => None,
+    };
+    let launched = walk(&plan, &files, cgroup, &spec.process);
+    drop(own_pid_namespace);
+    launched
+}
+
+/// Starts a further process in the container whose first process is behind `pidfd`.
+///
+/// # Errors
+/// As [`start`].
+pub fn enter(
+    process: &Process,
+    pidfd: BorrowedFd<'_>,
+    stdio: &Stdio,
+    registration: Registration<'_>,
+    cgroup: BorrowedFd<'_>,
+) -> Result<Launched, LaunchError> {
+    let riders = stdio.riders();
+    let message = ToKeeper::Launched { key: registration.key, note: registration.note }.encode();
+    let plan = Plan::enter(process, message, riders.len())?;
+    let mut files = vec![registration.socket];
+    files.extend(stdio.child_ends());
+    files.extend(riders);
+    files.push(pidfd);
+    let own_pid_namespace = PidNamespace::enter(pidfd)?;
+    let launched = walk(&plan, &files, cgroup, process);
+    drop(own_pid_namespace);
+    launched
+}
+
+fn namespace_file(spec: &Spec, field: JoinField) -> Option<BorrowedFd<'_>> {
+    let join = match field {
+        JoinField::Net => &spec.namespaces.net,
+        JoinField::Ipc => &spec.namespaces.ipc,
+        JoinField::Uts => &spec.namespaces.uts,
+    };
+    match join {
+        Some(Join::Namespace(file)) => Some(file.as_fd()),
+        _ => None,
+    }
+}
+
+fn prepare(plan: &Plan, stdio: &Stdio) -> Result<Vec<OwnedFd>, PrepareError> {
+    let mut files = Vec::with_capacity(plan.sources.len());
+    for source in &plan.sources {
+        files.push(match source {
+            Source::Root(root) => rootfs::overlay(root)?,
+            Source::Dev(devices) => rootfs::dev(devices)?,
+            Source::DevPts => stdio.devpts().map_or_else(rootfs::devpts, |fd| {
+                fd.try_clone_to_owned().map_err(|e| PrepareError {
+                    what: "mount devpts".to_owned(),
+                    source: Errno::from_io_error(&e).unwrap_or(Errno::IO),
+                })
+            })?,
+            Source::Tmpfs(tmpfs) => rootfs::tmpfs(tmpfs)?,
+            Source::Bind(bind) => rootfs::bind(bind)?,
+        });
+    }
+    let root = files.first().expect("the root is a plan's first source").as_fd();
+    for point in &plan.mount_points {
+        rootfs::make_mount_point(root, Path::new(&point.path), point.like.as_deref())?;
+    }
+    if let Some(Step::WorkingDirectory(cwd)) =
+        plan.steps.iter().find(|step| matches!(step, Step::WorkingDirectory(_)))
+    {
+        // A path below a volume may be missing in the root and is then made there in vain, as Docker does.
+        let _ = rootfs::make_folders(root, Path::new(std::ffi::OsStr::new(cwd.to_str().unwrap_or("/"))));
+    }
+    Ok(files)
+}
+
+fn walk(
+    plan: &Plan,
+    files: &[BorrowedFd<'_>],
+    cgroup: BorrowedFd<'_>,
+    process: &Process,
+) -> Result<Launched, LaunchError> {
+    let mut stack = match STACKS.lock().expect("no holder of the stacks panics").pop() {
+        Some(stack) => stack,
+        None => Stack::new().map_err(LaunchError::Clone)?,
+    };
+    // Zero: every step was taken. Else the step's number, counted from 1, and its errno.
+    let failure = AtomicU64::new(0);
+    let mut child = || {
+        for (index, step) in plan.steps.iter().enumerate() {
+            if let Err(errno) = step.run(files) {
+                failure.store((index as u64 + 1) << 32 | errno.raw_os_error() as u64, Ordering::Relaxed);
+                break;
+            }
+        }
+        255
+    };
+    let result = clone_vfork(plan.flags, Some(cgroup), &mut stack, &mut child);
+    let mut stacks = STACKS.lock().expect("no holder of the stacks panics");
+    if stacks.len() < STACKS_KEPT {
+        stacks.push(stack);
+    }
+    drop(stacks);
+    let launched = result.map_err(LaunchError::Clone)?;
+    match failure.into_inner() {
+        0 => Ok(Launched { pid: launched.pid, pidfd: launched.pidfd }),
+        code => Err(explain(plan, code, process)),
+    }
+}
+
+fn explain(plan: &Plan, code: u64, process: &Process) -> LaunchError {
+    let errno = Errno::from_raw_os_error((code & 0xffff_ffff) as i32);
+    match plan.steps.get((code >> 32) as usize - 1) {
+        Some(Step::Exec { .. }) | None => {
+            let program = process.args.first().cloned().unwrap_or_default();
+            LaunchError::Exec { program, errno }
+        }
+        Some(step) => LaunchError::Step { step: step.describe(), errno },
+    }
+}
+
+/// The calling thread's children are born in another pid namespace until this is dropped.
+struct PidNamespace {
+    own: OwnedFd,
+}
+
+impl PidNamespace {
+    fn enter(namespace: BorrowedFd<'_>) -> Result<PidNamespace, LaunchError> {
+        let clone_error = |errno: Errno| LaunchError::Clone(errno.into());
+        let own = rustix::fs::open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(clone_error)?;
+        rustix::thread::move_into_thread_name_spaces(namespace, ThreadNameSpaceType::PROCESS_ID)
+            .map_err(clone_error)?;
+        Ok(PidNamespace { own })
+    }
+}
+
+impl Drop for PidNamespace {
+    fn drop(&mut self) {
+        let back =
+            rustix::thread::move_into_thread_name_spaces(self.own.as_fd(), ThreadNameSpaceType::PROCESS_ID);
+        // A thread left behind in a container's pid namespace would start engine work there.
+        back.expect("setns(2) back to the engine's own pid namespace is always permitted");
+    }
+}

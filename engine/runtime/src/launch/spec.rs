@@ -1,0 +1,196 @@
+//! What to launch, in the OCI runtime specification's words.
+//!
+//! The types are our own and not the `oci-spec` crate's: nothing here is read from JSON, and a type whose every
+//! field is optional would put the decision what an absent value means into the launcher.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::seccomp::Filter;
+
+/// One container: its first process and everything around it.
+#[derive(Debug)]
+pub struct Spec {
+    /// The first process.
+    pub process: Process,
+    /// The root file system.
+    pub root: Root,
+    /// Host name; ignored where the UTS namespace is joined.
+    pub hostname: String,
+    /// NIS domain name, empty for none.
+    pub domainname: String,
+    /// Namespaces; those not joined are new.
+    pub namespaces: Namespaces,
+    /// Mounts beyond the default ones, in any order.
+    pub mounts: Vec<VolumeMount>,
+    /// Size of /dev/shm in bytes; `None` leaves it out.
+    pub shm_size: Option<u64>,
+    /// Device nodes beyond the default set.
+    pub devices: Vec<Device>,
+    /// Covered by /dev/null (files) or an empty read-only tmpfs (folders).
+    pub masked_paths: Vec<String>,
+    /// Made read-only in place.
+    pub readonly_paths: Vec<String>,
+    /// Below /proc/sys, dots as separators.
+    pub sysctls: Vec<(String, String)>,
+    /// /sys and /sys/fs/cgroup writable.
+    pub writable_sys: bool,
+}
+
+/// One process in a container.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// Program and arguments, never empty.
+    pub args: Vec<String>,
+    /// `KEY=value` words.
+    pub env: Environment,
+    /// Absolute working directory.
+    pub cwd: String,
+    /// Numeric identity.
+    pub user: UserIds,
+    /// Capability sets.
+    pub capabilities: CapabilitySets,
+    /// See prctl(2) `PR_SET_NO_NEW_PRIVS`.
+    pub no_new_privileges: bool,
+    /// Seccomp program; `None` is unconfined.
+    pub seccomp: Option<Arc<Filter>>,
+    /// Resource limits.
+    pub rlimits: Vec<Rlimit>,
+    /// Written to /proc/self/oom_score_adj where not 0.
+    pub oom_score_adj: i32,
+    /// A pty becomes the controlling terminal.
+    pub terminal: bool,
+}
+
+/// `KEY=value` words in order.
+pub type Environment = Vec<String>;
+
+/// Numeric identity of a process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UserIds {
+    /// User id.
+    pub uid: u32,
+    /// Primary group id.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// Capability sets as bit masks, bit n is capability n; see capabilities(7).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CapabilitySets {
+    /// Limit of what an execve may gain.
+    pub bounding: u64,
+    /// What the process has and may raise.
+    pub permitted: u64,
+    /// What the kernel checks.
+    pub effective: u64,
+    /// Kept over execve with file inheritable bits.
+    pub inheritable: u64,
+}
+
+/// One resource limit; see setrlimit(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rlimit {
+    /// Which.
+    pub resource: rustix::process::Resource,
+    /// Enforced value; `None` is unlimited.
+    pub soft: Option<u64>,
+    /// Ceiling of the soft value; `None` is unlimited.
+    pub hard: Option<u64>,
+}
+
+/// Root file system: an overlay of read-only layers and one writable folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Root {
+    /// Layer folders, lowest first.
+    pub layers: Vec<PathBuf>,
+    /// Writable layer.
+    pub upper: PathBuf,
+    /// Overlay's work folder on the same file system.
+    pub work: PathBuf,
+    /// Remount read-only after the mount points were made.
+    pub readonly: bool,
+}
+
+/// Where a namespace comes from, when it is not new.
+#[derive(Debug)]
+pub enum Join {
+    /// An open namespace file.
+    Namespace(OwnedFd),
+    /// The one the engine runs in.
+    Host,
+}
+
+/// Namespaces that are not new; `None` makes a new one. The mount namespace is always new.
+#[derive(Debug, Default)]
+pub struct Namespaces {
+    /// Network.
+    pub net: Option<Join>,
+    /// Process ids.
+    pub pid: Option<Join>,
+    /// System V IPC and POSIX message queues.
+    pub ipc: Option<Join>,
+    /// Host name.
+    pub uts: Option<Join>,
+    /// Cgroup view; only [`Join::Host`] applies.
+    pub cgroup: Option<Join>,
+}
+
+/// A mount at a path of the container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeMount {
+    /// Absolute path in the container.
+    pub target: String,
+    /// What appears there.
+    pub kind: VolumeKind,
+}
+
+/// What a [`VolumeMount`] shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VolumeKind {
+    /// A file or folder of the engine's view.
+    Bind(BindMount),
+    /// An empty memory file system.
+    Tmpfs(TmpfsMount),
+}
+
+/// A bind mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BindMount {
+    /// File or folder.
+    pub source: PathBuf,
+    /// No writes.
+    pub readonly: bool,
+    /// Mounts below the source come along.
+    pub recursive: bool,
+}
+
+/// A tmpfs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TmpfsMount {
+    /// Options as `key=value` for fsconfig(2): size, mode, uid, gid, nr_inodes.
+    pub options: Vec<(String, String)>,
+    /// Mount attributes.
+    pub attributes: sys::mounts::MountAttributes,
+}
+
+/// A device node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Path in the container, below /dev.
+    pub path: String,
+    /// Block device, otherwise character device.
+    pub block: bool,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}

@@ -1,0 +1,352 @@
+//! One thing a new process does to itself, and how.
+//!
+//! [`Step::run`] executes between clone3(2) and execve(2) in memory shared with the engine: it must not allocate,
+//! lock or panic, so it makes bare system calls on prepared strings.
+
+use std::ffi::CString;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use rustix::process::Resource;
+use rustix::thread::{self as task, CapabilitySet, CapabilitySets, LinkNameSpaceType};
+use sys::clone::StringArray;
+use sys::mounts::{MountAttributes, Propagation, mount_setattr};
+
+use super::spec;
+use crate::seccomp::Filter;
+
+/// One step. Paths are the container's once [`Step::EnterRoot`] was taken.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// setns(2) into one namespace file, an index into the plan's files.
+    JoinNamespace { file: usize, kind: LinkNameSpaceType },
+    /// setns(2) into all namespaces but the pid's of the process behind a pidfd.
+    JoinProcess { file: usize },
+    /// A cgroup namespace rooted at the process's own cgroup (clone3 would root it at the engine's).
+    UnshareCgroup,
+    /// No mount or unmount here reaches the engine's mount namespace.
+    MakeMountsPrivate,
+    /// Attaches the root file system over `/`, makes it the root and lets go of the old one.
+    EnterRoot { file: usize },
+    /// Attaches a detached mount.
+    Attach { file: usize, target: CString, follow: bool },
+    /// A mount that belongs to namespaces of the new process (proc, sysfs, mqueue, cgroup2).
+    MountNew { fstype: CString, target: CString, attributes: MountAttributes, optional: bool },
+    /// A bind mount from one path of the container to another.
+    BindWithin { source: CString, target: CString },
+    /// Covers a path that must not be read; a missing one is fine.
+    Mask { target: CString },
+    /// Makes a path read-only; a missing one is fine.
+    MakeReadOnly { target: CString },
+    /// The root itself.
+    MakeRootReadOnly,
+    /// mkdir(2) of one path; an existing one is fine.
+    MakeFolder { path: CString },
+    /// sethostname(2).
+    Hostname(CString),
+    /// setdomainname(2).
+    Domainname(CString),
+    /// Writes a value into a file (sysctls, oom_score_adj).
+    Write { path: CString, value: Vec<u8> },
+    /// setrlimit(2).
+    Rlimit { resource: Resource, limit: rustix::process::Rlimit },
+    /// setsid(2).
+    NewSession,
+    /// dup2(2) to 0, 1 and 2.
+    Stdio { files: [usize; 3] },
+    /// Standard input becomes the controlling terminal.
+    ControllingTerminal,
+    /// umask(2) 0022, as runtimes leave it.
+    Umask,
+    /// prctl(2) `PR_SET_NO_NEW_PRIVS`.
+    NoNewPrivileges,
+    /// Drops everything else from the bounding set and lives through the change of user.
+    KeepCapabilities { bounding: u64 },
+    /// setgroups(2), setresgid(2), setresuid(2).
+    Identity { uid: u32, gid: u32, groups: Vec<rustix::process::Gid> },
+    /// chdir(2), as the user it will run as.
+    WorkingDirectory(CString),
+    /// Tells PID 1: the `Launched` packet with the descriptors that shall outlive the engine.
+    Register { socket: usize, message: Vec<u8>, files: Vec<usize> },
+    /// No descriptor of the engine goes along.
+    CloseOnExec,
+    /// seccomp(2).
+    Seccomp(Arc<Filter>),
+    /// capset(2).
+    Capabilities(spec::CapabilitySets),
+    /// execve(2) of the first candidate that exists, as execvp(3) searches.
+    Exec { candidates: Vec<CString>, arguments: StringArray, environment: StringArray },
+}
+
+impl Step {
+    /// Takes the step. `files` are the plan's descriptors.
+    pub(super) fn run(&self, files: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+        let file = |index: usize| files.get(index).copied().ok_or(Errno::BADF);
+        match self {
+            Step::JoinNamespace { file: fd, kind } => {
+                task::move_into_link_name_space(file(*fd)?, Some(*kind))
+            }
+            Step::JoinProcess { file: fd } => join_process(file(*fd)?),
+            Step::UnshareCgroup => sys::clone::unshare_cgroup().map_err(errno),
+            Step::MakeMountsPrivate => {
+                setattr(CWD, c"/", MountAttributes::default(), Some(Propagation::Private), true)
+            }
+            Step::EnterRoot { file: fd } => enter_root(file(*fd)?),
+            Step::Attach { file: fd, target, follow } => attach(file(*fd)?, target, *follow),
+            Step::MountNew { fstype, target, attributes, optional } => {
+                match mount_new(fstype, target, *attributes) {
+                    Err(Errno::NODEV | Errno::NOENT) if *optional => Ok(()),
+                    other => other,
+                }
+            }
+            Step::BindWithin { source, target } => mount::mount_bind(source.as_c_str(), target.as_c_str()),
+            Step::Mask { target } => absent_is_fine(mask(target)),
+            Step::MakeReadOnly { target } => absent_is_fine(make_read_only(target)),
+            Step::MakeRootReadOnly => setattr(CWD, c"/", MountAttributes::RDONLY, None, false),
+            Step::MakeFolder { path } => match rustix::fs::mkdir(path.as_c_str(), Mode::from_raw_mode(0o755))
+            {
+                Err(Errno::EXIST) => Ok(()),
+                other => other,
+            },
+            Step::Hostname(name) => rustix::system::sethostname(name.to_bytes()),
+            Step::Domainname(name) => rustix::system::setdomainname(name.to_bytes()),
+            Step::Write { path, value } => write(path, value),
+            _ => self.run_identity(files),
+        }
+    }
+
+    /// What the step does, for the error's reader.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Step::JoinNamespace { kind, .. } => format!("join {kind:?} namespace"),
+            Step::JoinProcess { .. } => "join the namespaces of the container".to_owned(),
+            Step::EnterRoot { .. } => "enter the root file system".to_owned(),
+            Step::Attach { target, .. } | Step::MountNew { target, .. } | Step::BindWithin { target, .. } => {
+                format!("mount at {}", target.to_string_lossy())
+            }
+            Step::Mask { target } => format!("mask {}", target.to_string_lossy()),
+            Step::MakeReadOnly { target } => format!("make {} read-only", target.to_string_lossy()),
+            Step::MakeFolder { path } => format!("mkdir {}", path.to_string_lossy()),
+            Step::Write { path, .. } => format!("write {}", path.to_string_lossy()),
+            Step::Rlimit { resource, .. } => format!("set rlimit {resource:?}"),
+            Step::Identity { uid, gid, .. } => format!("become user {uid}:{gid}"),
+            Step::WorkingDirectory(path) => format!("chdir to cwd (\"{}\")", path.to_string_lossy()),
+            Step::Hostname(name) => format!("set host name {}", name.to_string_lossy()),
+            Step::Register { .. } => "register with PID 1".to_owned(),
+            Step::Seccomp(_) => "install the seccomp filter".to_owned(),
+            Step::Capabilities(_) | Step::KeepCapabilities { .. } => "set capabilities".to_owned(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    /// The steps about the process itself, not its surroundings.
+    fn run_identity(&self, files: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+        let file = |index: usize| files.get(index).copied().ok_or(Errno::BADF);
+        match self {
+            Step::Rlimit { resource, limit } => rustix::process::setrlimit(*resource, *limit),
+            Step::NewSession => rustix::process::setsid().map(|_| ()),
+            Step::Stdio { files: [stdin, stdout, stderr] } => {
+                rustix::stdio::dup2_stdin(file(*stdin)?)?;
+                rustix::stdio::dup2_stdout(file(*stdout)?)?;
+                rustix::stdio::dup2_stderr(file(*stderr)?)
+            }
+            Step::ControllingTerminal => rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()),
+            Step::Umask => {
+                rustix::process::umask(Mode::from_raw_mode(0o022));
+                Ok(())
+            }
+            Step::NoNewPrivileges => task::set_no_new_privs(true),
+            Step::KeepCapabilities { bounding } => keep_capabilities(*bounding),
+            Step::Identity { uid, gid, groups } => become_user(*uid, *gid, groups),
+            Step::WorkingDirectory(path) => rustix::process::chdir(path.as_c_str()),
+            Step::Register { socket, message, files: ride } => register(file(*socket)?, message, ride, files),
+            Step::CloseOnExec => sys::clone::close_on_exec_from(3).map_err(errno),
+            Step::Seccomp(filter) => sys::seccomp::install(&filter.instructions, filter.flags).map_err(errno),
+            Step::Capabilities(capabilities) => set_capabilities(capabilities),
+            Step::Exec { candidates, arguments, environment } => exec(candidates, arguments, environment),
+            // Every other variant is handled in `run`.
+            _ => Err(Errno::NOSYS),
+        }
+    }
+}
+
+fn errno(error: std::io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+}
+
+fn absent_is_fine(result: Result<(), Errno>) -> Result<(), Errno> {
+    match result {
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+        other => other,
+    }
+}
+
+fn setattr(
+    dir: BorrowedFd<'_>,
+    path: &std::ffi::CStr,
+    set: MountAttributes,
+    propagation: Option<Propagation>,
+    recursive: bool,
+) -> Result<(), Errno> {
+    mount_setattr(dir, path, set, propagation, recursive).map_err(errno)
+}
+
+fn join_process(pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
+    use rustix::thread::ThreadNameSpaceType as Kind;
+    let kinds = Kind::MOUNT
+        | Kind::NETWORK
+        | Kind::INTER_PROCESS_COMMUNICATION
+        | Kind::HOST_NAME_AND_NIS_DOMAIN_NAME
+        | Kind::CONTROL_GROUP;
+    task::move_into_thread_name_spaces(pidfd, kinds)
+}
+
+/// pivot_root(2)'s own page shows `pivot_root(".", ".")`: the old root ends up on top of the new one and is
+/// unmounted there.
+fn enter_root(root: BorrowedFd<'_>) -> Result<(), Errno> {
+    mount::move_mount(root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    rustix::process::fchdir(root)?;
+    rustix::process::pivot_root(c".", c".")?;
+    mount::unmount(c".", UnmountFlags::DETACH)?;
+    rustix::process::chdir(c"/")
+}
+
+fn attach(mount: BorrowedFd<'_>, target: &std::ffi::CStr, follow: bool) -> Result<(), Errno> {
+    let mut flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    if follow {
+        flags |= MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
+    }
+    mount::move_mount(mount, c"", CWD, target, flags)
+}
+
+/// Symbolic links are not followed: a link in the image in /proc's place must not decide what gets mounted
+/// where (CVE-2019-19921).
+fn mount_new(
+    fstype: &std::ffi::CStr,
+    target: &std::ffi::CStr,
+    attributes: MountAttributes,
+) -> Result<(), Errno> {
+    let fs = mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    mount::fsconfig_create(fs.as_fd())?;
+    let mount = mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    setattr(mount.as_fd(), c"", attributes, None, false)?;
+    attach(mount.as_fd(), target, false)
+}
+
+fn mask(target: &std::ffi::CStr) -> Result<(), Errno> {
+    match mount::mount_bind(c"/dev/null", target) {
+        Err(Errno::NOTDIR) => {
+            let fs = mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+            mount::fsconfig_set_string(fs.as_fd(), c"nr_inodes", c"1")?;
+            mount::fsconfig_create(fs.as_fd())?;
+            let mount = mount::fsmount(
+                fs.as_fd(),
+                FsMountFlags::FSMOUNT_CLOEXEC,
+                MountAttrFlags::MOUNT_ATTR_RDONLY
+                    | MountAttrFlags::MOUNT_ATTR_NOSUID
+                    | MountAttrFlags::MOUNT_ATTR_NODEV
+                    | MountAttrFlags::MOUNT_ATTR_NOEXEC,
+            )?;
+            attach(mount.as_fd(), target, false)
+        }
+        other => other,
+    }
+}
+
+fn make_read_only(target: &std::ffi::CStr) -> Result<(), Errno> {
+    mount::mount_bind_recursive(target, target)?;
+    let locked = MountAttributes::RDONLY
+        .and(MountAttributes::NOSUID)
+        .and(MountAttributes::NODEV)
+        .and(MountAttributes::NOEXEC);
+    setattr(CWD, target, locked, None, true)
+}
+
+fn write(path: &std::ffi::CStr, value: &[u8]) -> Result<(), Errno> {
+    let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(file, value).map(|_| ())
+}
+
+fn keep_capabilities(bounding: u64) -> Result<(), Errno> {
+    for bit in 0..64 {
+        let one = CapabilitySet::from_bits_retain(1 << bit);
+        if bounding & (1 << bit) != 0 {
+            continue;
+        }
+        match task::remove_capability_from_bounding_set(one) {
+            Ok(()) => {}
+            // The first number this kernel does not know.
+            Err(Errno::INVAL) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    task::set_keep_capabilities(true)
+}
+
+fn become_user(uid: u32, gid: u32, groups: &[rustix::process::Gid]) -> Result<(), Errno> {
+    use rustix::process::{Gid, Uid};
+    task::set_thread_groups(groups)?;
+    let gid = Gid::from_raw(gid);
+    task::set_thread_res_gid(gid, gid, gid)?;
+    let uid = Uid::from_raw(uid);
+    task::set_thread_res_uid(uid, uid, uid)?;
+    // Changing the user clears the effective set; the steps that follow still need it (seccomp without
+    // no_new_privs wants CAP_SYS_ADMIN).
+    let mut sets = task::capabilities(None)?;
+    sets.effective = sets.permitted;
+    task::set_capabilities(None, sets)
+}
+
+fn register(
+    socket: BorrowedFd<'_>,
+    message: &[u8],
+    ride: &[usize],
+    files: &[BorrowedFd<'_>],
+) -> Result<(), Errno> {
+    let mut fds = [socket; contract::keeper::FDS_MAX];
+    for (slot, index) in fds.iter_mut().zip(ride) {
+        *slot = *files.get(*index).ok_or(Errno::BADF)?;
+    }
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(contract::keeper::FDS_MAX))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !ride.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&fds[..ride.len()])) {
+        return Err(Errno::MSGSIZE);
+    }
+    let bytes = [std::io::IoSlice::new(message)];
+    loop {
+        match rustix::net::sendmsg(socket, &bytes, &mut control, SendFlags::NOSIGNAL) {
+            Err(Errno::AGAIN) => crate::keeper::wait_for_room(socket).map_err(errno)?,
+            // Told once when the peer went while packets lay unread; the next call says whether it is there.
+            Err(Errno::INTR | Errno::CONNRESET) => {}
+            other => return other.map(|_| ()),
+        }
+    }
+}
+
+fn set_capabilities(capabilities: &spec::CapabilitySets) -> Result<(), Errno> {
+    let sets = CapabilitySets {
+        effective: CapabilitySet::from_bits_retain(capabilities.effective),
+        permitted: CapabilitySet::from_bits_retain(capabilities.permitted),
+        inheritable: CapabilitySet::from_bits_retain(capabilities.inheritable),
+    };
+    task::set_capabilities(None, sets)
+}
+
+/// Like execvp(3): a missing candidate is passed over, a forbidden one is remembered.
+fn exec(candidates: &[CString], arguments: &StringArray, environment: &StringArray) -> Result<(), Errno> {
+    sys::clone::unblock_signals();
+    let mut worst = Errno::NOENT;
+    for path in candidates {
+        match errno(sys::clone::execve(path, arguments, environment)) {
+            Errno::NOENT | Errno::NOTDIR => {}
+            Errno::ACCESS => worst = Errno::ACCESS,
+            other => return Err(other),
+        }
+    }
+    Err(worst)
+}

@@ -1,0 +1,267 @@
+//! A root filesystem is a detached mount: made here, attached by the new process in its own mount namespace.
+//! Nothing is ever mounted in the engine's namespace, so nothing is left when the engine dies.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
+use sys::mounts::{MountAttributes, Propagation, mount_setattr};
+
+use crate::launch::{BindMount, Device, Root, TmpfsMount};
+
+/// A kernel call that prepares a launch failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {source}")]
+pub struct PrepareError {
+    /// What was being made.
+    pub what: String,
+    /// The kernel's answer.
+    #[source]
+    pub source: Errno,
+}
+
+trait While<T> {
+    fn when(self, what: impl FnOnce() -> String) -> Result<T, PrepareError>;
+}
+
+impl<T> While<T> for Result<T, Errno> {
+    fn when(self, what: impl FnOnce() -> String) -> Result<T, PrepareError> {
+        self.map_err(|source| PrepareError { what: what(), source })
+    }
+}
+
+/// The default device nodes: (name, major, minor); see security defaults of the OCI runtime specification.
+const NODES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+/// Links of /dev: (name, destination).
+const LINKS: [(&str, &str); 6] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("core", "/proc/kcore"),
+    ("ptmx", "pts/ptmx"),
+];
+
+fn new_fs(name: &str) -> Result<OwnedFd, Errno> {
+    mount::fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC)
+}
+
+fn finish(fs: &OwnedFd, attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
+    mount::fsconfig_create(fs.as_fd())?;
+    mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+/// An overlay of `root`, writable whatever [`Root::readonly`] says: mount points are made in it first.
+///
+/// # Errors
+/// A folder is missing or the kernel refuses the overlay.
+pub fn overlay(root: &Root) -> Result<OwnedFd, PrepareError> {
+    let make = || {
+        let fs = new_fs("overlay")?;
+        for layer in root.layers.iter().rev() {
+            mount::fsconfig_set_string(fs.as_fd(), "lowerdir+", layer.as_path())?;
+        }
+        mount::fsconfig_set_string(fs.as_fd(), "upperdir", root.upper.as_path())?;
+        mount::fsconfig_set_string(fs.as_fd(), "workdir", root.work.as_path())?;
+        finish(&fs, MountAttrFlags::empty())
+    };
+    make().when(|| format!("mount overlay with upper folder {}", root.upper.display()))
+}
+
+/// Fills `folder` with what every container finds where its image has nothing: mount points, the engine's mark
+/// and the link of /etc/mtab. It serves all containers as the lowest layer, so a start makes none of them.
+///
+/// # Errors
+/// The disk is full or read-only.
+pub fn base_layer(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    for path in ["dev", "proc", "sys", "etc"] {
+        std::fs::create_dir_all(folder.join(path))?;
+    }
+    for path in [".dockerenv", "etc/hostname", "etc/hosts", "etc/resolv.conf"] {
+        let file = std::fs::File::create(folder.join(path))?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o755))?;
+        file.sync_all()?;
+    }
+    match std::os::unix::fs::symlink("/proc/mounts", folder.join("etc/mtab")) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => std::fs::File::open(folder)?.sync_all(),
+    }
+}
+
+/// A tmpfs with `mount`'s options.
+///
+/// # Errors
+/// The kernel refuses an option.
+pub fn tmpfs(tmpfs: &TmpfsMount) -> Result<OwnedFd, PrepareError> {
+    let make = || {
+        let fs = new_fs("tmpfs")?;
+        for (key, value) in &tmpfs.options {
+            mount::fsconfig_set_string(fs.as_fd(), key.as_str(), value.as_str())?;
+        }
+        let mount = finish(&fs, MountAttrFlags::empty())?;
+        set_attributes(mount.as_fd(), tmpfs.attributes)?;
+        Ok(mount)
+    };
+    make().when(|| format!("mount tmpfs with options {:?}", tmpfs.options))
+}
+
+/// A new devpts instance with `ptmxmode=0666,mode=0620,gid=5`.
+///
+/// # Errors
+/// The kernel has no devpts.
+pub fn devpts() -> Result<OwnedFd, PrepareError> {
+    let make = || {
+        let fs = new_fs("devpts")?;
+        for (key, value) in [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")] {
+            mount::fsconfig_set_string(fs.as_fd(), key, value)?;
+        }
+        finish(&fs, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC)
+    };
+    make().when(|| "mount devpts".to_owned())
+}
+
+/// A tmpfs for /dev with the default nodes, links and folders and `devices`.
+///
+/// # Errors
+/// A node cannot be made.
+pub fn dev(devices: &[Device]) -> Result<OwnedFd, PrepareError> {
+    let fs = new_fs("tmpfs").when(|| "mount /dev".to_owned())?;
+    let make = || {
+        mount::fsconfig_set_string(fs.as_fd(), "mode", "755")?;
+        mount::fsconfig_set_string(fs.as_fd(), "size", "65536k")?;
+        let dev = finish(&fs, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME)?;
+        for (name, major, minor) in NODES {
+            node(dev.as_fd(), name, FileType::CharacterDevice, 0o666, (major, minor))?;
+        }
+        for (name, destination) in LINKS {
+            rustix::fs::symlinkat(destination, dev.as_fd(), name)?;
+        }
+        for folder in ["pts", "shm", "mqueue"] {
+            rustix::fs::mkdirat(dev.as_fd(), folder, Mode::from_raw_mode(0o755))?;
+        }
+        let console = OFlags::CREATE | OFlags::CLOEXEC | OFlags::WRONLY;
+        rustix::fs::openat(dev.as_fd(), "console", console, Mode::from_raw_mode(0o600))?;
+        Ok(dev)
+    };
+    let dev = make().when(|| "fill /dev".to_owned())?;
+    for device in devices {
+        extra_device(dev.as_fd(), device).when(|| format!("make device {}", device.path))?;
+    }
+    Ok(dev)
+}
+
+fn node(dir: BorrowedFd<'_>, name: &str, kind: FileType, mode: u32, device: (u32, u32)) -> Result<(), Errno> {
+    let number = rustix::fs::makedev(device.0, device.1);
+    rustix::fs::mknodat(dir, name, kind, Mode::from_raw_mode(mode), number)?;
+    // mknod(2) applies the umask.
+    rustix::fs::chmodat(dir, name, Mode::from_raw_mode(mode), AtFlags::empty())
+}
+
+fn extra_device(dev: BorrowedFd<'_>, device: &Device) -> Result<(), Errno> {
+    let path = device.path.strip_prefix("/dev/").ok_or(Errno::INVAL)?;
+    let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let parent = make_folders(dev, Path::new(parent))?;
+    let kind = if device.block { FileType::BlockDevice } else { FileType::CharacterDevice };
+    match node(parent.as_fd(), name, kind, device.mode, (device.major, device.minor)) {
+        Err(Errno::EXIST) => return Ok(()),
+        other => other?,
+    }
+    let owner = (rustix::fs::Uid::from_raw(device.uid), rustix::fs::Gid::from_raw(device.gid));
+    rustix::fs::chownat(parent.as_fd(), name, Some(owner.0), Some(owner.1), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+/// A detached copy of a file or folder.
+///
+/// # Errors
+/// The source is missing.
+pub fn bind(bind: &BindMount) -> Result<OwnedFd, PrepareError> {
+    let make = || {
+        let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        if bind.recursive {
+            flags |= OpenTreeFlags::AT_RECURSIVE;
+        }
+        let mount = mount::open_tree(CWD, bind.source.as_path(), flags)?;
+        let set = if bind.readonly { MountAttributes::RDONLY } else { MountAttributes::default() };
+        mount_setattr(mount.as_fd(), c"", set, Some(Propagation::Private), bind.recursive)
+            .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+        Ok(mount)
+    };
+    make().when(|| format!("bind {}", bind.source.display()))
+}
+
+fn set_attributes(mount: BorrowedFd<'_>, attributes: MountAttributes) -> Result<(), Errno> {
+    mount_setattr(mount, c"", attributes, None, false)
+        .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
+}
+
+/// Opens `path` inside `root` as a process rooted there would see it; symbolic links cannot lead out.
+///
+/// # Errors
+/// Those of openat2(2).
+pub fn open_in(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+}
+
+/// Makes every missing folder of `path` inside `root` (mode 0755, owner root) and opens the last.
+///
+/// # Errors
+/// A component is a file, or a link that leads to nothing.
+pub fn make_folders(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
+    let folder = OFlags::PATH | OFlags::DIRECTORY;
+    if let Ok(found) = open_in(root, if path.as_os_str().is_empty() { Path::new(".") } else { path }, folder)
+    {
+        return Ok(found);
+    }
+    let mut so_far = std::path::PathBuf::from("/");
+    let mut current = open_in(root, Path::new("/"), folder)?;
+    for part in path.components() {
+        let Component::Normal(name) = part else { continue };
+        so_far.push(name);
+        current = match open_in(root, &so_far, folder) {
+            Err(Errno::NOENT) => {
+                match rustix::fs::mkdirat(current.as_fd(), name, Mode::from_raw_mode(0o755)) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(error) => return Err(error),
+                }
+                open_in(root, &so_far, folder)?
+            }
+            other => other?,
+        };
+    }
+    Ok(current)
+}
+
+/// Makes `path` exist in `root` so that something like `like` (a folder where `None`) can be attached there.
+///
+/// # Errors
+/// As [`make_folders`].
+pub fn make_mount_point(root: BorrowedFd<'_>, path: &Path, like: Option<&Path>) -> Result<(), PrepareError> {
+    let make = || {
+        if open_in(root, path, OFlags::PATH).is_ok() {
+            return Ok(());
+        }
+        let folder = match like {
+            None => true,
+            Some(like) => FileType::from_raw_mode(rustix::fs::stat(like)?.st_mode) == FileType::Directory,
+        };
+        if folder {
+            return make_folders(root, path).map(drop);
+        }
+        let parent = make_folders(root, path.parent().unwrap_or(Path::new("/")))?;
+        let name = path.file_name().unwrap_or(OsStr::from_bytes(b"."));
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        match rustix::fs::openat(parent.as_fd(), name, flags, Mode::from_raw_mode(0o755)) {
+            Ok(_) | Err(Errno::EXIST) => Ok(()),
+            Err(error) => Err(error),
+        }
+    };
+    make().when(|| format!("make mount point {}", path.display()))
+}

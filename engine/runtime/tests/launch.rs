@@ -1,0 +1,215 @@
+//! Launches real processes: root only, in a cgroup of its own.
+
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use contract::keeper::{Key, ToKeeper};
+use pinnace_runtime::capabilities::CONTAINER_DEFAULT;
+use pinnace_runtime::cgroup::{self, Cgroup};
+use pinnace_runtime::launch::{
+    self, CapabilitySets, LaunchError, Namespaces, Process, Registration, Root, Spec, UserIds,
+};
+use pinnace_runtime::stdio::{Ends, Stdio};
+
+/// A root with one static busybox, a cgroup and a stand-in for PID 1's socket.
+struct Bench {
+    dir: tempfile::TempDir,
+    cgroup: Cgroup,
+    cgroup_path: PathBuf,
+    ours: OwnedFd,
+    theirs: OwnedFd,
+}
+
+impl Bench {
+    fn new(name: &str) -> Option<Bench> {
+        let busybox = Path::new("/bin/busybox");
+        if !rustix::process::geteuid().is_root() || !busybox.exists() {
+            println!("skipped: needs root and busybox-static");
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["layer/bin", "upper", "work", "base"] {
+            std::fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
+        pinnace_runtime::rootfs::base_layer(&dir.path().join("base")).unwrap();
+        std::fs::copy(busybox, dir.path().join("layer/bin/busybox")).unwrap();
+        for applet in ["sh", "cat", "grep", "mount", "ls", "id", "hostname"] {
+            std::os::unix::fs::symlink("busybox", dir.path().join("layer/bin").join(applet)).unwrap();
+        }
+        let plain = dir.path().join("layer/bin/plain");
+        std::fs::write(&plain, "not a program").unwrap();
+        std::fs::set_permissions(&plain, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+        let hierarchy = mounts.lines().find(|l| l.contains(" cgroup2 ")).and_then(|l| l.split(' ').nth(1))?;
+        let cgroup_path = Path::new(hierarchy).join(format!("launch-{name}-{}", std::process::id()));
+        let cgroup = Cgroup::create(&cgroup_path).unwrap();
+        let (ours, theirs) = sys::packet::pair().unwrap();
+        sys::packet::pass_credentials(theirs.as_fd()).unwrap();
+        Some(Bench { dir, cgroup, cgroup_path, ours, theirs })
+    }
+
+    fn spec(&self, args: &[&str]) -> Spec {
+        let all = CONTAINER_DEFAULT.bits();
+        let path = |name: &str| self.dir.path().join(name);
+        Spec {
+            process: Process {
+                args: args.iter().map(|a| (*a).to_owned()).collect(),
+                env: vec!["PATH=/bin".into(), "A=b".into()],
+                cwd: "/work dir".into(),
+                user: UserIds { uid: 0, gid: 0, groups: vec![0, 7] },
+                capabilities: CapabilitySets {
+                    bounding: all,
+                    permitted: all,
+                    effective: all,
+                    inheritable: 0,
+                },
+                no_new_privileges: true,
+                seccomp: Some(pinnace_runtime::seccomp::builtin(CONTAINER_DEFAULT)),
+                rlimits: vec![],
+                oom_score_adj: 0,
+                terminal: false,
+            },
+            root: Root {
+                layers: vec![path("base"), path("layer")],
+                upper: path("upper"),
+                work: path("work"),
+                readonly: false,
+            },
+            hostname: "boxed".into(),
+            domainname: String::new(),
+            namespaces: Namespaces::default(),
+            mounts: vec![],
+            shm_size: Some(1 << 20),
+            devices: vec![],
+            masked_paths: vec!["/proc/kcore".into(), "/proc/acpi".into(), "/sys/firmware".into()],
+            readonly_paths: vec!["/proc/sys".into()],
+            sysctls: vec![],
+            writable_sys: false,
+        }
+    }
+
+    fn registration(&self) -> Registration<'_> {
+        Registration { socket: self.ours.as_fd(), key: Key([3; 32]), note: b"note".to_vec() }
+    }
+
+    fn run(&self, spec: &Spec) -> Result<(String, String), LaunchError> {
+        let stdio = Stdio::pipes(0, false).unwrap();
+        let launched = launch::start(spec, &stdio, self.registration(), self.cgroup.fd())?;
+        let packet = sys::packet::receive(self.theirs.as_fd(), 1024, true).unwrap().unwrap();
+        assert_eq!(packet.pid, Some(launched.pid));
+        assert_eq!(packet.fds.len(), 2);
+        let told = ToKeeper::decode(&packet.bytes).unwrap();
+        assert_eq!(told, ToKeeper::Launched { key: Key([3; 32]), note: b"note".to_vec() });
+        let Ends::Pipes { stdout, stderr, .. } = stdio.into_ends() else { panic!("pipes were asked for") };
+        drop(packet);
+        Ok((drain(stdout), drain(stderr)))
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = self.cgroup.kill();
+        for _ in 0..100 {
+            if cgroup::remove(&self.cgroup_path).is_ok() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+}
+
+fn drain(end: OwnedFd) -> String {
+    rustix::io::ioctl_fionbio(end.as_fd(), false).unwrap();
+    let mut text = String::new();
+    std::fs::File::from(end).read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn a_process_sees_a_world_of_its_own() {
+    let Some(bench) = Bench::new("world") else { return };
+    let script = "hostname; pwd; echo $$ $A; cat /proc/self/cgroup; ls /dev; id -G; echo err >&2; \
+                  grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status; \
+                  echo x > /proc/sys/kernel/hostname || echo read-only; grep -c . /proc/mounts; ls /proc/kcore -l";
+    let (out, err) = bench.run(&bench.spec(&["sh", "-c", script])).unwrap();
+    let lines: Vec<_> = out.lines().collect();
+    assert_eq!(&lines[..4], ["boxed", "/work dir", "1 b", "0::/"], "{out}\n{err}");
+    for expected in
+        ["CapEff:\t00000000a80425fb", "CapBnd:\t00000000a80425fb", "NoNewPrivs:\t1", "Seccomp:\t2"]
+    {
+        assert!(lines.contains(&expected), "{expected}: {out}");
+    }
+    assert!(lines.contains(&"read-only") && lines.contains(&"0 7"), "{out}");
+    assert!(err.starts_with("err\n"), "{err}");
+}
+
+#[test]
+fn a_failed_start_tells_the_step() {
+    let Some(bench) = Bench::new("fails") else { return };
+    let check = |args: &[&str], expected: &str| {
+        let error = bench.run(&bench.spec(args)).unwrap_err();
+        assert_eq!(error.to_string(), expected);
+    };
+    check(&["missing"], "exec: \"missing\": executable file not found in $PATH");
+    check(&["/bin/missing"], "exec: \"/bin/missing\": stat /bin/missing: no such file or directory");
+    check(&["/bin/plain"], "exec: \"/bin/plain\": permission denied");
+    let mut spec = bench.spec(&["sh"]);
+    spec.sysctls = vec![("no.such.thing".into(), "1".into())];
+    let error = bench.run(&spec).unwrap_err();
+    assert!(error.to_string().starts_with("write /proc/sys/no/such/thing: "), "{error}");
+}
+
+#[test]
+fn a_further_process_joins_and_a_terminal_is_one() {
+    let Some(bench) = Bench::new("joins") else { return };
+    let stdio = Stdio::terminal(0, Some((24, 80))).unwrap();
+    let mut spec = bench.spec(&["cat"]);
+    spec.process.terminal = true;
+    let first = launch::start(&spec, &stdio, bench.registration(), bench.cgroup.fd()).unwrap();
+    let packet = sys::packet::receive(bench.theirs.as_fd(), 1024, true).unwrap().unwrap();
+    assert_eq!(packet.fds.len(), 3);
+    let mut process = spec.process.clone();
+    process.terminal = false;
+    process.args = ["sh", "-c", "hostname; ls -l /proc/1/fd/0; ls /dev/console; cat /proc/self/cgroup"]
+        .map(str::to_owned)
+        .to_vec();
+    let pipes = Stdio::pipes(0, false).unwrap();
+    launch::enter(&process, first.pidfd.as_fd(), &pipes, bench.registration(), bench.cgroup.fd()).unwrap();
+    let _packet = sys::packet::receive(bench.theirs.as_fd(), 1024, true).unwrap().unwrap();
+    let Ends::Pipes { stdout, stderr, .. } = pipes.into_ends() else { panic!("pipes were asked for") };
+    drop(_packet);
+    let out = drain(stdout);
+    assert!(out.starts_with("boxed\n"), "{out} {}", drain(stderr));
+    assert!(out.contains("/dev/pts/0") && out.contains("/dev/console") && out.ends_with("0::/\n"), "{out}");
+}
+
+#[test]
+fn launches_run_beside_each_other() {
+    let Some(bench) = Bench::new("many") else { return };
+    let bench = Arc::new(bench);
+    std::thread::scope(|scope| {
+        for worker in 0..4 {
+            let bench = &bench;
+            scope.spawn(move || {
+                for round in 0..10 {
+                    let upper = bench.dir.path().join(format!("upper-{worker}-{round}"));
+                    let work = bench.dir.path().join(format!("work-{worker}-{round}"));
+                    std::fs::create_dir(&upper).unwrap();
+                    std::fs::create_dir(&work).unwrap();
+                    let mut spec = bench.spec(&["sh", "-c", &format!("echo {worker} {round}")]);
+                    (spec.root.upper, spec.root.work) = (upper, work);
+                    let stdio = Stdio::pipes(0, false).unwrap();
+                    launch::start(&spec, &stdio, bench.registration(), bench.cgroup.fd()).unwrap();
+                    let Ends::Pipes { stdout, .. } = stdio.into_ends() else {
+                        panic!("pipes were asked for")
+                    };
+                    let _ = sys::packet::receive(bench.theirs.as_fd(), 1024, true).unwrap().unwrap();
+                    assert_eq!(drain(stdout), format!("{worker} {round}\n"));
+                }
+            });
+        }
+    });
+}
