@@ -4,14 +4,25 @@
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 use sys::mounts::{MountAttributes, Propagation, mount_setattr};
 
-use crate::launch::{BindMount, Device, Root, TmpfsMount};
+use crate::launch::{BindMount, Device, TmpfsMount};
+
+/// Root file system: an overlay of read-only layers and one writable folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Root {
+    /// Layer folders, lowest first.
+    pub layers: Vec<PathBuf>,
+    /// Writable layer.
+    pub upper: PathBuf,
+    /// Overlay's work folder on the same file system.
+    pub work: PathBuf,
+}
 
 /// A kernel call that prepares a launch failed.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +68,7 @@ fn finish(fs: &OwnedFd, attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
     mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
-/// An overlay of `root`, writable whatever [`Root::readonly`] says: mount points are made in it first.
+/// An overlay of `root`.
 ///
 /// # Errors
 /// A folder is missing or the kernel refuses the overlay.

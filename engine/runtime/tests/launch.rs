@@ -10,8 +10,9 @@ use contract::keeper::{Key, ToKeeper};
 use pinnace_runtime::capabilities::CONTAINER_DEFAULT;
 use pinnace_runtime::cgroup::{self, Cgroup};
 use pinnace_runtime::launch::{
-    self, CapabilitySets, LaunchError, Namespaces, Process, Registration, Root, Spec, UserIds,
+    self, CapabilitySets, LaunchError, Namespaces, Process, Registration, Spec, UserIds,
 };
+use pinnace_runtime::rootfs::{Root, overlay};
 use pinnace_runtime::stdio::{Ends, Stdio};
 
 /// A root with one static busybox, a cgroup and a stand-in for PID 1's socket.
@@ -53,7 +54,6 @@ impl Bench {
 
     fn spec(&self, args: &[&str]) -> Spec {
         let all = CONTAINER_DEFAULT.bits();
-        let path = |name: &str| self.dir.path().join(name);
         Spec {
             process: Process {
                 args: args.iter().map(|a| (*a).to_owned()).collect(),
@@ -72,12 +72,7 @@ impl Bench {
                 oom_score_adj: 0,
                 terminal: false,
             },
-            root: Root {
-                layers: vec![path("base"), path("layer")],
-                upper: path("upper"),
-                work: path("work"),
-                readonly: false,
-            },
+            readonly_root: false,
             hostname: "boxed".into(),
             domainname: String::new(),
             namespaces: Namespaces::default(),
@@ -91,13 +86,20 @@ impl Bench {
         }
     }
 
+    fn root(&self, upper: &str, work: &str) -> OwnedFd {
+        let path = |name: &str| self.dir.path().join(name);
+        let layers = vec![path("base"), path("layer")];
+        overlay(&Root { layers, upper: path(upper), work: path(work) }).unwrap()
+    }
+
     fn registration(&self) -> Registration<'_> {
         Registration { socket: self.ours.as_fd(), key: Key([3; 32]), note: b"note".to_vec() }
     }
 
     fn run(&self, spec: &Spec) -> Result<(String, String), LaunchError> {
         let stdio = Stdio::pipes(0, false).unwrap();
-        let launched = launch::start(spec, &stdio, self.registration(), self.cgroup.fd())?;
+        let root = self.root("upper", "work");
+        let launched = launch::start(spec, root.as_fd(), &stdio, self.registration(), self.cgroup.fd())?;
         let packet = sys::packet::receive(self.theirs.as_fd(), 1024, true).unwrap().unwrap();
         assert_eq!(packet.pid, Some(launched.pid));
         assert_eq!(packet.fds.len(), 2);
@@ -136,9 +138,9 @@ fn a_process_sees_a_world_of_its_own() {
                   echo x > /proc/sys/kernel/hostname || echo read-only; grep -c . /proc/mounts; ls /proc/kcore -l";
     let (out, err) = bench.run(&bench.spec(&["sh", "-c", script])).unwrap();
     let lines: Vec<_> = out.lines().collect();
-    assert_eq!(&lines[..4], ["boxed", "/work dir", "1 b", "0::/"], "{out}\n{err}");
+    assert_eq!(&lines[..3], ["boxed", "/work dir", "1 b"], "{out}\n{err}");
     for expected in
-        ["CapEff:\t00000000a80425fb", "CapBnd:\t00000000a80425fb", "NoNewPrivs:\t1", "Seccomp:\t2"]
+        ["0::/", "CapEff:\t00000000a80425fb", "CapBnd:\t00000000a80425fb", "NoNewPrivs:\t1", "Seccomp:\t2"]
     {
         assert!(lines.contains(&expected), "{expected}: {out}");
     }
@@ -168,7 +170,8 @@ fn a_further_process_joins_and_a_terminal_is_one() {
     let stdio = Stdio::terminal(0, Some((24, 80))).unwrap();
     let mut spec = bench.spec(&["cat"]);
     spec.process.terminal = true;
-    let first = launch::start(&spec, &stdio, bench.registration(), bench.cgroup.fd()).unwrap();
+    let root = bench.root("upper", "work");
+    let first = launch::start(&spec, root.as_fd(), &stdio, bench.registration(), bench.cgroup.fd()).unwrap();
     let packet = sys::packet::receive(bench.theirs.as_fd(), 1024, true).unwrap().unwrap();
     assert_eq!(packet.fds.len(), 3);
     let mut process = spec.process.clone();
@@ -195,14 +198,14 @@ fn launches_run_beside_each_other() {
             let bench = &bench;
             scope.spawn(move || {
                 for round in 0..10 {
-                    let upper = bench.dir.path().join(format!("upper-{worker}-{round}"));
-                    let work = bench.dir.path().join(format!("work-{worker}-{round}"));
-                    std::fs::create_dir(&upper).unwrap();
-                    std::fs::create_dir(&work).unwrap();
-                    let mut spec = bench.spec(&["sh", "-c", &format!("echo {worker} {round}")]);
-                    (spec.root.upper, spec.root.work) = (upper, work);
+                    let (upper, work) = (format!("upper-{worker}-{round}"), format!("work-{worker}-{round}"));
+                    std::fs::create_dir(bench.dir.path().join(&upper)).unwrap();
+                    std::fs::create_dir(bench.dir.path().join(&work)).unwrap();
+                    let root = bench.root(&upper, &work);
+                    let spec = bench.spec(&["sh", "-c", &format!("echo {worker} {round}")]);
                     let stdio = Stdio::pipes(0, false).unwrap();
-                    launch::start(&spec, &stdio, bench.registration(), bench.cgroup.fd()).unwrap();
+                    launch::start(&spec, root.as_fd(), &stdio, bench.registration(), bench.cgroup.fd())
+                        .unwrap();
                     let Ends::Pipes { stdout, .. } = stdio.into_ends() else {
                         panic!("pipes were asked for")
                     };

@@ -8,20 +8,20 @@ use rustix::thread::LinkNameSpaceType;
 use sys::clone::{CloneFlags, StringArray};
 use sys::mounts::MountAttributes;
 
-use super::spec::{BindMount, Device, Join, Process, Root, Spec, TmpfsMount, VolumeKind};
+use super::spec::{BindMount, Device, Join, Process, Spec, TmpfsMount, VolumeKind};
 use super::step::Step;
 
 /// Where PID 1's socket and the stdio descriptors stand in the list of files.
 pub(super) const SOCKET: usize = 0;
 pub(super) const STDIO: [usize; 3] = [1, 2, 3];
+/// The root file system's detached mount, or a pidfd for a further process.
+pub(super) const ROOT: usize = 4;
 /// First descriptor of the plan's own sources.
-const FIRST_SOURCE: usize = 4;
+const FIRST_SOURCE: usize = 5;
 
 /// Something that becomes a file descriptor before the clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Source {
-    /// The overlay root.
-    Root(Root),
     /// A tmpfs with the device nodes.
     Dev(Vec<Device>),
     /// The devpts instance that the terminal, if any, was opened from.
@@ -93,7 +93,7 @@ impl Plan {
             joins: Vec::new(),
         };
         plan.namespaces(spec);
-        plan.root(spec);
+        plan.steps.push(Step::EnterRoot { file: ROOT });
         plan.default_mounts(spec)?;
         plan.volumes(spec)?;
         plan.surroundings(spec)?;
@@ -101,7 +101,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The plan of a further process in a container: `pidfd` of its first process is the one source.
+    /// The plan of a further process in a container, whose first process is behind the descriptor at `ROOT`.
     ///
     /// # Errors
     /// A string has a NUL byte.
@@ -109,7 +109,7 @@ impl Plan {
         let mut plan = Plan {
             sources: Vec::new(),
             mount_points: Vec::new(),
-            steps: vec![Step::JoinProcess { file: FIRST_SOURCE + riders }],
+            steps: vec![Step::JoinProcess { file: ROOT }],
             flags: CloneFlags::PARENT,
             joins: Vec::new(),
         };
@@ -146,11 +146,6 @@ impl Plan {
             self.steps.push(Step::UnshareCgroup);
         }
         self.steps.push(Step::MakeMountsPrivate);
-    }
-
-    fn root(&mut self, spec: &Spec) {
-        let file = self.source(Source::Root(spec.root.clone()));
-        self.steps.push(Step::EnterRoot { file });
     }
 
     /// The default mounts of security-relevant order: proc first, since later steps write below it.
@@ -229,7 +224,7 @@ impl Plan {
         for path in &spec.masked_paths {
             self.steps.push(Step::Mask { target: c(path)? });
         }
-        if spec.root.readonly {
+        if spec.readonly_root {
             self.steps.push(Step::MakeRootReadOnly);
         }
         Ok(())
@@ -343,7 +338,7 @@ mod tests {
                 oom_score_adj: 0,
                 terminal: false,
             },
-            root: Root { layers: vec!["/l".into()], upper: "/u".into(), work: "/w".into(), readonly: false },
+            readonly_root: false,
             hostname: "h".into(),
             domainname: String::new(),
             namespaces: Namespaces::default(),

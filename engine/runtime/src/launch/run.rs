@@ -83,13 +83,15 @@ static STACKS: Mutex<Vec<Stack>> = Mutex::new(Vec::new());
 /// Most stacks kept for the next launches.
 const STACKS_KEPT: usize = 8;
 
-/// Starts the first process of a container in `cgroup`. Blocks until it runs its program or has failed.
+/// Starts the first process of a container in `cgroup`, its root file system being the detached mount `root`. Blocks
+/// until it runs its program or has failed.
 ///
 /// # Errors
 /// See [`LaunchError`]; after one nothing is left but, where PID 1 was told already, an exit status to be
 /// acknowledged.
 pub fn start(
     spec: &Spec,
+    root: BorrowedFd<'_>,
     stdio: &Stdio,
     registration: Registration<'_>,
     cgroup: BorrowedFd<'_>,
@@ -97,9 +99,10 @@ pub fn start(
     let riders = stdio.riders();
     let message = ToKeeper::Launched { key: registration.key, note: registration.note }.encode();
     let plan = Plan::compile(spec, message, riders.len())?;
-    let sources = prepare(&plan, stdio)?;
+    let sources = prepare(&plan, root, stdio)?;
     let mut files = vec![registration.socket];
     files.extend(stdio.child_ends());
+    files.push(root);
     files.extend(sources.iter().map(AsFd::as_fd));
     files.extend(riders);
     files.extend(plan.joins.iter().filter_map(|field| namespace_file(spec, *field)));
@@ -128,8 +131,8 @@ pub fn enter(
     let plan = Plan::enter(process, message, riders.len())?;
     let mut files = vec![registration.socket];
     files.extend(stdio.child_ends());
-    files.extend(riders);
     files.push(pidfd);
+    files.extend(riders);
     let own_pid_namespace = PidNamespace::enter(pidfd)?;
     let launched = walk(&plan, &files, cgroup, process);
     drop(own_pid_namespace);
@@ -148,11 +151,10 @@ fn namespace_file(spec: &Spec, field: JoinField) -> Option<BorrowedFd<'_>> {
     }
 }
 
-fn prepare(plan: &Plan, stdio: &Stdio) -> Result<Vec<OwnedFd>, PrepareError> {
+fn prepare(plan: &Plan, root: BorrowedFd<'_>, stdio: &Stdio) -> Result<Vec<OwnedFd>, PrepareError> {
     let mut files = Vec::with_capacity(plan.sources.len());
     for source in &plan.sources {
         files.push(match source {
-            Source::Root(root) => rootfs::overlay(root)?,
             Source::Dev(devices) => rootfs::dev(devices)?,
             Source::DevPts => stdio.devpts().map_or_else(rootfs::devpts, |fd| {
                 fd.try_clone_to_owned().map_err(|e| PrepareError {
@@ -164,7 +166,6 @@ fn prepare(plan: &Plan, stdio: &Stdio) -> Result<Vec<OwnedFd>, PrepareError> {
             Source::Bind(bind) => rootfs::bind(bind)?,
         });
     }
-    let root = files.first().expect("the root is a plan's first source").as_fd();
     for point in &plan.mount_points {
         rootfs::make_mount_point(root, Path::new(&point.path), point.like.as_deref())?;
     }

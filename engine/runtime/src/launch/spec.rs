@@ -14,8 +14,8 @@ use crate::seccomp::Filter;
 pub struct Spec {
     /// The first process.
     pub process: Process,
-    /// The root file system.
-    pub root: Root,
+    /// The root file system becomes read-only after everything was mounted in it.
+    pub readonly_root: bool,
     /// Host name; ignored where the UTS namespace is joined.
     pub hostname: String,
     /// NIS domain name, empty for none.
@@ -99,19 +99,6 @@ pub struct Rlimit {
     pub soft: Option<u64>,
     /// Ceiling of the soft value; `None` is unlimited.
     pub hard: Option<u64>,
-}
-
-/// Root file system: an overlay of read-only layers and one writable folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Root {
-    /// Layer folders, lowest first.
-    pub layers: Vec<PathBuf>,
-    /// Writable layer.
-    pub upper: PathBuf,
-    /// Overlay's work folder on the same file system.
-    pub work: PathBuf,
-    /// Remount read-only after the mount points were made.
-    pub readonly: bool,
 }
 
 /// Where a namespace comes from, when it is not new.
