@@ -8,6 +8,7 @@
 //!        └──────────── settings (argv of init) ──┘
 //! ```
 
+pub mod console;
 pub mod control;
 pub mod keeper;
 pub mod paths;
