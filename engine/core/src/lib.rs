@@ -4,6 +4,8 @@
 //! asked for it (`engine/runtime`).
 
 pub mod error;
+pub mod images;
+pub mod reference;
 pub mod store;
 
 pub use error::ErrorKind;

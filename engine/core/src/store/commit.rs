@@ -171,7 +171,9 @@ fn open(path: &Path) -> Result<Database, StoreError> {
 }
 
 fn open_tables(path: &Path) -> Result<Database, redb::Error> {
-    let database = Builder::new().set_cache_size(CACHE).create(path)?;
+    // Without the check, a page spoilt on disk is trusted and ends in a panic later.
+    let mut builder = Builder::new();
+    let database = builder.set_cache_size(CACHE).set_check_integrity_on_open(true).create(path)?;
     let present = database.begin_read()?;
     // A start without new tables writes nothing.
     if Table::ALL.iter().any(|table| present.open_table(table.definition()).is_err()) {

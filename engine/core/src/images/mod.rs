@@ -1,0 +1,3 @@
+//! Images: being pulled, kept, named and removed.
+pub mod layer;
+pub mod registry;
