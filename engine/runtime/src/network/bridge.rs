@@ -1,0 +1,121 @@
+//! The bridge of a network: the switch its containers are plugged into, and their gateway.
+
+use ipnet::Ipv4Net;
+use rustix::io::Errno;
+
+use super::address::Mac;
+use super::link::{self, AF_INET, Link, LinkHeader, Route, attribute};
+use super::message::{Batch, Message, flags};
+use super::netlink::NetworkError;
+
+/// `IFLA_IFALIAS` of the bridges made here, so that stale ones are known.
+const ALIAS: &str = "pinnace";
+
+/// A bridge in the engine's network namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bridge {
+    /// Name of the interface.
+    pub name: String,
+    /// Number of the interface.
+    pub index: u32,
+    /// Largest packet, in bytes; veth pairs take it over.
+    pub mtu: u32,
+}
+
+impl Bridge {
+    /// Makes the bridge, or takes the one that is there; gives it `gateway` as address, and brings it up.
+    ///
+    /// `gateway` is the address with the length of the subnet, for example 172.17.0.1/16; `mtu` is in bytes.
+    ///
+    /// # Errors
+    /// An invalid name, an interface of another kind with this name, or what the kernel refuses.
+    pub fn ensure(route: &Route, name: &str, gateway: Ipv4Net, mtu: u32) -> Result<Bridge, NetworkError> {
+        link::check_name(name)?;
+        match create(route, name, gateway, mtu) {
+            Err(error) if error.errno() == Some(Errno::EXIST) => {}
+            done => done?,
+        }
+        let mut batch = Batch::default();
+        batch.add("bringing up the bridge", link::SET_LINK, 0, &LinkHeader::up(0).bytes(), |a| {
+            a.text(attribute::NAME, name).number(attribute::MTU, mtu).text(attribute::ALIAS, ALIAS)
+        });
+        let found = route.tell_and_find(&mut batch, name)?;
+        if found.kind.as_deref() != Some("bridge") {
+            let source = std::io::Error::from(Errno::EXIST);
+            let detail = Some(format!("{name} is an interface of another kind: remove or rename it"));
+            return Err(NetworkError::Refused { purpose: "making the bridge", source, detail });
+        }
+        set_address(route, &found, gateway)?;
+        Ok(Bridge { name: found.name, index: found.index, mtu })
+    }
+
+    /// The bridge with this name, if there is one.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn find(route: &Route, name: &str) -> Result<Option<Bridge>, NetworkError> {
+        let found = route.find(name)?.filter(|link| link.kind.as_deref() == Some("bridge"));
+        Ok(found.map(|Link { index, name, mtu, .. }| Bridge { name, index, mtu }))
+    }
+
+    /// Removes the bridge; fine where it is gone already.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn remove(self, route: &Route) -> Result<(), NetworkError> {
+        route.delete(self.index)
+    }
+
+    /// Removes the bridges that an earlier engine made and that no network has any more; tells their names.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn remove_stale(route: &Route, keep: &[&str]) -> Result<Vec<String>, NetworkError> {
+        let ours =
+            |link: &Link| link.kind.as_deref() == Some("bridge") && link.alias.as_deref() == Some(ALIAS);
+        let stale =
+            route.links()?.into_iter().filter(|link| ours(link) && !keep.contains(&link.name.as_str()));
+        stale.map(|link| route.delete(link.index).map(|()| link.name)).collect()
+    }
+}
+
+/// The address of the link is set from the beginning: a bridge without one of its own takes over its ports', and
+/// changes it as containers come and go, which spoils their neighbour tables.
+fn create(route: &Route, name: &str, gateway: Ipv4Net, mtu: u32) -> Result<(), NetworkError> {
+    let mut batch = Batch::default();
+    let new = flags::CREATE | flags::EXCLUSIVE;
+    batch.add("making the bridge", link::NEW_LINK, new, &LinkHeader::default().bytes(), |a| {
+        a.text(attribute::NAME, name)
+            .bytes(attribute::ADDRESS, &Mac::of_address(gateway.addr()).octets())
+            .number(attribute::MTU, mtu)
+            .nested(attribute::LINK_INFO, |a| a.text(attribute::KIND, "bridge"))
+    });
+    route.tell(&mut batch)
+}
+
+fn set_address(route: &Route, link: &Link, gateway: Ipv4Net) -> Result<(), NetworkError> {
+    let mut batch = Batch::default();
+    add_address(&mut batch, link.index, gateway);
+    match route.tell(&mut batch) {
+        Err(error) if error.errno() == Some(Errno::EXIST) => Ok(()),
+        done => done,
+    }
+}
+
+/// Adds the request for an address (`struct ifaddrmsg`) with its broadcast address.
+pub(super) fn add_address(batch: &mut Batch, index: u32, address: Ipv4Net) {
+    const ADDRESS: u16 = 1;
+    const LOCAL: u16 = 2;
+    const BROADCAST: u16 = 4;
+    let mut header = [AF_INET, address.prefix_len(), 0, 0, 0, 0, 0, 0];
+    header[4..].copy_from_slice(&index.to_ne_bytes());
+    let octets = address.addr().octets();
+    let new = flags::CREATE | flags::EXCLUSIVE;
+    batch.add("setting an address", link::NEW_ADDRESS, new, &header, |a: &mut Message| {
+        a.bytes(LOCAL, &octets).bytes(ADDRESS, &octets);
+        if address.prefix_len() < 31 {
+            a.bytes(BROADCAST, &address.broadcast().octets());
+        }
+        a
+    });
+}

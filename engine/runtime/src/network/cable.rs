@@ -1,0 +1,213 @@
+//! A veth pair: one end in the bridge, the other in a sandbox.
+
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, AsRawFd};
+
+use ipnet::Ipv4Net;
+use rand::Rng;
+
+use super::address::Mac;
+use super::bridge::{Bridge, add_address};
+use super::link::{self, AF_BRIDGE, AF_INET, AF_INET6, LinkHeader, Route, attribute};
+use super::message::{Batch, flags};
+use super::netlink::NetworkError;
+use super::sandbox::Sandbox;
+
+/// Name of the inner end until it is given another.
+const FIRST_NAME: &str = "eth0";
+
+/// What the inner end of a cable becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Name in the sandbox, for example `eth0`.
+    pub interface: String,
+    /// Address with the length of its subnet.
+    pub address: Ipv4Net,
+    /// Hardware address.
+    pub mac: Mac,
+    /// Default route; `None` for an internal network or where another endpoint has it.
+    pub gateway: Option<Ipv4Addr>,
+}
+
+/// A veth pair. Both ends disappear with the sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cable {
+    /// Name of the end in the bridge.
+    pub name: String,
+    /// Number of the end in the bridge.
+    pub index: u32,
+    /// Number of the end in the sandbox.
+    pub inner_index: u32,
+    inner_name: String,
+}
+
+impl Cable {
+    /// Plugs a new cable into `bridge` and `sandbox`. Both ends are up, so the bridge forwards from the first
+    /// packet on; the inner end has no address and sends nothing.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn plug(route: &Route, bridge: &Bridge, sandbox: &Sandbox) -> Result<Cable, NetworkError> {
+        let name = format!("veth{:07x}", rand::rng().random_range(0..0x1000_0000u32));
+        // A sandbox with several networks has an eth0 already.
+        let inner_name = match sandbox.route().find(FIRST_NAME)? {
+            None => FIRST_NAME.to_owned(),
+            Some(_) => name.clone(),
+        };
+        let mut batch = Batch::default();
+        make(&mut batch, &name, &inner_name, bridge, sandbox);
+        bring_up(&mut batch, &name, bridge);
+        let outer = route.tell_and_find(&mut batch, &name)?;
+        let mut batch = Batch::default();
+        batch.add("bringing up the interface", link::SET_LINK, 0, &LinkHeader::up(0).bytes(), |a| {
+            a.text(attribute::NAME, &inner_name)
+        });
+        let inner = sandbox.route().tell_and_find(&mut batch, &inner_name)?;
+        Ok(Cable { name, index: outer.index, inner_index: inner.index, inner_name })
+    }
+
+    /// The cable whose outer end has this name, while it is there.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn find(
+        route: &Route,
+        sandbox: &Sandbox,
+        name: &str,
+        interface: &str,
+    ) -> Result<Option<Cable>, NetworkError> {
+        let (outer, inner) = (route.find(name)?, sandbox.route().find(interface)?);
+        Ok(outer.zip(inner).map(|(outer, inner)| Cable {
+            name: outer.name,
+            index: outer.index,
+            inner_index: inner.index,
+            inner_name: inner.name,
+        }))
+    }
+
+    /// Gives the inner end its name and addresses, brings it up and sets the default route: one system call.
+    ///
+    /// # Errors
+    /// An invalid name, or what the kernel refuses.
+    pub fn configure(&mut self, sandbox: &Sandbox, endpoint: &Endpoint) -> Result<(), NetworkError> {
+        link::check_name(&endpoint.interface)?;
+        let index = self.inner_index;
+        let mut batch = Batch::default();
+        if self.inner_name != endpoint.interface {
+            rename(&mut batch, index, &endpoint.interface);
+        }
+        add_address(&mut batch, index, endpoint.address);
+        // After the IP address: the neighbours are then told of the new hardware address at once (arp_notify).
+        batch.add("setting the hardware address", link::SET_LINK, 0, &LinkHeader::of(index).bytes(), |a| {
+            a.bytes(attribute::ADDRESS, &endpoint.mac.octets())
+        });
+        if let Some(gateway) = endpoint.gateway {
+            add_default_route(&mut batch, index, gateway);
+        }
+        sandbox.route().tell(&mut batch)?;
+        endpoint.interface.clone_into(&mut self.inner_name);
+        Ok(())
+    }
+
+    /// Takes the outer end out of the traffic at once: the port forwards nothing, and the bridge forgets what it
+    /// learnt there. The kernel removes a dead sandbox's cable some milliseconds later by itself; until then the
+    /// address may be given to another container, and must not answer from here too.
+    ///
+    /// # Errors
+    /// What the kernel refuses; fine where the cable is gone.
+    pub fn cut(&self, route: &Route) -> Result<(), NetworkError> {
+        const DISABLED: u8 = 0;
+        let mut batch = Batch::default();
+        let header = LinkHeader { family: AF_BRIDGE, ..LinkHeader::of(self.index) };
+        batch.add("cutting the cable", link::SET_LINK, 0, &header.bytes(), |a| {
+            a.nested(attribute::PROTOCOL_INFO, |a| {
+                a.bytes(attribute::PORT_STATE, &[DISABLED]).bytes(attribute::PORT_FLUSH, &[])
+            })
+        });
+        match route.tell(&mut batch) {
+            Err(error) if error.errno() == Some(rustix::io::Errno::NODEV) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Removes both ends from a sandbox that lives on; fine where they are gone. It waits for the kernel to let
+    /// go of them: some milliseconds.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn unplug(self, route: &Route) -> Result<(), NetworkError> {
+        route.delete(self.index)
+    }
+}
+
+/// Kernels before 6.2 rename an interface only while it is down.
+fn rename(batch: &mut Batch, index: u32, name: &str) {
+    batch.add("taking down the interface", link::SET_LINK, 0, &LinkHeader::down(index).bytes(), |a| a);
+    batch.add("naming the interface", link::SET_LINK, 0, &LinkHeader::of(index).bytes(), |a| {
+        a.text(attribute::NAME, name)
+    });
+    batch.add("bringing up the interface", link::SET_LINK, 0, &LinkHeader::up(index).bytes(), |a| a);
+}
+
+fn make(batch: &mut Batch, name: &str, inner_name: &str, bridge: &Bridge, sandbox: &Sandbox) {
+    let new = flags::CREATE | flags::EXCLUSIVE;
+    let namespace = sandbox.netns().as_fd().as_raw_fd().cast_unsigned();
+    batch.add("making a veth pair", link::NEW_LINK, new, &LinkHeader::default().bytes(), |a| {
+        a.text(attribute::NAME, name)
+            .number(attribute::MTU, bridge.mtu)
+            .number(attribute::MASTER, bridge.index)
+            .nested(attribute::LINK_INFO, |a| {
+                a.text(attribute::KIND, "veth").nested(attribute::DATA, |a| {
+                    a.headed(attribute::VETH_PEER, &LinkHeader::default().bytes(), |a| {
+                        a.text(attribute::NAME, inner_name)
+                            .number(attribute::MTU, bridge.mtu)
+                            .number(attribute::NAMESPACE_FD, namespace)
+                    })
+                })
+            })
+    });
+}
+
+/// Up; as a hairpin, so that a container reaches its own published ports; and without an IPv6 address of its own:
+/// a bridge port needs none, and making one costs timers and multicast.
+///
+/// `NEW_LINK` without `CREATE` changes a link, and takes the data of a bridge port, which `SET_LINK` does not.
+fn bring_up(batch: &mut Batch, name: &str, bridge: &Bridge) {
+    const ADDRESS_MODE: u16 = 8;
+    const NONE: u8 = 1;
+    let up = LinkHeader::up(0).bytes();
+    batch.add("bringing up the veth pair", link::NEW_LINK, 0, &up, |a| {
+        a.text(attribute::NAME, name);
+        if bridge.index != 0 {
+            a.nested(attribute::LINK_INFO, |a| {
+                a.text(attribute::PORT_KIND, "bridge")
+                    .nested(attribute::PORT_DATA, |a| a.bytes(attribute::PORT_HAIRPIN, &[1]))
+            });
+        }
+        if has_ipv6() {
+            a.nested(attribute::FAMILY_SETTINGS, |a| {
+                a.nested(AF_INET6.into(), |a| a.bytes(ADDRESS_MODE, &[NONE]))
+            });
+        }
+        a
+    });
+}
+
+fn has_ipv6() -> bool {
+    static HAS: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *HAS.get_or_init(|| std::path::Path::new("/proc/sys/net/ipv6").exists())
+}
+
+/// `struct rtmsg` of a unicast route to everywhere, in the main table.
+fn add_default_route(batch: &mut Batch, index: u32, gateway: Ipv4Addr) {
+    const MAIN: u8 = 254;
+    const BOOT: u8 = 3;
+    const UNICAST: u8 = 1;
+    const OUT: u16 = 4;
+    const GATEWAY: u16 = 5;
+    let header = [AF_INET, 0, 0, 0, MAIN, BOOT, 0, UNICAST, 0, 0, 0, 0];
+    let new = flags::CREATE | flags::EXCLUSIVE;
+    batch.add("setting the default route", link::NEW_ROUTE, new, &header, |a| {
+        a.bytes(GATEWAY, &gateway.octets()).number(OUT, index)
+    });
+}

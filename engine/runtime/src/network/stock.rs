@@ -1,0 +1,189 @@
+//! Sandboxes made ahead, so that a start does not wait for the kernel to make a namespace and a veth pair.
+//!
+//! ```text
+//!   take() ──► one from the stock (or one made on the spot) ──► configure: one system call
+//!     └ wakes the maker thread, which fills up when nothing was taken for a moment
+//! ```
+//!
+//! The stock is only descriptors: when the engine dies, however it dies, the kernel removes namespaces and pairs.
+//! A used sandbox never comes back to the stock; what a container did to it would reach the next.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use super::bridge::Bridge;
+use super::cable::Cable;
+use super::link::Route;
+use super::netlink::NetworkError;
+use super::sandbox::{self, Sandbox};
+
+/// How long nothing must have been taken before the stock is filled up: making a namespace holds the kernel's
+/// networking lock, which a start under way needs too.
+const QUIET: Duration = Duration::from_millis(20);
+
+/// How long to wait after a failure.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A sandbox that is plugged into a bridge and has no addresses yet.
+#[derive(Debug)]
+pub struct Ready {
+    /// The namespace.
+    pub sandbox: Sandbox,
+    /// Its connection to the bridge.
+    pub cable: Cable,
+}
+
+impl Ready {
+    fn make(route: &Route, bridge: &Bridge) -> Result<Ready, NetworkError> {
+        let sandbox = Sandbox::create()?;
+        let cable = Cable::plug(route, bridge, &sandbox)?;
+        Ok(Ready { sandbox, cable })
+    }
+}
+
+/// Ready sandboxes for one bridge.
+#[derive(Debug)]
+pub struct Stock {
+    shared: Arc<Shared>,
+    bridge: Bridge,
+    route: Route,
+    maker: Option<thread::JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    shelf: Mutex<Shelf>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct Shelf {
+    ready: VecDeque<Ready>,
+    size: usize,
+    /// Counts the takings.
+    taken: u64,
+    closed: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stock {
+    /// Begins to hold `size` sandboxes for `bridge` ready. It must be called in the engine's network namespace.
+    ///
+    /// # Errors
+    /// No netlink socket, no /proc, or no thread.
+    pub fn new(bridge: &Bridge, size: usize) -> Result<Stock, NetworkError> {
+        let shelf = Shelf { ready: VecDeque::with_capacity(size), size, taken: 0, closed: false };
+        let shared = Arc::new(Shared { shelf: Mutex::new(shelf), changed: Condvar::new() });
+        let maker = Maker::new(shared.clone(), bridge.clone())?;
+        let thread = thread::Builder::new().name("sandbox-stock".to_owned()).stack_size(256 * 1024);
+        let maker = thread.spawn(move || maker.run())?;
+        Ok(Stock { shared, bridge: bridge.clone(), route: Route::open()?, maker: Some(maker) })
+    }
+
+    /// A ready sandbox; made on the spot where the stock is empty.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn take(&self) -> Result<Ready, NetworkError> {
+        let ready = {
+            let mut shelf = self.shared.lock();
+            shelf.taken += 1;
+            shelf.ready.pop_front()
+        };
+        self.shared.changed.notify_all();
+        match ready {
+            Some(ready) => Ok(ready),
+            None => Ready::make(&self.route, &self.bridge),
+        }
+    }
+
+    /// How many are ready now.
+    #[must_use]
+    pub fn ready(&self) -> usize {
+        self.shared.lock().ready.len()
+    }
+}
+
+impl Drop for Stock {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.changed.notify_all();
+        if let Some(maker) = self.maker.take() {
+            // A panic of the maker was reported where it happened; the stock is closed in any case.
+            drop(maker.join());
+        }
+    }
+}
+
+/// The thread that fills the stock.
+struct Maker {
+    shared: Arc<Shared>,
+    bridge: Bridge,
+    route: Route,
+    home: std::os::fd::OwnedFd,
+}
+
+impl Maker {
+    fn new(shared: Arc<Shared>, bridge: Bridge) -> Result<Maker, NetworkError> {
+        let failed = |source| NetworkError::Namespace { action: "opening the network namespace", source };
+        let home = sys::netns::current().map_err(failed)?;
+        Ok(Maker { shared, bridge, route: Route::open()?, home })
+    }
+
+    fn run(self) {
+        while self.wait_for_need() {
+            match self.make() {
+                Ok(ready) => self.shared.lock().ready.push_back(ready),
+                // Whoever takes from the empty stock meets the same failure and reports it.
+                Err(_) => self.pause(RETRY),
+            }
+        }
+    }
+
+    /// Waits until something is missing and a quiet moment has come; false when the stock is closed.
+    fn wait_for_need(&self) -> bool {
+        let mut shelf = self.shared.lock();
+        loop {
+            if shelf.closed {
+                return false;
+            }
+            if shelf.ready.len() >= shelf.size {
+                shelf = self.shared.changed.wait(shelf).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let seen = shelf.taken;
+            if seen == 0 {
+                return true;
+            }
+            let waited = self.shared.changed.wait_timeout(shelf, QUIET);
+            let (now, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            shelf = now;
+            if timeout.timed_out() && shelf.taken == seen {
+                return !shelf.closed;
+            }
+        }
+    }
+
+    fn pause(&self, time: Duration) {
+        let shelf = self.shared.lock();
+        // Only the passing of time or a change is of interest.
+        drop(self.shared.changed.wait_timeout_while(shelf, time, |shelf| !shelf.closed));
+    }
+
+    fn make(&self) -> Result<Ready, NetworkError> {
+        use std::os::fd::AsFd;
+        let made = sandbox::create_here();
+        // A thread that stayed in the namespace would keep it alive behind its container's back.
+        sandbox::enter(self.home.as_fd())?;
+        let sandbox = made?;
+        let cable = Cable::plug(&self.route, &self.bridge, &sandbox)?;
+        Ok(Ready { sandbox, cable })
+    }
+}
