@@ -7,6 +7,7 @@
 //! The rules of a container that asked for no devices are loaded once; attaching costs one bpf(2) call then.
 //! The attachment lives as long as the cgroup, whatever becomes of the engine. It makes no device nodes.
 
+mod machine;
 mod program;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use machine::host_devices;
 pub use program::Kind;
 
 /// Access to a device: `r`, `w` and `m` (mknod) as the kernel's bits.

@@ -1,0 +1,418 @@
+//! The driver of one container: the task that alone changes its state.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use contract::keeper::Exit;
+use runtime::cgroup::{self, Cgroup};
+use runtime::stdio::Ends;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::container::Container;
+use super::error::ContainerError;
+use super::launch;
+use super::legality::{Verb, permit};
+use super::note;
+use super::output::Pump;
+use super::record::{Record, Recorded};
+use super::registry::Shared;
+use super::state::{Ended, Running, State};
+use crate::events::Subject;
+use crate::store::{Durability, Table};
+use crate::timestamp::Timestamp;
+
+type Answer<T> = oneshot::Sender<Result<T, ContainerError>>;
+
+/// What enters a driver's queue.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Begin a run.
+    Start(Answer<()>),
+    /// Send a signal to the first process.
+    Signal(i32, Answer<()>),
+    /// Freeze or thaw.
+    Freeze(bool, Answer<()>),
+    /// Take the container away.
+    Remove(Answer<()>),
+    /// PID 1 says that the first process ended.
+    Exited(Exit),
+    /// PID 1 still holds the run that an engine before this one began.
+    Resume { pid: u32, started_at: Timestamp, ends: Option<Ends>, answer: Answer<()> },
+    /// The record says it was started, PID 1 does not hold it: the power was cut.
+    Lost(Answer<()>),
+}
+
+/// How long after a process's end its output may still come before the run counts as over.
+const OUTPUT_GRACE: Duration = Duration::from_secs(10);
+/// Exit code of a run whose end nobody saw, as dockerd tells it.
+const LOST_EXIT_CODE: i32 = 255;
+
+/// A run that goes on.
+struct Run {
+    pidfd: OwnedFd,
+    pump: JoinHandle<()>,
+}
+
+struct Driver {
+    shared: Arc<Shared>,
+    container: Arc<Container>,
+    run: Option<Run>,
+}
+
+/// Serves `queue` until the container is removed.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    container: Arc<Container>,
+    mut queue: mpsc::UnboundedReceiver<Order>,
+) {
+    let mut driver = Driver { shared, container, run: None };
+    while let Some(order) = queue.recv().await {
+        driver.obey(order).await;
+        if matches!(driver.container.snapshot.borrow().state, State::Removed(_)) {
+            return;
+        }
+    }
+}
+
+impl Driver {
+    async fn obey(&mut self, order: Order) {
+        // An answer nobody waits for any more is fine: the client went away.
+        match order {
+            Order::Start(answer) => drop(answer.send(self.start().await)),
+            Order::Signal(signal, answer) => drop(answer.send(self.signal(signal))),
+            Order::Freeze(frozen, answer) => drop(answer.send(self.freeze(frozen))),
+            Order::Remove(answer) => drop(answer.send(self.remove().await)),
+            Order::Exited(exit) => self.exited(exit).await,
+            Order::Resume { pid, started_at, ends, answer } => {
+                drop(answer.send(self.resume(pid, started_at, ends).await));
+            }
+            Order::Lost(answer) => drop(answer.send(self.lost().await)),
+        }
+    }
+
+    fn state(&self) -> State {
+        self.container.snapshot.borrow().state.clone()
+    }
+
+    fn permit(&self, verb: Verb) -> Result<(), ContainerError> {
+        permit(&self.state(), verb, self.container.id())
+    }
+
+    fn publish(&self, state: State) {
+        self.container.snapshot.send_modify(|snapshot| snapshot.state = state);
+    }
+
+    fn event(&self, action: &str, extra: &[(&str, String)]) {
+        let mut attributes = self.container.record().attributes();
+        attributes.extend(extra.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+        self.shared.events.publish(Subject::Container, action, self.container.id(), attributes);
+    }
+
+    /// Changes the record in memory; returns it for the store.
+    fn amend(&self, change: impl FnOnce(&mut Record)) -> Arc<Record> {
+        let mut guard = self.container.record.write().expect("no writer of a record panics");
+        let mut record = (**guard).clone();
+        change(&mut record);
+        *guard = Arc::new(record);
+        guard.clone()
+    }
+
+    async fn save(&self, record: Arc<Record>, durability: Durability) -> Result<(), ContainerError> {
+        self.shared
+            .store
+            .write_async(durability, move |writer| writer.put(Table::Containers, &record.id, &*record))
+            .await
+            .map_err(ContainerError::Store)
+    }
+
+    async fn start(&mut self) -> Result<(), ContainerError> {
+        self.permit(Verb::Start)?;
+        if self.shared.going_down.load(Ordering::Relaxed) {
+            return Err(ContainerError::GoingDown);
+        }
+        let started_at = Timestamp::now();
+        let (shared, container) = (self.shared.clone(), self.container.clone());
+        let launched = tokio::task::spawn_blocking(move || launch::start(&shared, &container, started_at))
+            .await
+            .unwrap_or_else(|_| Err(launch::panicked()));
+        let launched = match launched {
+            Ok(launched) => launched,
+            Err(error) => {
+                self.start_failed(&error).await;
+                return Err(error);
+            }
+        };
+        let record = self.amend(|record| {
+            record.state = Recorded::Started(started_at);
+            record.endpoint = launched.endpoint.clone();
+        });
+        let pump = self.connect(launched.ends, Pump::begin).await?;
+        self.run = Some(Run { pidfd: launched.process.pidfd, pump });
+        self.publish(State::Running(Running { pid: launched.process.pid, started_at, paused: false }));
+        self.save(record, Durability::Soon).await?;
+        self.event("start", &[]);
+        Ok(())
+    }
+
+    /// The streams get their readers and writers.
+    async fn connect(
+        &self,
+        ends: Ends,
+        open: impl FnOnce(super::output::PumpPlace) -> std::io::Result<Pump>,
+    ) -> Result<JoinHandle<()>, ContainerError> {
+        let failed = || ContainerError::machine("open the output of the container");
+        let mut pump = open(self.container.pump_place(self.shared.spools())).map_err(failed())?;
+        match ends {
+            Ends::Pipes { stdin, stdout, stderr } => {
+                pump.read_pipes(stdout, stderr).map_err(failed())?;
+                if let Some(stdin) = stdin {
+                    self.container.stdin.open(stdin).await.map_err(failed())?;
+                }
+            }
+            Ends::Terminal { master, relay } => {
+                let writer = master.try_clone().map_err(failed())?;
+                let sizer = master.try_clone().map_err(failed())?;
+                *self.container.terminal.lock().expect("no holder of the terminal panics") = Some(sizer);
+                self.container.stdin.open(writer).await.map_err(failed())?;
+                pump.read_terminal(master, relay).map_err(failed())?;
+            }
+            Ends::Null => {}
+        }
+        Ok(tokio::spawn(pump.run()))
+    }
+
+    async fn start_failed(&self, error: &ContainerError) {
+        launch::undo(&self.shared, &self.container);
+        let exit_code = match error {
+            ContainerError::Start { exit_code, .. } => *exit_code,
+            _ => 128,
+        };
+        let ended = Ended { exit_code, error: error.to_string(), ..Ended::default() };
+        let record = self.amend(|record| record.state = Recorded::Created(ended.clone()));
+        self.container.hub.close();
+        self.container.snapshot.send_modify(|snapshot| {
+            snapshot.state = State::Created(ended);
+            snapshot.exits += 1;
+            snapshot.last_exit = exit_code;
+        });
+        if self.save(record.clone(), Durability::Soon).await.is_ok() && record.host.auto_remove {
+            let _ = self.remove_now().await;
+        }
+    }
+
+    fn signal(&self, signal: i32) -> Result<(), ContainerError> {
+        self.permit(Verb::Signal)?;
+        let Some(run) = &self.run else { return Ok(()) };
+        match sys::process::pidfd_send_signal(run.pidfd.as_fd(), signal) {
+            // It ended a moment ago; its exit is on its way.
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {}
+            other => other.map_err(ContainerError::machine("send a signal"))?,
+        }
+        self.after_signal(signal)
+    }
+
+    fn after_signal(&self, signal: i32) -> Result<(), ContainerError> {
+        self.event("kill", &[("signal", signal.to_string())]);
+        // A frozen process dies only when it thaws.
+        if signal == rustix::process::Signal::KILL.as_raw()
+            && self.state().running().is_some_and(|running| running.paused)
+        {
+            self.set_frozen(false)?;
+        }
+        Ok(())
+    }
+
+    fn freeze(&self, frozen: bool) -> Result<(), ContainerError> {
+        self.permit(if frozen { Verb::Pause } else { Verb::Unpause })?;
+        self.set_frozen(frozen)
+    }
+
+    fn set_frozen(&self, frozen: bool) -> Result<(), ContainerError> {
+        let State::Running(running) = self.state() else { return Ok(()) };
+        let machine = |error: cgroup::CgroupError| {
+            ContainerError::machine("freeze the container")(std::io::Error::other(error))
+        };
+        let cgroup = Cgroup::open(&self.shared.cgroup(self.container.id())).map_err(machine)?;
+        cgroup.freeze(frozen).map_err(machine)?;
+        self.publish(State::Running(Running { paused: frozen, ..running }));
+        self.event(if frozen { "pause" } else { "unpause" }, &[]);
+        Ok(())
+    }
+
+    /// The run is over once its output is: inspect, wait and logs agree from then on.
+    async fn exited(&mut self, exit: Exit) {
+        let Some(mut run) = self.run.take() else {
+            // A start that failed after PID 1 was told.
+            return self.acknowledge();
+        };
+        if tokio::time::timeout(OUTPUT_GRACE, &mut run.pump).await.is_err() {
+            // Somebody outside the container holds its pipe open.
+            run.pump.abort();
+            self.container.hub.close();
+        }
+        let State::Running(running) = self.state() else { return self.acknowledge() };
+        self.container.stdin.close().await;
+        *self.container.terminal.lock().expect("no holder of the terminal panics") = None;
+        let oom_killed = Cgroup::open(&self.shared.cgroup(self.container.id()))
+            .is_ok_and(|cgroup| cgroup.oom_kills() > 0);
+        let ended = Ended {
+            exit_code: exit_code(exit.status),
+            started_at: running.started_at,
+            finished_at: Timestamp(exit.at_nanos),
+            error: String::new(),
+            oom_killed,
+        };
+        if oom_killed {
+            self.event("oom", &[]);
+        }
+        self.end(ended).await;
+    }
+
+    async fn end(&mut self, ended: Ended) {
+        launch::undo(&self.shared, &self.container);
+        let seconds = ended.finished_at.0.saturating_sub(ended.started_at.0) / 1_000_000_000;
+        let exit_code = ended.exit_code;
+        let record = self.amend(|record| record.state = Recorded::Exited(ended.clone()));
+        let auto_remove = record.host.auto_remove;
+        self.container.snapshot.send_modify(|snapshot| {
+            snapshot.state = if auto_remove { State::Removing(ended) } else { State::Exited(ended) };
+            snapshot.exits += 1;
+            snapshot.last_exit = exit_code;
+        });
+        self.event("die", &[("exitCode", exit_code.to_string()), ("execDuration", seconds.to_string())]);
+        if auto_remove {
+            if let Err(error) = self.remove_now().await {
+                tracing::error!(container = self.container.id(), %error, "cannot remove an ended container");
+            }
+            return self.acknowledge();
+        }
+        // PID 1 keeps the status until it is on disk; nobody waits for that but PID 1.
+        let (shared, id) = (self.shared.clone(), self.container.id().to_owned());
+        tokio::spawn(async move {
+            let saved = shared
+                .store
+                .write_async(Durability::Synced, move |writer| {
+                    // Removed in the meantime: a late write must not bring it back.
+                    match writer.contains(Table::Containers, &record.id)? {
+                        true => writer.put(Table::Containers, &record.id, &*record),
+                        false => Ok(()),
+                    }
+                })
+                .await;
+            match saved {
+                Ok(()) => acknowledge(&shared, &id),
+                Err::<(), crate::store::StoreError>(error) => {
+                    tracing::error!(container = id, %error, "cannot record an exit");
+                }
+            }
+        });
+    }
+
+    fn acknowledge(&self) {
+        acknowledge(&self.shared, self.container.id());
+    }
+
+    async fn remove(&mut self) -> Result<(), ContainerError> {
+        self.permit(Verb::Remove)?;
+        let before = self.state();
+        if let Some(ended) = before.ended() {
+            self.publish(State::Removing(ended.clone()));
+        }
+        let removed = self.remove_now().await;
+        if removed.is_err() {
+            self.publish(before);
+        }
+        removed
+    }
+
+    /// Metadata first, in one durable transaction; then the files, which a later start collects where this is
+    /// interrupted.
+    async fn remove_now(&mut self) -> Result<(), ContainerError> {
+        let record = self.container.record();
+        let held = record.clone();
+        self.shared
+            .store
+            .write_async(Durability::Synced, move |writer| {
+                writer.delete(Table::Containers, &held.id);
+                writer.release_all(&held.holder())
+            })
+            .await
+            .map_err(ContainerError::Store)?;
+        {
+            let mut index = self.shared.index_mut();
+            index.by_id.remove(&record.id);
+            if index.by_name.get(&record.name) == Some(&record.id) {
+                index.by_name.remove(&record.name);
+            }
+        }
+        self.shared.execs.lock().expect("no holder of the execs panics").retain(|_, e| e.container != record.id);
+        let folder = self.container.folder.clone();
+        tokio::task::spawn_blocking(move || super::remove::delete_folder(&folder));
+        let ended = self.state().ended().cloned().unwrap_or_default();
+        self.publish(State::Removed(ended));
+        self.event("destroy", &[]);
+        Ok(())
+    }
+
+    async fn resume(
+        &mut self,
+        pid: u32,
+        started_at: Timestamp,
+        ends: Option<Ends>,
+    ) -> Result<(), ContainerError> {
+        let pidfd = rustix::process::Pid::from_raw(pid.cast_signed())
+            .and_then(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok());
+        // Without a pidfd the process is a zombie whose exit is on its way; any descriptor will do until then.
+        let pidfd = pidfd.map_or_else(|| std::fs::File::open("/dev/null").map(OwnedFd::from), Ok);
+        let pump = match ends {
+            Some(ends) => self.connect(ends, Pump::resume).await?,
+            None => tokio::spawn(async {}),
+        };
+        let pidfd = pidfd.map_err(ContainerError::machine("open the container's process"))?;
+        self.run = Some(Run { pidfd, pump });
+        self.amend(|record| record.state = Recorded::Started(started_at));
+        let frozen = Cgroup::open(&self.shared.cgroup(self.container.id()))
+            .and_then(|cgroup| cgroup.read("cgroup.freeze"))
+            .is_ok_and(|text| text.trim() == "1");
+        self.publish(State::Running(Running { pid, started_at, paused: frozen }));
+        Ok(())
+    }
+
+    async fn lost(&mut self) -> Result<(), ContainerError> {
+        let Recorded::Started(started_at) = self.container.record().state.clone() else { return Ok(()) };
+        let finished_at = Timestamp::now();
+        let ended = Ended { exit_code: LOST_EXIT_CODE, started_at, finished_at, ..Ended::default() };
+        self.end(ended).await;
+        Ok(())
+    }
+}
+
+/// PID 1 may forget the process.
+pub(super) fn acknowledge(shared: &Shared, id: &str) {
+    let Some(key) = note::key(id) else { return };
+    if let Err(error) = shared.keeper.acknowledge(key) {
+        tracing::error!(process = id, %error, "cannot acknowledge an exit");
+    }
+}
+
+/// A wait status as a shell tells it.
+pub(super) fn exit_code(status: i32) -> i32 {
+    let signal = status & 0x7f;
+    if signal == 0 { (status >> 8) & 0xff } else { 128 + signal }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wait_statuses_are_read_as_shells_do() {
+        assert_eq!(exit_code(0x0300), 3);
+        assert_eq!(exit_code(9), 137);
+        assert_eq!(exit_code(0x80 | 11), 139);
+        assert_eq!(exit_code(15), 143);
+    }
+}

@@ -1,0 +1,400 @@
+//! Further processes in a running container.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use contract::keeper::Exit;
+use rustix::fs::OFlags;
+use runtime::launch::{Launched, Registration};
+use runtime::stdio::{Ends, Stdio};
+use runtime::{cgroup::Cgroup, user};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+use tokio::sync::{mpsc, watch};
+
+use super::container::Container;
+use super::driver::{acknowledge, exit_code};
+use super::error::ContainerError;
+use super::launch;
+use super::legality::{Verb, permit};
+use super::note::{Note, key};
+use super::output::{Chunk, Stdin, Stream};
+use super::registry::{Containers, Shared};
+use crate::id::new_id;
+use crate::timestamp::Timestamp;
+
+/// What is to run: Docker's exec configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExecConfig {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// `user[:group]`; empty is the container's.
+    pub user: String,
+    /// All capabilities.
+    pub privileged: bool,
+    /// A terminal instead of pipes.
+    pub tty: bool,
+    /// The client will write.
+    pub attach_stdin: bool,
+    /// The client will read.
+    pub attach_stdout: bool,
+    /// The client will read.
+    pub attach_stderr: bool,
+    /// `KEY=value` words over the container's.
+    pub env: Vec<String>,
+    /// Absolute path; empty is the container's.
+    pub working_dir: String,
+    /// As given, for inspect.
+    pub detach_keys: String,
+    /// Rows and columns of the terminal.
+    pub console_size: Option<(u16, u16)>,
+}
+
+/// Where an exec is in its life: Created → Running → Exited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExecState {
+    /// Not started.
+    Created,
+    /// Being started.
+    Starting,
+    /// Runs.
+    Running {
+        /// In PID 1's namespace.
+        pid: u32,
+    },
+    /// Over.
+    Exited {
+        /// As a shell tells it.
+        exit_code: i32,
+        /// While it ran.
+        pid: u32,
+    },
+}
+
+/// One exec.
+#[derive(Debug)]
+pub struct Exec {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Id of the container.
+    pub container: String,
+    /// What runs.
+    pub config: ExecConfig,
+    state: watch::Sender<ExecState>,
+    stdin: Stdin,
+    terminal: Mutex<Option<OwnedFd>>,
+    /// Turns true when PID 1 has reaped the process: all it printed is in its pipes.
+    reaped: watch::Sender<bool>,
+    /// Turns true when all output was handed on.
+    drained: watch::Sender<bool>,
+}
+
+/// The streams of a started exec.
+pub struct ExecSession {
+    /// Output in order; ends with the process.
+    pub output: mpsc::Receiver<Chunk>,
+    /// The exec, to write to.
+    pub exec: Arc<Exec>,
+}
+
+/// How long an exec can be inspected after its end, as dockerd keeps it.
+const KEPT: Duration = Duration::from_secs(300);
+/// Chunks a client may lag behind before the process's pipe fills.
+const LAG: usize = 16;
+
+impl Exec {
+    /// The present state.
+    pub fn state(&self) -> ExecState {
+        self.state.borrow().clone()
+    }
+
+    /// Writes to the process's standard input.
+    ///
+    /// # Errors
+    /// It closed its side or has ended.
+    pub async fn write(&self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stdin.write(bytes).await
+    }
+
+    /// The process reads the end of its input.
+    pub async fn finish(&self) {
+        self.stdin.close().await;
+    }
+
+    /// Waits until the process has ended.
+    pub async fn ended(&self) {
+        let mut states = self.state.subscribe();
+        let _ = states.wait_for(|state| matches!(state, ExecState::Exited { .. })).await;
+    }
+
+    /// Changes the size of the terminal; waits a little for the process to be started.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub async fn resize(&self, rows: u16, columns: u16) -> Result<(), ContainerError> {
+        let mut states = self.state.subscribe();
+        let started = states.wait_for(|state| !matches!(state, ExecState::Created | ExecState::Starting));
+        let _ = tokio::time::timeout(Duration::from_secs(10), started).await;
+        let terminal = self.terminal.lock().expect("no holder of the terminal panics");
+        let text = format!("exec {} is not running", self.id);
+        let terminal = terminal.as_ref().ok_or(ContainerError::Conflict(text))?;
+        runtime::stdio::resize(terminal.as_fd(), rows, columns)
+            .map_err(|errno| ContainerError::machine("resize the terminal")(errno.into()))
+    }
+
+    /// Claims the one start.
+    fn claim(&self) -> Result<(), ContainerError> {
+        let mut verdict = Ok(());
+        self.state.send_modify(|state| match state {
+            ExecState::Created => *state = ExecState::Starting,
+            ExecState::Exited { .. } => {
+                verdict = Err(ContainerError::Conflict(format!("exec command {} has already run", self.id)));
+            }
+            _ => {
+                verdict =
+                    Err(ContainerError::Conflict(format!("exec command {} is already running", self.id)));
+            }
+        });
+        verdict
+    }
+}
+
+impl Containers {
+    /// Prepares an exec.
+    ///
+    /// # Errors
+    /// The container does not run, or the command is empty.
+    pub fn create_exec(&self, reference: &str, config: ExecConfig) -> Result<String, ContainerError> {
+        let container = self.find(reference)?;
+        if config.command.is_empty() {
+            return Err(ContainerError::Invalid("No exec command specified".to_owned()));
+        }
+        permit(&container.snapshot().state, Verb::Exec, container.id())?;
+        let id = new_id();
+        let shown = config.command.join(" ");
+        let exec = new_exec(id.clone(), container.id().to_owned(), config, ExecState::Created);
+        self.shared.execs.lock().expect("no holder of the execs panics").insert(id.clone(), Arc::new(exec));
+        self.publish(&container, &format!("exec_create: {shown}"), &[("execID", id.clone())]);
+        Ok(id)
+    }
+
+    /// Starts an exec; returns when its program was executed.
+    ///
+    /// # Errors
+    /// It was started before, the container does not run, or [`ContainerError::Start`] with the runtime's words.
+    pub async fn start_exec(
+        &self,
+        id: &str,
+        attach: bool,
+        console_size: Option<(u16, u16)>,
+    ) -> Result<ExecSession, ContainerError> {
+        let exec = self.find_exec(id)?;
+        let container = self.find(&exec.container)?;
+        permit(&container.snapshot().state, Verb::Exec, container.id())?;
+        exec.claim()?;
+        let (shared, task_exec, task_container) = (self.shared.clone(), exec.clone(), container.clone());
+        let started = tokio::task::spawn_blocking(move || {
+            start_blocking(&shared, &task_container, &task_exec, attach, console_size)
+        });
+        let started = started.await.unwrap_or_else(|_| Err(launch::panicked()));
+        let (launched, ends) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                let exit_code = match &error {
+                    ContainerError::Start { exit_code, .. } => *exit_code,
+                    _ => 126,
+                };
+                exec.state.send_replace(ExecState::Exited { exit_code, pid: 0 });
+                exec.drained.send_replace(true);
+                self.forget_later(&exec);
+                return Err(error);
+            }
+        };
+        let output = connect(&exec, ends).await.map_err(ContainerError::machine("open the exec's streams"))?;
+        container.execs.lock().expect("no holder of the exec ids panics").push(exec.id.clone());
+        exec.state.send_modify(|state| {
+            // Its end may have been told already.
+            if *state == ExecState::Starting {
+                *state = ExecState::Running { pid: launched.pid };
+            }
+        });
+        let shown = exec.config.command.join(" ");
+        self.publish(&container, &format!("exec_start: {shown}"), &[("execID", exec.id.clone())]);
+        Ok(ExecSession { output, exec })
+    }
+
+    /// PID 1 says that an exec ended. Its output is waited for, so that inspect shows the end only after the
+    /// client has read all.
+    pub(super) fn exec_ended(&self, exec: Arc<Exec>, exit: Exit, pid: u32) {
+        let containers = self.clone();
+        tokio::spawn(async move {
+            exec.reaped.send_replace(true);
+            let mut drained = exec.drained.subscribe();
+            // A client that reads slowly, or not at all, must not keep the end a secret.
+            let wait = drained.wait_for(|drained| *drained);
+            let _ = tokio::time::timeout(Duration::from_secs(10), wait).await;
+            let exit_code = exit_code(exit.status);
+            exec.state.send_replace(ExecState::Exited { exit_code, pid });
+            exec.stdin.close().await;
+            *exec.terminal.lock().expect("no holder of the terminal panics") = None;
+            acknowledge(&containers.shared, &exec.id);
+            if let Ok(container) = containers.find(&exec.container) {
+                container.execs.lock().expect("no holder of the exec ids panics").retain(|id| *id != exec.id);
+                let extra = [("execID", exec.id.clone()), ("exitCode", exit_code.to_string())];
+                containers.publish(&container, "exec_die", &extra);
+            }
+            containers.forget_later(&exec);
+        });
+    }
+
+    fn forget_later(&self, exec: &Exec) {
+        let (shared, id) = (self.shared.clone(), exec.id.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(KEPT).await;
+            shared.execs.lock().expect("no holder of the execs panics").remove(&id);
+        });
+    }
+
+    /// An exec that PID 1 still holds; its client went with the engine before this one.
+    pub(super) async fn resume_exec(&self, id: String, note: &Note, pid: u32, ends: Option<Ends>) {
+        let exec = new_exec(id, note.container.clone(), ExecConfig::default(), ExecState::Running { pid });
+        let exec = Arc::new(exec);
+        if let Some(ends) = ends
+            && let Ok(mut output) = connect(&exec, ends).await
+        {
+            tokio::spawn(async move { while output.recv().await.is_some() {} });
+        }
+        if let Ok(container) = self.find(&exec.container) {
+            container.execs.lock().expect("no holder of the exec ids panics").push(exec.id.clone());
+        }
+        self.shared.execs.lock().expect("no holder of the execs panics").insert(exec.id.clone(), exec);
+    }
+}
+
+fn new_exec(id: String, container: String, config: ExecConfig, state: ExecState) -> Exec {
+    Exec {
+        id,
+        container,
+        config,
+        state: watch::Sender::new(state),
+        stdin: Stdin::default(),
+        terminal: Mutex::new(None),
+        reaped: watch::Sender::new(false),
+        drained: watch::Sender::new(false),
+    }
+}
+
+fn start_blocking(
+    shared: &Shared,
+    container: &Container,
+    exec: &Exec,
+    attach: bool,
+    console_size: Option<(u16, u16)>,
+) -> Result<(Launched, Ends), ContainerError> {
+    let record = container.record();
+    let not_running = || ContainerError::Conflict(format!("container {} is not running", container.id()));
+    let pid = container.snapshot().state.running().ok_or_else(not_running)?.pid;
+    let process_id = rustix::process::Pid::from_raw(pid.cast_signed()).ok_or_else(not_running)?;
+    let pidfd = rustix::process::pidfd_open(process_id, rustix::process::PidfdFlags::empty())
+        .map_err(|_| not_running())?;
+    let root = rustix::fs::open(
+        Path::new(&format!("/proc/{pid}/root")),
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .map_err(|_| not_running())?;
+    let config = &exec.config;
+    let user = if config.user.is_empty() { &record.config.user } else { &config.user };
+    let identity = user::resolve(root.as_fd(), user, &record.host.group_add)
+        .map_err(|error| ContainerError::Invalid(error.to_string()))?;
+    let stdio = if config.tty {
+        let size = console_size.or(config.console_size);
+        Stdio::terminal_in(root.as_fd(), identity.ids.uid, size)
+    } else if attach {
+        Stdio::pipes(identity.ids.uid, config.attach_stdin)
+    } else {
+        Stdio::null()
+    };
+    let stdio = stdio.map_err(launch::start_error)?;
+    let process = launch::exec_process(&record, config, &identity)?;
+    let note = Note {
+        container: record.id.clone(),
+        exec: true,
+        started_at: Timestamp::now(),
+        stdio: Note::number(stdio.kind()),
+        address: None,
+    };
+    let key = key(&exec.id).expect("an exec's id is made as 64 hexadecimal digits");
+    let registration = Registration { socket: shared.keeper.fd(), key, note: note.encode() };
+    let cgroup = Cgroup::open(&shared.cgroup(&record.id))
+        .map_err(|error| ContainerError::machine("open the cgroup")(std::io::Error::other(error)))?;
+    let launched = runtime::launch::enter(&process, pidfd.as_fd(), &stdio, registration, cgroup.fd())
+        .map_err(launch::launch_error)?;
+    Ok((launched, stdio.into_ends()))
+}
+
+/// Readers for the process's output and a writer for its input.
+async fn connect(exec: &Arc<Exec>, ends: Ends) -> std::io::Result<mpsc::Receiver<Chunk>> {
+    let (sender, receiver) = mpsc::channel(LAG);
+    let mut readers = tokio::task::JoinSet::new();
+    match ends {
+        Ends::Pipes { stdin, stdout, stderr } => {
+            for (stream, end) in [(Stream::Stdout, stdout), (Stream::Stderr, stderr)] {
+                let pipe = pipe::Receiver::from_file_unchecked(end.into())?;
+                readers.spawn(read(pipe, stream, sender.clone(), exec.reaped.subscribe()));
+            }
+            if let Some(stdin) = stdin {
+                exec.stdin.open(stdin).await?;
+            }
+        }
+        Ends::Terminal { master, relay: _ } => {
+            exec.stdin.open(master.try_clone()?).await?;
+            *exec.terminal.lock().expect("no holder of the terminal panics") = Some(master.try_clone()?);
+            let pipe = pipe::Receiver::from_file_unchecked(master.into())?;
+            readers.spawn(read(pipe, Stream::Stdout, sender.clone(), exec.reaped.subscribe()));
+        }
+        Ends::Null => {}
+    }
+    let exec = exec.clone();
+    tokio::spawn(async move {
+        readers.join_all().await;
+        exec.drained.send_replace(true);
+        // The client's stream ends with the process, not with its output: it may have closed its output early.
+        exec.ended().await;
+        drop(sender);
+    });
+    Ok(receiver)
+}
+
+/// Hands on what the process prints. Once it was reaped only what already lies in the pipe is read: a process it
+/// left behind may hold the pipe open for as long as it likes.
+async fn read(
+    mut pipe: pipe::Receiver,
+    stream: Stream,
+    sender: mpsc::Sender<Chunk>,
+    mut reaped: watch::Receiver<bool>,
+) {
+    let mut buffer = vec![0; 32 * 1024];
+    let mut wanted = true;
+    loop {
+        let over = *reaped.borrow_and_update();
+        let count = if over {
+            pipe.try_read(&mut buffer).unwrap_or(0)
+        } else {
+            tokio::select! {
+                // A terminal whose last process ended answers EIO.
+                count = pipe.read(&mut buffer) => count.unwrap_or(0),
+                _ = reaped.changed() => continue,
+            }
+        };
+        if count == 0 {
+            return;
+        }
+        // Without a reader the output is dropped, so that the process does not block on a full pipe.
+        let chunk = Chunk { stream, bytes: Bytes::copy_from_slice(&buffer[..count]) };
+        wanted = wanted && sender.send(chunk).await.is_ok();
+    }
+}

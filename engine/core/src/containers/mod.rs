@@ -1,0 +1,53 @@
+//! Containers: their life, one driver each.
+//!
+//! ```text
+//!             start                    exit
+//!   Created ────────► Running ◄─────► Paused
+//!      │  ▲             │  ▲
+//!      │  └ failed start│  │ start
+//!      │                ▼  │
+//!      │             Exited
+//!      │   remove       │ remove
+//!      └──────► Removing ◄┘──► Removed
+//! ```
+//!
+//! One task, the *driver*, owns a container: requests and the keeper's news enter its queue as [`Order`]s, and it
+//! alone changes the state, which leaves as a numbered [`Snapshot`] on a watch channel. Who waits, lists or
+//! inspects reads the snapshot and never asks the driver. Which order is legal is [`legality`]'s to say.
+//!
+//! What must outlive the engine is elsewhere: the record in the store, the process with its pipes in PID 1, the
+//! output on its way in the spool.
+//!
+//! [`Order`]: driver::Order
+
+mod config;
+mod container;
+mod create;
+mod driver;
+mod error;
+mod exec;
+mod launch;
+pub mod legality;
+mod logs;
+mod names;
+mod note;
+pub mod output;
+mod record;
+mod registry;
+mod remove;
+mod restore;
+mod state;
+mod stop;
+mod wait;
+
+pub use config::{Config, HostConfig};
+pub use container::Container;
+pub use create::{Create, Created};
+pub use error::ContainerError;
+pub use exec::{Exec, ExecConfig, ExecSession, ExecState};
+pub use logs::LogRequest;
+pub use record::Record;
+pub use registry::{Containers, Settings};
+pub use stop::signal_number;
+pub use state::{Ended, Running, Snapshot, State};
+pub use wait::WaitCondition;
