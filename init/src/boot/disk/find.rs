@@ -1,0 +1,82 @@
+//! From the name in the settings to a device file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::DiskError;
+
+/// Devices behind slow buses come late; one that is missing shall not hang the boot.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Waits for the device.
+pub fn wait(wanted: &str) -> Result<PathBuf, DiskError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(device) = find(wanted, Path::new("/sys/block"), Path::new("/dev")) {
+            return Ok(device);
+        }
+        if Instant::now() >= until {
+            return Err(DiskError::Missing { wanted: wanted.to_owned(), seconds: PATIENCE.as_secs() });
+        }
+        sleep(PAUSE);
+    }
+}
+
+/// A path below `dev` as it is; else the disk whose serial number it is.
+fn find(wanted: &str, sys_block: &Path, dev: &Path) -> Option<PathBuf> {
+    if wanted.starts_with('/') {
+        let path = PathBuf::from(wanted);
+        return path.exists().then_some(path);
+    }
+    let disks = fs::read_dir(sys_block).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let disk = disks.into_iter().find(|disk| serial(disk).as_deref() == Some(wanted))?;
+    let device = dev.join(disk.file_name()?);
+    device.exists().then_some(device)
+}
+
+/// virtio keeps it beside the disk, NVMe and MMC beside the controller; SCSI in its page 80, after 4 bytes of header.
+fn serial(disk: &Path) -> Option<String> {
+    let text = |file: &str| fs::read_to_string(disk.join(file)).ok();
+    let page = || {
+        let page = fs::read(disk.join("device/vpd_pg80")).ok()?;
+        Some(String::from_utf8_lossy(page.get(4..)?).into_owned())
+    };
+    let serial = text("serial").or_else(|| text("device/serial")).or_else(page)?;
+    Some(serial.trim_matches(|c: char| c.is_whitespace() || c == '\0').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_found_by_any_kind_of_serial_or_by_path() {
+        let root = tempfile::tempdir().unwrap();
+        let (block, dev) = (root.path().join("block"), root.path().join("dev"));
+        fs::create_dir_all(&dev).unwrap();
+        let files = [
+            ("vda", "serial", b"other".to_vec()),
+            ("vdb", "serial", b"pinnace-data".to_vec()),
+            ("nvme0n1", "device/serial", b"NV1     \n".to_vec()),
+            ("sda", "device/vpd_pg80", b"\0\x80\0\x04SC1\0".to_vec()),
+        ];
+        for (disk, file, bytes) in files {
+            let path = block.join(disk).join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+            fs::write(dev.join(disk), "").unwrap();
+        }
+        let check = |wanted: &str, name: Option<&str>| {
+            assert_eq!(find(wanted, &block, &dev), name.map(|name| dev.join(name)), "{wanted}");
+        };
+        check("pinnace-data", Some("vdb"));
+        check("NV1", Some("nvme0n1"));
+        check("SC1", Some("sda"));
+        check("absent", None);
+        check(dev.join("vda").to_str().unwrap(), Some("vda"));
+        check("/dev/does-not-exist", None);
+    }
+}

@@ -1,0 +1,63 @@
+//! Kernel settings below /proc/sys, each with its reason, and this process's resource limits.
+
+use std::io::ErrorKind;
+
+use contract::settings::Backend;
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use crate::messages::say;
+
+use super::phase::Place;
+use super::{BootError, Machine};
+
+/// Path below /proc/sys, value, where. What belongs to the whole kernel is not changed on somebody's host.
+const SETTINGS: &[(&str, &str, Place)] = &[
+    // Containers reach the world through this machine.
+    ("net/ipv4/ip_forward", "1", Place::Both),
+    // A container must not announce itself as router to a bridge (CVE-2020-13401); the uplink gets its own value.
+    ("net/ipv6/conf/default/accept_ra", "0", Place::Both),
+    // File watchers of development servers: the defaults are for one user, here all containers are root.
+    ("fs/inotify/max_user_instances", "8192", Place::Vm),
+    ("fs/inotify/max_user_watches", "1048576", Place::Vm),
+    // Memory limits open files by itself; a count beside it only surprises.
+    ("fs/file-max", "9223372036854775807", Place::Vm),
+    // 32768 is few for hundreds of containers, and reuse of process ids comes later.
+    ("kernel/pid_max", "4194304", Place::Vm),
+    // Elasticsearch and its kin refuse to start with the default of 65530.
+    ("vm/max_map_count", "1048576", Place::Vm),
+    // Databases that fork to write a snapshot fail under the heuristic; containers are limited by their cgroup.
+    ("vm/overcommit_memory", "1", Place::Vm),
+    // As every distribution sets them: no following of other people's links and pipes in /tmp.
+    ("fs/protected_hardlinks", "1", Place::Vm),
+    ("fs/protected_symlinks", "1", Place::Vm),
+    ("fs/protected_fifos", "1", Place::Vm),
+    ("fs/protected_regular", "1", Place::Vm),
+    // A kernel panic, or the death of PID 1, restarts the machine (or ends QEMU) instead of hanging.
+    ("kernel/panic", "5", Place::Vm),
+];
+
+/// Open files for the engine, which has several for each container, and by inheritance for containers.
+const NOFILE: u64 = 1_048_576;
+
+/// Writes them. A setting that this kernel lacks is not missed; one that it refuses is told.
+pub fn write(machine: &mut Machine) -> Result<(), BootError> {
+    let vm = machine.settings.backend == Backend::Vm;
+    for (path, value, _) in SETTINGS.iter().filter(|(_, _, place)| place.applies(vm)) {
+        match std::fs::write(format!("/proc/sys/{path}"), value) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                say!("kernel setting {path}={value} was refused: {error}");
+            }
+            _ => {}
+        }
+    }
+    limit(Resource::Nofile, Some(NOFILE));
+    limit(Resource::Nproc, None);
+    limit(Resource::Core, None);
+    Ok(())
+}
+
+fn limit(resource: Resource, value: Option<u64>) {
+    if let Err(error) = setrlimit(resource, Rlimit { current: value, maximum: value }) {
+        say!("limit {resource:?} was refused: {error}");
+    }
+}

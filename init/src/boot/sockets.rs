@@ -1,0 +1,104 @@
+//! The listening sockets. PID 1 makes them once and every engine of this boot inherits them: a client that connects
+//! while the engine restarts waits in the queue and is served.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+
+use contract::paths::{CONTROL_SOCKET, DOCKER_SOCKET};
+use contract::settings::Backend;
+use contract::vsock::{API_PORT, CONTROL_PORT};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, VsockAddr, bind, socket};
+use rustix::net::SocketAddrUnix;
+
+use crate::messages::say;
+
+use super::{BootError, Machine};
+
+/// Connections that may wait; a shorter queue was seen to refuse bursts (a guest's `listen(8)` served 9 of 64).
+const BACKLOG: i32 = 4096;
+
+/// VMADDR_CID_ANY
+const ANY: u32 = u32::MAX;
+
+/// The Docker group's socket: owner and group.
+const API_MODE: u32 = 0o660;
+const CONTROL_MODE: u32 = 0o600;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Sockets {
+    api_unix: OwnedFd,
+    api_vsock: Option<OwnedFd>,
+    control_unix: OwnedFd,
+    control_vsock: Option<OwnedFd>,
+}
+
+impl Sockets {
+    /// The API on the unix socket.
+    pub fn api_unix(&self) -> BorrowedFd<'_> {
+        self.api_unix.as_fd()
+    }
+
+    /// The API on vsock, where there is vsock.
+    pub fn api_vsock(&self) -> Option<BorrowedFd<'_>> {
+        self.api_vsock.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The control lines on the unix socket.
+    pub fn control_unix(&self) -> BorrowedFd<'_> {
+        self.control_unix.as_fd()
+    }
+
+    /// The control lines on vsock, where there is vsock.
+    pub fn control_vsock(&self) -> Option<BorrowedFd<'_>> {
+        self.control_vsock.as_ref().map(AsFd::as_fd)
+    }
+}
+
+/// Makes them all.
+pub fn listen(machine: &mut Machine) -> Result<(), BootError> {
+    let unix = |path: &'static str, mode| {
+        listen_unix(path, mode).map_err(|source| BootError::Write { path: path.into(), source })
+    };
+    let vsock = |port| (machine.settings.backend == Backend::Vm).then(|| listen_vsock(port)).flatten();
+    machine.sockets = Some(Sockets {
+        api_unix: unix(DOCKER_SOCKET, API_MODE)?,
+        api_vsock: vsock(API_PORT),
+        control_unix: unix(CONTROL_SOCKET, CONTROL_MODE)?,
+        control_vsock: vsock(CONTROL_PORT),
+    });
+    Ok(())
+}
+
+/// Closes them: whoever still waits in a queue is told that nobody comes.
+pub fn remove(machine: &mut Machine) {
+    machine.sockets = None;
+    for path in [DOCKER_SOCKET, CONTROL_SOCKET] {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+fn listen_unix(path: &str, mode: u32) -> io::Result<OwnedFd> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
+    // In namespaces /run may be a folder of the host with the sockets of an earlier boot.
+    let _ = std::fs::remove_file(path);
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    bind(&socket, &SocketAddrUnix::new(path)?)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+/// A machine without vsock (a cloud's) is reached otherwise.
+fn listen_vsock(port: u32) -> Option<OwnedFd> {
+    let listen = || -> io::Result<OwnedFd> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Vsock, SockType::Stream, flags, None)?;
+        bind(socket.as_raw_fd(), &VsockAddr::new(ANY, port))?;
+        rustix::net::listen(&socket, BACKLOG)?;
+        Ok(socket)
+    };
+    listen().map_err(|error| say!("no vsock port {port}: {error}")).ok()
+}

@@ -1,0 +1,106 @@
+//! The end: no process, no mount, nothing unwritten, no power.
+
+use std::sync::OnceLock;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use contract::settings::{Backend, OnFailure};
+use rustix::system::{RebootCommand, reboot};
+
+use crate::messages::say;
+
+use super::Action;
+
+/// Between SIGTERM and SIGKILL: whoever wanted to end in order was asked by the engine before.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// For killed processes to be gone; one in an uninterruptible sleep is not waited for longer.
+const GONE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A restart after a failure waits, so that the reason can be read and the machine does not spin.
+const BEFORE_RESTART: Duration = Duration::from_secs(5);
+
+/// Exit codes of a namespace's PID 1, for the program on the host: off, failed, and (as systemd-nspawn has it) again.
+const EXIT_OFF: i32 = 0;
+const EXIT_FAILED: i32 = 1;
+const EXIT_AGAIN: i32 = 133;
+
+/// What [`give_up`] does, known to the panic hook too.
+static POLICY: OnceLock<(Backend, OnFailure)> = OnceLock::new();
+
+/// Sets what happens when this process must give up.
+pub fn set_policy(backend: Backend, on_failure: OnFailure) {
+    // A second call would come from a second boot of this process, and there is none.
+    let _ = POLICY.set((backend, on_failure));
+}
+
+/// Ends every process but this one, runs `undo`, writes all to disk and switches off or restarts.
+pub fn down(action: Action, backend: Backend, undo: impl FnOnce()) -> ! {
+    say!(
+        "{}",
+        match action {
+            Action::PowerOff => "powering off",
+            Action::Reboot => "restarting",
+        }
+    );
+    end_processes();
+    undo();
+    leave(action, backend, false)
+}
+
+/// After a failed boot or a panic: by policy, never a silent hang.
+pub fn give_up() -> ! {
+    let (backend, on_failure) = POLICY.get().copied().unwrap_or_default();
+    let action = match on_failure {
+        OnFailure::PowerOff => Action::PowerOff,
+        OnFailure::Reboot => Action::Reboot,
+    };
+    if action == Action::Reboot {
+        say!("restarting in {} s", BEFORE_RESTART.as_secs());
+        sleep(BEFORE_RESTART);
+    }
+    leave(action, backend, true)
+}
+
+fn leave(action: Action, backend: Backend, failed: bool) -> ! {
+    rustix::fs::sync();
+    let (command, code) = match action {
+        Action::PowerOff => (RebootCommand::PowerOff, if failed { EXIT_FAILED } else { EXIT_OFF }),
+        Action::Reboot => (RebootCommand::Restart, EXIT_AGAIN),
+    };
+    if backend == Backend::Vm {
+        if let Err(error) = reboot(command) {
+            say!("cannot switch off: {error}");
+        }
+        if command == RebootCommand::PowerOff {
+            let _ = reboot(RebootCommand::Halt);
+        }
+    }
+    // In a pid namespace this ends all of it; in a machine the kernel panics and restarts (kernel.panic).
+    std::process::exit(code)
+}
+
+fn end_processes() {
+    for (signal, patience) in [(nix::libc::SIGTERM, LAST_WORDS), (nix::libc::SIGKILL, GONE)] {
+        // ESRCH: there is none.
+        if sys::reap::kill_all(signal).is_err() || reap_all(patience) {
+            return;
+        }
+    }
+    say!("some processes do not end and are left");
+}
+
+/// Whether there is no child left.
+fn reap_all(patience: Duration) -> bool {
+    let until = Instant::now() + patience;
+    loop {
+        match sys::reap::peek() {
+            Err(_) => return true,
+            Ok(Some(pid)) => {
+                let _ = sys::reap::take(pid);
+            }
+            Ok(None) if Instant::now() >= until => return false,
+            Ok(None) => sleep(PAUSE),
+        }
+    }
+}

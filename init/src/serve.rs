@@ -1,0 +1,214 @@
+//! The loop of PID 1 after the boot: wait until something happens, let the part it belongs to act. Every part is
+//! non-blocking; whatever takes long is another process.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use contract::control::{Answer, Request};
+use contract::settings::Backend;
+use nix::libc::{SIGCHLD, SIGINT, SIGPWR, SIGTERM};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::clock;
+use crate::control::Connections;
+use crate::keeper::{Event, Keeper};
+use crate::messages::say;
+use crate::net::Uplink;
+use crate::power::button::Buttons;
+use crate::power::{Action, GRACE, Power};
+
+/// Everything that lives as long as this process.
+#[derive(Debug)]
+pub struct Server {
+    /// Where this boot runs.
+    pub backend: Backend,
+    /// Pending signals.
+    pub signals: OwnedFd,
+    /// See [`Keeper`].
+    pub keeper: Keeper,
+    /// See [`Uplink`].
+    pub uplink: Uplink,
+    /// Process that loads modules beside the engine, while it runs.
+    pub module_helper: Option<u32>,
+    /// What the boot took.
+    pub boot_time: Duration,
+}
+
+/// Which part a descriptor belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Signals,
+    Keeper,
+    ControlUnix,
+    ControlVsock,
+    Control,
+    Buttons,
+    Links,
+    Dhcp,
+}
+
+struct State {
+    power: Power,
+    connections: Connections,
+    buttons: Buttons,
+}
+
+/// Blocks the signals and returns the descriptor that tells of them.
+pub fn signals() -> std::io::Result<OwnedFd> {
+    sys::reap::signal_fd(&[SIGCHLD, SIGINT, SIGPWR, SIGTERM])
+}
+
+impl Server {
+    /// Runs until the machine shall go down.
+    pub fn run(mut self) -> Action {
+        let (connections, buttons) = (Connections::default(), Buttons::default());
+        let mut state = State { power: Power::Up, connections, buttons };
+        // A child may have ended before the first look at the signals.
+        let events = self.keeper.reap(Instant::now());
+        self.follow(&mut state, events);
+        loop {
+            let now = Instant::now();
+            state.power.tick(now);
+            if let Power::Down(action) = state.power {
+                return action;
+            }
+            self.keeper.tick(now, state.power.wants_engine());
+            self.uplink.tick(now);
+            let ready = self.wait(&state);
+            for part in ready {
+                self.act(part, &mut state);
+            }
+        }
+    }
+
+    /// Waits for a descriptor or for the earliest deadline; returns the parts that have something to do.
+    fn wait(&self, state: &State) -> Vec<Part> {
+        let watched = self.watched(state);
+        let mut fds: Vec<PollFd<'_>> =
+            watched.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
+        // A failure (EINTR, ENOMEM) is an empty round; the loop comes back.
+        let _ = poll(&mut fds, self.timeout(state).as_ref());
+        let mut parts: Vec<Part> = Vec::new();
+        for ((part, ..), fd) in watched.iter().zip(&fds) {
+            if !fd.revents().is_empty() && !parts.contains(part) {
+                parts.push(*part);
+            }
+        }
+        parts
+    }
+
+    fn watched<'a>(&'a self, state: &'a State) -> Vec<(Part, BorrowedFd<'a>, PollFlags)> {
+        let sockets = self.keeper.starter().sockets();
+        let one = |part| move |fd| (part, fd, PollFlags::IN);
+        let mut watched = vec![
+            (Part::Signals, self.signals.as_fd(), PollFlags::IN),
+            (Part::ControlUnix, sockets.control_unix(), PollFlags::IN),
+        ];
+        watched.extend(self.keeper.sockets().map(|(fd, blocked)| {
+            (Part::Keeper, fd, if blocked { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN })
+        }));
+        watched.extend(sockets.control_vsock().map(one(Part::ControlVsock)));
+        watched.extend(state.connections.fds().map(one(Part::Control)));
+        watched.extend(state.buttons.fds().map(one(Part::Buttons)));
+        watched.extend(self.uplink.links().map(one(Part::Links)));
+        watched.extend(self.uplink.socket().map(one(Part::Dhcp)));
+        watched
+    }
+
+    fn timeout(&self, state: &State) -> Option<Timespec> {
+        let keeper = self.keeper.deadline(state.power.wants_engine());
+        let next = [keeper, self.uplink.deadline(), state.power.deadline()].into_iter().flatten().min()?;
+        let left = next.saturating_duration_since(Instant::now());
+        Some(Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() })
+    }
+
+    fn act(&mut self, part: Part, state: &mut State) {
+        let now = Instant::now();
+        match part {
+            Part::Signals => self.take_signals(state, now),
+            Part::Keeper => {
+                let events = self.keeper.receive(now);
+                self.follow(state, events);
+            }
+            Part::ControlUnix => {
+                state.connections.accept_unix(self.keeper.starter().sockets().control_unix())
+            }
+            Part::ControlVsock => {
+                if let Some(listener) = self.keeper.starter().sockets().control_vsock() {
+                    state.connections.accept_vsock(listener);
+                }
+            }
+            Part::Control => self.serve_control(state, now),
+            Part::Buttons => {
+                if state.buttons.pressed() {
+                    say!("the power button was pressed");
+                    self.ask_power(state, Action::PowerOff, now);
+                }
+            }
+            Part::Links => self.uplink.look(now),
+            Part::Dhcp => self.uplink.receive(now),
+        }
+    }
+
+    fn take_signals(&mut self, state: &mut State, now: Instant) {
+        while let Some(signal) = sys::reap::next_signal(self.signals.as_fd()) {
+            if signal == SIGCHLD {
+                let events = self.keeper.reap(now);
+                self.follow(state, events);
+            } else {
+                say!("signal {signal} asks for power off");
+                self.ask_power(state, Action::PowerOff, now);
+            }
+        }
+    }
+
+    fn follow(&mut self, state: &mut State, events: Vec<Event>) {
+        for event in events {
+            match event {
+                Event::Stopped | Event::EngineGone => state.power.engine_done(),
+                Event::Reaped(pid) if self.module_helper == Some(pid) => {
+                    self.module_helper = None;
+                    state.buttons = Buttons::open();
+                }
+                Event::Reaped(_) => {}
+            }
+        }
+    }
+
+    fn serve_control(&mut self, state: &mut State, now: Instant) {
+        let mut connections = std::mem::take(&mut state.connections);
+        connections.serve(|request| self.answer(request, state, now));
+        state.connections = connections;
+    }
+
+    fn answer(&mut self, request: Request, state: &mut State, now: Instant) -> Answer {
+        match request {
+            Request::Status => Answer::Status {
+                version: contract::VERSION.to_owned(),
+                engine_pid: self.keeper.engine_pid().unwrap_or(0),
+                engine_starts: self.keeper.starts(),
+                boot_millis: u32::try_from(self.boot_time.as_millis()).unwrap_or(u32::MAX),
+            },
+            Request::Clock(_) if self.backend == Backend::Namespace => {
+                Answer::Error("the clock is the host's own".to_owned())
+            }
+            Request::Clock(nanos) => match clock::follow(nanos) {
+                Ok(()) => Answer::Ok,
+                Err(error) => Answer::Error(format!("cannot set the clock: {error}")),
+            },
+            Request::PowerOff => self.ask_power(state, Action::PowerOff, now),
+            Request::Reboot => self.ask_power(state, Action::Reboot, now),
+        }
+    }
+
+    fn ask_power(&mut self, state: &mut State, action: Action, now: Instant) -> Answer {
+        let engine_lives = self.keeper.engine_pid().is_some();
+        if state.power.request(action, engine_lives, now) {
+            let seconds = u32::try_from(GRACE.as_secs()).unwrap_or(u32::MAX);
+            if !self.keeper.tell_power_off(seconds) {
+                state.power.engine_done();
+            }
+        }
+        Answer::Ok
+    }
+}
