@@ -1,0 +1,48 @@
+"""docker-py's everyday loop. Arguments: an image, and a name for a container."""
+
+import sys
+
+import docker
+
+image, name = sys.argv[1:]
+client = docker.from_env()
+assert client.ping()
+assert client.version()["Components"][0]["Name"] == "Engine"
+
+# Output comes back only when the log driver reads json-file.
+assert client.containers.run(image, "echo hi", remove=True) == b"hi\n"
+try:
+    client.containers.run(image, "sh -c 'echo no >&2; exit 3'", remove=True)
+    raise SystemExit("exit code 3 was not noticed")
+except docker.errors.ContainerError as error:
+    assert error.exit_status == 3 and b"no" in error.stderr, error
+try:
+    client.containers.run(image, "no-such-program", remove=True)
+    raise SystemExit("a missing program was not noticed")
+except docker.errors.APIError as error:
+    assert "executable file not found" in str(error), error
+
+container = client.containers.run(
+    image, "sh -c 'echo ready; exec sleep 600'", name=name, detach=True, labels={"kind": "test"}, environment={"A": "1"}
+)
+assert client.containers.get(name).id == container.id
+assert container in client.containers.list(filters={"label": "kind=test", "name": name})
+result = container.exec_run(["sh", "-c", "echo $A; echo err >&2; exit 4"], demux=True)
+assert (result.exit_code, result.output) == (4, (b"1\n", b"err\n")), result
+socket = container.exec_run("cat", stdin=True, socket=True).output
+socket._sock.sendall(b"through\n")
+assert socket.read(16) == b"\x01\x00\x00\x00\x00\x00\x00\x08through\n"
+socket.close()
+assert next(container.logs(stream=True)) == b"ready\n"
+container.stop(timeout=0)
+assert container.wait()["StatusCode"] == 137
+container.reload()
+assert container.status == "exited", container.status
+container.remove()
+try:
+    client.containers.get(name)
+    raise SystemExit("a removed container was found")
+except docker.errors.NotFound:
+    pass
+assert image in [tag for found in client.images.list() for tag in found.tags]
+print("all done")

@@ -1,0 +1,171 @@
+//! `docker exec`.
+
+use crate::{appliance, is_reference};
+use pinnace_tests::api::Body;
+use pinnace_tests::images::digest;
+use pinnace_tests::{ContainerName, Frames};
+use serde_json::json;
+use std::io::Write;
+
+/// A container that does nothing, for a long time.
+fn sleeper(stem: &str) -> ContainerName {
+    let app = appliance();
+    let name = app.name(stem);
+    let args = [
+        "run",
+        "--detach",
+        "--name",
+        &name,
+        "-e",
+        "FROM=container",
+        "-w",
+        "/tmp",
+        &app.busybox(),
+        "sleep",
+        "600",
+    ];
+    app.docker(args).succeeds();
+    name
+}
+
+#[test]
+fn exec_prints_and_tells_the_exit_code() {
+    let app = appliance();
+    let name = sleeper("exec");
+    let outcome =
+        app.docker(["exec", &name, "sh", "-c", "echo out; echo err >&2; exit 5"]).prints("out\n").exits(5);
+    assert_eq!(outcome.stderr, b"err\n");
+    app.docker(["exec", &name, "sh", "-c", "kill -KILL $$"]).exits(137);
+}
+
+#[test]
+fn exec_takes_input() {
+    let app = appliance();
+    let name = sleeper("exec-input");
+    app.docker_fed("through\n", ["exec", "-i", &name, "cat"]).prints("through\n").exits(0);
+    let bytes: Vec<u8> = (0..4 << 20).map(|i: u32| (i ^ (i >> 8)) as u8).collect();
+    let outcome = app.docker_fed(bytes.clone(), ["exec", "-i", &name, "cat"]).exits(0);
+    assert_eq!(digest(&outcome.stdout), digest(&bytes));
+}
+
+#[test]
+fn exec_inherits_and_overrides() {
+    let app = appliance();
+    let name = sleeper("exec-options");
+    app.docker(["exec", &name, "sh", "-c", "echo $FROM $PWD $(id -un)"]).prints("container /tmp root\n");
+    let args = [
+        "exec",
+        "-e",
+        "FROM=exec",
+        "-w",
+        "/etc",
+        "-u",
+        "guest",
+        &name,
+        "sh",
+        "-c",
+        "echo $FROM $PWD $(id -un) $HOME",
+    ];
+    app.docker(args).prints("exec /etc guest /home\n").succeeds();
+    app.docker(["exec", "-u", "1000:29", &name, "id", "-g"]).prints("29\n").succeeds();
+}
+
+#[test]
+fn exec_lives_in_the_container() {
+    let app = appliance();
+    let name = sleeper("exec-inside");
+    let script = "cat /proc/1/cmdline | tr '\\0' ' '; cat /proc/self/cgroup; hostname";
+    let id = app.inspect(&name)["Id"].as_str().expect("an id").to_owned();
+    let outcome = app.docker(["exec", &name, "sh", "-c", script]).succeeds().mentions("sleep 600");
+    assert_eq!(outcome.lines().last().map(String::as_str), Some(&id[..12]));
+    if !is_reference(app) {
+        outcome.mentions("0::/\n");
+    }
+    let of_first =
+        app.docker(["exec", &name, "grep", "-E", "^(Cap|Seccomp|NoNew)", "/proc/1/status"]).succeeds();
+    let of_exec =
+        app.docker(["exec", &name, "grep", "-E", "^(Cap|Seccomp|NoNew)", "/proc/self/status"]).succeeds();
+    assert_eq!(of_first.text(), of_exec.text());
+}
+
+#[test]
+fn exec_at_a_terminal() {
+    let app = appliance();
+    let name = sleeper("exec-tty");
+    let mut terminal = app.docker_at_terminal(["exec", "-it", &name, "sh"]);
+    terminal.shows("# ").types("tty && stty size\n").shows("/dev/pts/").shows("24 80");
+    terminal.types("exit 11\n");
+    terminal.exits(11);
+}
+
+#[test]
+fn what_cannot_be_executed_is_told() {
+    let app = appliance();
+    let name = sleeper("exec-missing");
+    app.docker(["exec", &name, "no-such-program"]).exits(if is_reference(app) { 126 } else { 127 });
+    app.docker(["exec", &name, "/etc/passwd"]).exits(126);
+    app.docker(["exec", "-u", "nobody-here", &name, "true"]).fails();
+}
+
+#[test]
+fn exec_needs_a_running_container() {
+    let app = appliance();
+    let name = app.name("exec-stopped");
+    app.docker(["run", "--name", &name, &app.busybox(), "true"]).succeeds();
+    app.docker(["exec", &name, "true"]).says_on_stderr("is not running").exits(1);
+    let body = json!({ "Cmd": ["true"] });
+    app.api().post_json(&format!("/containers/{}/exec", &*name), body).refuses(409, "is not running");
+    app.docker(["exec", "no-such-container", "true"]).says_on_stderr("No such container").exits(1);
+}
+
+#[test]
+fn detached_exec_goes_on_alone() {
+    let app = appliance();
+    let name = sleeper("exec-detached");
+    app.docker(["exec", "--detach", &name, "sh", "-c", "echo done > /tmp/mark"]).prints("").succeeds();
+    pinnace_tests::eventually("the mark is written", app.patience(), || {
+        app.docker(["exec", &name, "cat", "/tmp/mark"]).text().contains("done").then_some(())
+    });
+}
+
+#[test]
+fn exec_over_the_wire() {
+    let app = appliance();
+    let (api, name) = (app.api(), sleeper("exec-wire"));
+    let create = json!({ "Cmd": ["sh", "-c", "cat; exit 3"], "AttachStdin": true, "AttachStdout": true, "AttachStderr": true });
+    let id = api.post_json(&format!("/containers/{}/exec", &*name), create).is(201).json()["Id"].clone();
+    let id = id.as_str().expect("an id");
+    let before = api.get(&format!("/exec/{id}/json")).is(200).json();
+    assert_eq!((&before["Running"], &before["ExitCode"]), (&json!(false), &json!(null)), "{before}");
+    let start = json!({ "Detach": false, "Tty": false });
+    let mut stream = api.hijack(&format!("/exec/{id}/start"), Body::Json(&start));
+    assert_eq!(stream.head.status, 101);
+    stream.write_all(b"bytes behind the JSON").expect("the stream takes bytes");
+    stream.half_close();
+    assert_eq!(Frames::read(stream).stdout(), "bytes behind the JSON");
+    // The CLI asks once, right after the stream's end (G19).
+    let after = api.get(&format!("/exec/{id}/json")).is(200).json();
+    assert_eq!((&after["Running"], &after["ExitCode"]), (&json!(false), &json!(3)), "{after}");
+    assert_eq!(after["ProcessConfig"]["entrypoint"], "sh");
+    api.post_json(&format!("/exec/{id}/start"), start).is(409);
+    api.get("/exec/0123456789abcdef/json").refuses(404, "No such exec instance");
+}
+
+#[test]
+fn an_empty_command_is_refused() {
+    let app = appliance();
+    let name = sleeper("exec-empty");
+    let path = format!("/containers/{}/exec", &*name);
+    app.api().post_json(&path, json!({ "Cmd": [] })).refuses(400, "No exec command specified");
+}
+
+#[test]
+fn stopping_the_container_ends_its_execs() {
+    let app = appliance();
+    let name = sleeper("exec-stop");
+    let mut beside = app.docker_beside(["exec", &name, "sh", "-c", "echo ready; sleep 600"]);
+    beside.reads_until("ready");
+    app.docker(["kill", &name]).succeeds();
+    let (code, _) = beside.finish();
+    assert_eq!(code, 137);
+}

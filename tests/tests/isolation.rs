@@ -1,0 +1,235 @@
+//! What keeps a container in: namespaces, capabilities, seccomp, masks, devices.
+
+use crate::{appliance, is_reference};
+use pinnace_tests::{Backend, images::Image, skip};
+use std::collections::BTreeMap;
+
+/// Prints what `script` prints in a fresh container.
+fn inside(script: &str) -> String {
+    let app = appliance();
+    app.docker(["run", "--rm", &app.busybox(), "sh", "-c", script]).succeeds().text()
+}
+
+fn namespaces(listing: &str) -> BTreeMap<String, String> {
+    let lines = listing.lines().filter_map(|line| line.trim().split_once(":["));
+    lines.map(|(kind, number)| (kind.to_owned(), number.trim_end_matches(']').to_owned())).collect()
+}
+
+const LIST_NAMESPACES: &str = "for n in cgroup ipc mnt net pid uts; do readlink /proc/self/ns/$n; done";
+
+#[test]
+fn every_namespace_is_its_own() {
+    let (one, two) = (namespaces(&inside(LIST_NAMESPACES)), namespaces(&inside(LIST_NAMESPACES)));
+    assert_eq!(one.len(), 6);
+    let host = ["ipc", "mnt", "net", "pid", "uts", "cgroup"]
+        .map(|kind| std::fs::read_link(format!("/proc/self/ns/{kind}")));
+    let host: Vec<String> = host.iter().flatten().map(|link| link.to_string_lossy().into_owned()).collect();
+    for (kind, number) in &one {
+        if is_reference(appliance()) && kind == "cgroup" {
+            continue;
+        }
+        // Numbers of other kernels mean nothing, but must not be equal among containers of one kernel.
+        assert_ne!(Some(number), two.get(kind), "{kind}");
+        if appliance().backend == Backend::Namespace {
+            assert!(!host.contains(&format!("{kind}:[{number}]")), "{kind}");
+        }
+    }
+}
+
+#[test]
+fn the_first_process_is_number_one() {
+    assert_eq!(inside("echo $$; ls -d /proc/[0-9]* | wc -l"), "1\n3\n");
+}
+
+#[test]
+fn the_cgroup_is_the_root_of_what_it_sees() {
+    if is_reference(appliance()) {
+        skip!("the reference engine runs on version 1 of control groups here");
+    }
+    assert_eq!(inside("cat /proc/1/cgroup"), "0::/\n");
+    assert_eq!(
+        inside("stat -f -c %T /sys/fs/cgroup; test -w /sys/fs/cgroup/cgroup.procs || echo read-only")
+            .lines()
+            .last(),
+        Some("read-only")
+    );
+}
+
+#[test]
+fn capabilities_are_dockers() {
+    let status = inside("grep ^Cap /proc/1/status");
+    let expected = "CapInh:\t0000000000000000\nCapPrm:\t00000000a80425fb\nCapEff:\t00000000a80425fb\nCapBnd:\t00000000a80425fb\nCapAmb:\t0000000000000000\n";
+    if is_reference(appliance()) {
+        // Before 20.10.14 the inheritable set was not empty (CVE-2022-24769); Debian's has the fix.
+        assert!(status.contains("CapEff:\t00000000a80425fb"), "{status}");
+        return;
+    }
+    assert_eq!(status, expected);
+}
+
+#[test]
+fn another_user_has_no_capabilities() {
+    let app = appliance();
+    let args =
+        ["run", "--rm", "-u", "1000", &app.busybox(), "grep", "-E", "^Cap(Prm|Eff|Bnd)", "/proc/1/status"];
+    let expected = "CapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t00000000a80425fb\n";
+    app.docker(args).prints(expected).succeeds();
+}
+
+#[test]
+fn seccomp_filters() {
+    assert_eq!(inside("grep -E '^(Seccomp|NoNewPrivs):' /proc/1/status"), "NoNewPrivs:\t0\nSeccomp:\t2\n");
+    // In Docker's default profile, and each needing CAP_SYS_ADMIN or a namespace flag.
+    let app = appliance();
+    for script in ["unshare -m true", "unshare -U true", "mount -t tmpfs x /tmp", "umount /proc"] {
+        let outcome = app.docker(["run", "--rm", &app.busybox(), "sh", "-c", script]).fails();
+        outcome.says_on_stderr("not permitted");
+    }
+}
+
+#[test]
+fn no_new_privileges_on_request() {
+    let app = appliance();
+    let option = "no-new-privileges";
+    let args =
+        ["run", "--rm", "--security-opt", option, &app.busybox(), "grep", "NoNewPrivs", "/proc/1/status"];
+    app.docker(args).prints("NoNewPrivs:\t1\n").succeeds();
+}
+
+#[test]
+fn masked_paths_are_empty() {
+    let files = "/proc/kcore /proc/keys /proc/timer_list /proc/latency_stats /proc/sched_debug";
+    assert_eq!(inside(&format!("for f in {files}; do if test -e $f; then head -c 1 $f; fi; done")), "");
+    let folders = "/proc/acpi /proc/scsi /sys/firmware /sys/devices/virtual/powercap";
+    assert_eq!(inside(&format!("for f in {folders}; do if test -e $f; then ls $f; fi; done")), "");
+}
+
+#[test]
+fn kernel_settings_are_read_only() {
+    let app = appliance();
+    let writes = [
+        "echo x > /proc/sysrq-trigger",
+        "echo 1 > /proc/sys/kernel/panic",
+        "echo x > /proc/sys/kernel/core_pattern",
+        "echo 1 > /proc/irq/default_smp_affinity",
+        "mkdir /sys/fs/cgroup/x",
+        "echo 1 > /sys/kernel/profiling",
+    ];
+    for script in writes {
+        app.docker(["run", "--rm", &app.busybox(), "sh", "-c", script]).fails();
+    }
+}
+
+#[test]
+fn devices_are_the_few_that_are_harmless() {
+    let expected =
+        "core\nfd\nfull\nmqueue\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n";
+    assert_eq!(inside("ls /dev"), expected);
+    let app = appliance();
+    let mut terminal = app.docker_at_terminal([
+        "run",
+        "--rm",
+        "-t",
+        &app.busybox(),
+        "sh",
+        "-c",
+        "ls -1 /dev | head -1; tty",
+    ]);
+    terminal.shows("console").shows("/dev/pts/0");
+    terminal.exits(0);
+    assert_eq!(
+        inside("readlink /dev/ptmx /dev/fd; stat -c '%a %t:%T' /dev/null"),
+        "pts/ptmx\n/proc/self/fd\n666 1:3\n"
+    );
+    assert_eq!(
+        inside("echo gone > /dev/null; head -c 2 /dev/zero | od -An -tx1; head -c 1 /dev/urandom | wc -c"),
+        " 00 00\n1\n"
+    );
+}
+
+#[test]
+fn a_disk_cannot_be_opened() {
+    let app = appliance();
+    // 254:0 is the first virtio disk, 8:0 the first SCSI disk, 1:1 the kernel's memory.
+    for device in ["b 254 0", "b 8 0", "c 1 1"] {
+        let script = format!("mknod /tmp/device {device} && head -c 1 /tmp/device");
+        let outcome = app.docker(["run", "--rm", &app.busybox(), "sh", "-c", &script]).fails();
+        outcome.says_on_stderr("not permitted");
+    }
+}
+
+#[test]
+fn nothing_of_the_host_is_mounted() {
+    let mounts = inside("cut -d' ' -f2,3 /proc/mounts");
+    let expected = [
+        "/ overlay",
+        "/proc proc",
+        "/dev tmpfs",
+        "/dev/pts devpts",
+        "/sys sysfs",
+        "/dev/mqueue mqueue",
+        "/dev/shm tmpfs",
+    ];
+    for mount in expected {
+        assert!(mounts.lines().any(|line| line == mount), "{mount} in\n{mounts}");
+    }
+    let known = ["/", "/proc", "/dev", "/sys", "/etc/resolv.conf", "/etc/hostname", "/etc/hosts"];
+    for line in mounts.lines() {
+        let point = line.split(' ').next().unwrap_or_default();
+        let below = ["/proc/", "/dev/", "/sys/"].iter().any(|top| point.starts_with(top));
+        assert!(known.contains(&point) || below, "{line} in\n{mounts}");
+    }
+    let info = inside("cat /proc/self/mountinfo");
+    assert!(!info.contains("lowerdir=/work") && !info.contains("/home/"), "{info}");
+}
+
+#[test]
+fn what_a_container_needs_is_writable() {
+    assert_eq!(inside("touch /x /tmp/x /dev/shm/x && echo written"), "written\n");
+    assert_eq!(inside("df -k /dev/shm | tail -1 | tr -s ' ' | cut -d' ' -f2"), "65536\n");
+}
+
+#[test]
+fn low_ports_and_ping_need_no_root() {
+    let app = appliance();
+    let read = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/net/ipv4/ping_group_range";
+    app.docker(["run", "--rm", "-u", "1000", &app.busybox(), "sh", "-c", read])
+        .prints("0\n0\t2147483647\n")
+        .succeeds();
+}
+
+#[test]
+fn processes_of_others_are_out_of_reach() {
+    let app = appliance();
+    let name = app.name("victim");
+    app.docker(["run", "--detach", "--name", &name, &app.busybox(), "sleep", "600"]).succeeds();
+    assert_eq!(inside("kill -9 -1; echo still here"), "still here\n");
+    assert_eq!(app.inspect(&name)["State"]["Status"], "running");
+}
+
+#[test]
+fn hostname_and_hosts_name_the_container() {
+    let app = appliance();
+    let name = app.name("hosts");
+    let script = "hostname; cat /etc/hostname; grep $(hostname) /etc/hosts | cut -f2";
+    let outcome = app.docker(["run", "--name", &name, &app.busybox(), "sh", "-c", script]).succeeds();
+    let id = app.inspect(&name)["Id"].as_str().expect("an id")[..12].to_owned();
+    outcome.prints(&format!("{id}\n{id}\n{id}\n"));
+}
+
+#[test]
+fn zombies_do_not_outlive_their_container() {
+    let app = appliance();
+    let name = app.name("children");
+    let script = "sleep 1000 & sleep 1001 & exit 0";
+    app.docker(["run", "--name", &name, &app.busybox(), "sh", "-c", script]).succeeds();
+    assert_eq!(app.inspect(&name)["State"]["Status"], "exited");
+}
+
+#[test]
+fn debian_runs_as_contained_as_busybox() {
+    let app = appliance();
+    let script = "grep -E '^(CapEff|Seccomp):' /proc/self/status; ls -A /dev | wc -l";
+    let outcome = app.docker(["run", "--rm", &app.image(Image::Debian), "bash", "-c", script]).succeeds();
+    outcome.mentions("CapEff:\t00000000a80425fb\n").mentions("Seccomp:\t2\n").mentions("15\n");
+}

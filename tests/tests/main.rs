@@ -1,0 +1,35 @@
+//! End to end, through real clients, on one shared appliance.
+//!
+//! Each module is a topic of the Docker API as its users know it. Letters and numbers in comments (`F17`) are
+//! the statements of `docs/api-behaviours.md`.
+
+mod attach;
+mod bad_registry;
+mod bridge;
+mod clients;
+mod engine_death;
+mod events;
+mod exec;
+mod images;
+mod inspect;
+mod isolation;
+mod logs;
+mod network;
+mod ps;
+mod pull;
+mod run;
+mod stop;
+mod streams;
+mod system;
+
+use pinnace_tests::{Appliance, Backend};
+
+/// The appliance all tests share.
+fn appliance() -> &'static Appliance {
+    Appliance::shared()
+}
+
+/// The reference engine is older than what we promise: some words and fields differ there.
+fn is_reference(app: &Appliance) -> bool {
+    app.backend == Backend::Reference
+}

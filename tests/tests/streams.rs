@@ -1,0 +1,158 @@
+//! Standard input, output and error: every byte, in order, on the right stream.
+
+use crate::appliance;
+use pinnace_tests::Frames;
+use pinnace_tests::api::Body;
+use pinnace_tests::images::digest;
+use serde_json::json;
+use std::io::Write;
+
+/// Bytes that no compression, text mode or framing mistake leaves alone.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let step = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    std::iter::repeat_with(step).take(length).collect()
+}
+
+const EIGHT_MEGABYTES: usize = 8 << 20;
+
+#[test]
+fn both_outputs_stay_apart() {
+    let app = appliance();
+    let outcome =
+        app.docker(["run", "--rm", &app.busybox(), "sh", "-c", "echo out; echo err >&2; echo more"]);
+    let outcome = outcome.prints("out\nmore\n").exits(0);
+    assert_eq!(outcome.stderr, b"err\n");
+}
+
+#[test]
+fn input_reaches_the_program_and_its_end_too() {
+    let app = appliance();
+    app.docker_fed("hi\n", ["run", "--rm", "-i", &app.busybox(), "cat"]).prints("hi\n").exits(0);
+}
+
+#[test]
+fn without_i_there_is_no_input() {
+    let app = appliance();
+    app.docker_fed("hi\n", ["run", "--rm", &app.busybox(), "cat"]).prints("").exits(0);
+}
+
+#[test]
+fn empty_input_ends_at_once() {
+    let app = appliance();
+    app.docker_fed("", ["run", "--rm", "-i", &app.busybox(), "wc", "-c"]).prints("0\n").exits(0);
+}
+
+#[test]
+fn eight_megabytes_go_in() {
+    let app = appliance();
+    let bytes = noise(EIGHT_MEGABYTES);
+    let sum = digest(&bytes).replace("sha256:", "");
+    let outcome = app.docker_fed(bytes, ["run", "--rm", "-i", &app.busybox(), "sha256sum"]);
+    outcome.prints(&format!("{sum}  -\n")).exits(0);
+}
+
+#[test]
+fn eight_megabytes_come_out() {
+    let app = appliance();
+    let script = "dd if=/dev/urandom of=/tmp/noise bs=1M count=8 2>/dev/null; cat /tmp/noise; sha256sum </tmp/noise >&2";
+    let outcome = app.docker(["run", "--rm", &app.busybox(), "sh", "-c", script]).exits(0);
+    assert_eq!(outcome.stdout.len(), EIGHT_MEGABYTES);
+    let sum = digest(&outcome.stdout).replace("sha256:", "");
+    outcome.says_on_stderr(&sum);
+}
+
+#[test]
+fn eight_megabytes_go_through_and_back() {
+    let app = appliance();
+    let bytes = noise(EIGHT_MEGABYTES);
+    let outcome = app.docker_fed(bytes.clone(), ["run", "--rm", "-i", &app.busybox(), "cat"]).exits(0);
+    assert_eq!(digest(&outcome.stdout), digest(&bytes));
+}
+
+#[test]
+fn many_lines_on_both_streams_keep_their_order() {
+    let app = appliance();
+    let script = "for i in $(seq 5000); do echo out $i; echo err $i >&2; done";
+    let outcome = app.docker(["run", "--rm", &app.busybox(), "sh", "-c", script]).exits(0);
+    let expected = |word: &str| (1..=5000).map(|i| format!("{word} {i}\n")).collect::<String>();
+    assert!(outcome.text() == expected("out"), "{outcome}");
+    assert!(String::from_utf8_lossy(&outcome.stderr) == expected("err"), "{outcome}");
+}
+
+#[test]
+fn a_program_that_ends_early_does_not_hang_its_feeder() {
+    let app = appliance();
+    let bytes = noise(EIGHT_MEGABYTES);
+    app.docker_fed(bytes, ["run", "--rm", "-i", &app.busybox(), "head", "-c", "1"]).exits(0);
+}
+
+#[test]
+fn attach_before_start_misses_no_byte() {
+    let app = appliance();
+    let (api, name) = (app.api(), app.name("first-byte"));
+    let create = json!({ "Image": app.busybox(), "Cmd": ["sh", "-c", "echo first; echo second >&2"] });
+    api.post_json(&format!("/containers/create?name={}", &*name), create).is(201);
+    let attach = format!("/v1.41/containers/{}/attach?stream=1&stdout=1&stderr=1", &*name);
+    let mut stream = api.hijack(&attach, Body::Empty);
+    assert_eq!((stream.head.status, &*stream.head.reason), (101, "UPGRADED"));
+    assert_eq!(stream.head.header("Upgrade"), Some("tcp"));
+    assert_eq!(stream.head.header("Content-Type"), Some("application/vnd.docker.raw-stream"));
+    // The CLI closes its side before it starts the container (G5).
+    stream.half_close();
+    api.post(&format!("/containers/{}/start", &*name)).is(204);
+    let frames = Frames::read(stream);
+    assert_eq!((&*frames.stdout(), &*frames.stderr()), ("first\n", "second\n"));
+}
+
+#[test]
+fn newer_clients_are_told_that_the_stream_is_multiplexed() {
+    let app = appliance();
+    if crate::is_reference(app) {
+        return;
+    }
+    let (api, name) = (app.api(), app.name("content-type"));
+    let body = json!({ "Image": app.busybox(), "Cmd": ["true"] });
+    api.post_json(&format!("/containers/create?name={}", &*name), body).is(201);
+    for (version, kind) in [("v1.41", "raw"), ("v1.42", "multiplexed"), ("v1.55", "multiplexed")] {
+        let path = format!("/{version}/containers/{}/attach?stream=1&stdout=1", &*name);
+        let expected = format!("application/vnd.docker.{kind}-stream");
+        assert_eq!(api.hijack(&path, Body::Empty).head.header("Content-Type"), Some(&*expected));
+    }
+}
+
+#[test]
+fn attach_without_upgrade_is_a_raw_stream() {
+    let app = appliance();
+    let (api, name) = (app.api(), app.name("no-upgrade"));
+    let body = json!({ "Image": app.busybox(), "Cmd": ["echo", "old client"] });
+    api.post_json(&format!("/containers/create?name={}", &*name), body).is(201);
+    let stream =
+        api.stream("POST", &format!("/v1.41/containers/{}/attach?stream=1&stdout=1&stderr=1", &*name));
+    assert_eq!(stream.head.status, 200);
+    assert_eq!(stream.head.header("Content-Type"), Some("application/vnd.docker.raw-stream"));
+    assert_eq!(stream.head.header("Transfer-Encoding"), None);
+    api.post(&format!("/containers/{}/start", &*name)).is(204);
+    assert_eq!(Frames::read(stream).stdout(), "old client\n");
+}
+
+#[test]
+fn input_sent_before_start_is_kept() {
+    let app = appliance();
+    let (api, name) = (app.api(), app.name("early-input"));
+    let create = json!({ "Image": app.busybox(), "Cmd": ["cat"], "OpenStdin": true, "StdinOnce": true });
+    api.post_json(&format!("/containers/create?name={}", &*name), create).is(201);
+    let attach = format!("/containers/{}/attach?stream=1&stdin=1&stdout=1&stderr=1", &*name);
+    let mut stream = api.hijack(&attach, Body::Empty);
+    stream.write_all(b"early\n").expect("the stream takes bytes");
+    stream.half_close();
+    api.post(&format!("/containers/{}/start", &*name)).is(204);
+    assert_eq!(Frames::read(stream).stdout(), "early\n");
+    let wait = api.post(&format!("/containers/{}/wait", &*name)).is(200).json();
+    assert_eq!(wait["StatusCode"], 0);
+}
