@@ -1,0 +1,59 @@
+//! `pinnace namespace-inside` (hidden): PID 1 of the new namespaces until it becomes the guest's `init`.
+
+use super::outside::{Plan, named};
+use contract::paths;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::unistd::{chdir, dup2_stdout, pivot_root};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+/// Runs the subcommand; returns only when it fails.
+pub fn inside() -> ExitCode {
+    let Ok(complaints) = io::stdout().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };
+    let error = become_init();
+    // Without `outside` the parent-death signal is on its way.
+    let _ = File::from(complaints).write_all(error.to_string().as_bytes());
+    ExitCode::FAILURE
+}
+
+fn become_init() -> io::Error {
+    match enter() {
+        // The environment is the one a kernel gives its first process.
+        Ok(words) => {
+            let mut init = Command::new(paths::INIT);
+            init.args(words).env_clear().env("HOME", "/").env("TERM", "linux");
+            io::Error::other(format!("cannot start {}: {}", paths::INIT, init.exec()))
+        }
+        Err(error) => error,
+    }
+}
+
+fn enter() -> io::Result<Vec<String>> {
+    // Before the plan is read: were `outside` dead already, the plan would be cut short.
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    let plan: Plan = serde_json::from_reader(io::stdin())?;
+    std::fs::write(plan.cgroup.join("cgroup.procs"), "0")?;
+    unshare(CloneFlags::CLONE_NEWCGROUP).map_err(named("make a cgroup namespace"))?;
+    bind(&plan.root, &plan.root).map_err(named("mount the root tree"))?;
+    let data = plan.root.join(paths::DATA.trim_start_matches('/'));
+    bind(&plan.data, &data).map_err(named("mount the data folder"))?;
+    // The old root ends up below the new one at the same place, and is let go of there (pivot_root(2)).
+    chdir(&plan.root).map_err(named("enter the root tree"))?;
+    pivot_root(".", ".").map_err(named("change the root"))?;
+    umount2(".", MntFlags::MNT_DETACH).map_err(named("let go of the old root"))?;
+    chdir("/").map_err(named("enter the new root"))?;
+    // The console is one stream; the copy of the old stdout closes itself on execve.
+    dup2_stdout(io::stderr().as_fd()).map_err(named("join the console"))?;
+    Ok(plan.words)
+}
+
+fn bind(from: &Path, to: &Path) -> nix::Result<()> {
+    mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+}

@@ -1,0 +1,282 @@
+//! One QEMU process.
+
+use super::args::Vsock;
+use super::qmp::Qmp;
+use super::vsock::{self, VsockDoor};
+use super::{FIRST_GUEST_CID, PROGRAM};
+use crate::backend::{BackendError, Dial, Ended, Machine, Port};
+use crate::console::Consoles;
+use crate::guard;
+use crate::place::Place;
+use contract::vsock::{API_PORT, CONTROL_PORT};
+use futures_util::future::{BoxFuture, FutureExt};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, VsockAddr, connect, socket};
+use std::ffi::OsString;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::process::{Child, Command};
+
+/// QEMU's user network gives the host this address.
+const HOST_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+/// QEMU calls back within milliseconds; a host that is swapping may take longer.
+const CALLBACK_DEADLINE: Duration = Duration::from_secs(30);
+/// After this a QEMU that was told to quit is killed.
+const QUIT_DEADLINE: Duration = Duration::from_secs(3);
+
+/// What one start needs.
+pub struct Launch<'a> {
+    /// QEMU.
+    pub program: &'a Path,
+    /// Its command line.
+    pub args: Vec<OsString>,
+    /// The appliance's folder.
+    pub place: &'a Place,
+    /// Where the guest's words go.
+    pub consoles: &'a Consoles,
+    /// Which vsock device the command line names.
+    pub vsock: Vsock,
+}
+
+/// A running QEMU.
+pub struct QemuMachine {
+    child: Child,
+    pid: u32,
+    qmp: Qmp,
+    dialer: Arc<dyn Dial>,
+    complaints: Complaints,
+}
+
+impl Launch<'_> {
+    /// Starts QEMU and waits until its monitor answers, which is before the guest's first instruction.
+    pub async fn start(self) -> Result<QemuMachine, BackendError> {
+        let bind = |path: &Path| {
+            // Left by a boot before this one; a live one would hold the bridge's lock.
+            let _ = std::fs::remove_file(path);
+            UnixListener::bind(path).map_err(BackendError::system(format!("bind {}", path.display())))
+        };
+        let monitor = bind(&self.place.qmp_socket())?;
+        let console = bind(&self.place.console_socket())?;
+        let dialer = self.dialer()?;
+        let mut child = self.spawn()?;
+        let complaints = Complaints::default();
+        if let Some(stderr) = child.stderr.take() {
+            tokio::spawn(complaints.clone().collect(stderr));
+        }
+        if let Some(stdout) = child.stdout.take() {
+            tokio::spawn(self.consoles.serial.clone().pump(stdout));
+        }
+        let main = self.consoles.main.clone();
+        tokio::spawn(async move {
+            if let Ok((stream, _)) = console.accept().await {
+                main.pump(stream).await;
+            }
+        });
+        let qmp = greeting(&monitor, &mut child, &complaints).await?;
+        let pid = child.id().unwrap_or_default();
+        Ok(QemuMachine { child, pid, qmp, dialer, complaints })
+    }
+
+    fn dialer(&self) -> Result<Arc<dyn Dial>, BackendError> {
+        Ok(match self.vsock {
+            Vsock::Kernel(cid) => Arc::new(KernelVsock { cid }),
+            Vsock::User => {
+                let path = self.place.vsock_socket();
+                let _ = std::fs::remove_file(&path);
+                let door = vsock::serve(&path, u64::from(FIRST_GUEST_CID));
+                Arc::new(UserVsock { door: door.map_err(BackendError::system("serve the vsock device"))? })
+            }
+        })
+    }
+
+    fn spawn(&self) -> Result<Child, BackendError> {
+        let mut command = Command::new(guard::OWN_PROGRAM);
+        command.args(guard::words()).arg(self.program).args(&self.args);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.spawn().map_err(BackendError::system(format!("start {PROGRAM}")))
+    }
+}
+
+/// Waits for the monitor's call or for the end of a QEMU that did not like its command line.
+async fn greeting(
+    monitor: &UnixListener,
+    child: &mut Child,
+    complaints: &Complaints,
+) -> Result<Qmp, BackendError> {
+    let greeted = async {
+        let (stream, _) = monitor.accept().await?;
+        Qmp::greet(stream).await
+    };
+    let silent = || BackendError::Qemu { text: "its monitor does not answer".to_owned() };
+    tokio::select! {
+        greeted = tokio::time::timeout(CALLBACK_DEADLINE, greeted) => match greeted {
+            Ok(Ok(qmp)) => Ok(qmp),
+            // It closed the monitor because it is ending.
+            Ok(Err(_)) => Err(refusal(child, complaints).await),
+            Err(_) => Err(silent()),
+        },
+        _ = child.wait() => Err(refusal(child, complaints).await),
+    }
+}
+
+async fn refusal(child: &mut Child, complaints: &Complaints) -> BackendError {
+    let status = tokio::time::timeout(QUIT_DEADLINE, child.wait()).await;
+    // What it wrote is in the pipe, and its reader may be a moment behind.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let text = complaints.last().unwrap_or_else(|| match status {
+        Ok(Ok(status)) => status.to_string(),
+        _ => "no message".to_owned(),
+    });
+    BackendError::Qemu { text }
+}
+
+impl Machine for QemuMachine {
+    fn dialer(&self) -> Arc<dyn Dial> {
+        self.dialer.clone()
+    }
+
+    fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    fn host_address(&self) -> Option<Ipv4Addr> {
+        Some(HOST_ADDRESS)
+    }
+
+    fn has_own_clock(&self) -> bool {
+        true
+    }
+
+    fn wait(&mut self) -> BoxFuture<'_, Ended> {
+        async move {
+            let status = self.child.wait().await;
+            // The monitor's last words are in its socket, and their reader may be a moment behind.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            ended(status, self.qmp.ending().as_deref(), self.complaints.last())
+        }
+        .boxed()
+    }
+
+    fn press_power_button(&mut self) -> BoxFuture<'_, ()> {
+        async move {
+            if let Err(error) = self.qmp.power_button().await {
+                tracing::warn!("QEMU's monitor does not take the power button: {error}");
+            }
+        }
+        .boxed()
+    }
+
+    fn destroy(&mut self) -> BoxFuture<'_, ()> {
+        async move {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return;
+            }
+            // A monitor that is gone leaves the signal.
+            let _ = self.qmp.quit().await;
+            if tokio::time::timeout(QUIT_DEADLINE, self.child.wait()).await.is_err()
+                && let Err(error) = self.child.kill().await
+            {
+                tracing::warn!("cannot kill QEMU: {error}");
+            }
+        }
+        .boxed()
+    }
+}
+
+/// `-no-reboot` makes QEMU end when the guest resets; the monitor's last word tells why it ended.
+fn ended(status: io::Result<ExitStatus>, cause: Option<&str>, complaint: Option<String>) -> Ended {
+    match (status, cause) {
+        (Ok(status), Some("guest-shutdown")) if status.success() => Ended::PoweredOff,
+        (Ok(status), Some("guest-reset")) if status.success() => Ended::Reset,
+        (Ok(status), Some("host-qmp-quit")) if status.success() => Ended::PoweredOff,
+        (Ok(status), _) => {
+            let text = complaint.map(|text| format!(": {text}")).unwrap_or_default();
+            Ended::Died(format!("QEMU ended ({status}){text}"))
+        }
+        (Err(error), _) => Ended::Died(format!("QEMU is lost: {error}")),
+    }
+}
+
+/// What QEMU says on stderr: all of it goes to the log, its last line explains failures.
+#[derive(Clone, Default)]
+struct Complaints(Arc<Mutex<Option<String>>>);
+
+impl Complaints {
+    async fn collect(self, from: impl AsyncRead + Unpin) {
+        let mut lines = BufReader::new(from).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            tracing::warn!("qemu: {line}");
+            let line = line.trim_start_matches(&format!("{PROGRAM}: ")).to_owned();
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
+        }
+    }
+
+    fn last(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn number(port: Port) -> u32 {
+    match port {
+        Port::Api => API_PORT,
+        Port::Control => CONTROL_PORT,
+    }
+}
+
+struct UserVsock {
+    door: VsockDoor,
+}
+
+impl Dial for UserVsock {
+    fn dial(&self, port: Port) -> BoxFuture<'_, io::Result<UnixStream>> {
+        async move { UnixStream::from_std(self.door.dial(number(port)).await?) }.boxed()
+    }
+}
+
+struct KernelVsock {
+    cid: u32,
+}
+
+impl Dial for KernelVsock {
+    /// The kernel's connect waits at most two seconds (vsock(7): SO_VM_SOCKETS_CONNECT_TIMEOUT), in a thread of its own.
+    fn dial(&self, port: Port) -> BoxFuture<'_, io::Result<UnixStream>> {
+        let cid = self.cid;
+        async move {
+            let dial = tokio::task::spawn_blocking(move || connect_vsock(cid, number(port)));
+            UnixStream::from_std(dial.await.map_err(io::Error::other)??)
+        }
+        .boxed()
+    }
+}
+
+/// The socket travels as a unix stream: read, write and shutdown are the same calls for both families, and the rest of
+/// the bridge knows one kind of stream.
+fn connect_vsock(cid: u32, port: u32) -> io::Result<std::os::unix::net::UnixStream> {
+    let fd = socket(AddressFamily::Vsock, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    connect(fd.as_raw_fd(), &VsockAddr::new(cid, port))?;
+    let stream = std::os::unix::net::UnixStream::from(fd);
+    stream.set_nonblocking(true)?;
+    Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+
+    #[test]
+    fn the_monitor_tells_how_it_ended() {
+        let good = || Ok(ExitStatus::from_raw(0));
+        assert_eq!(ended(good(), Some("guest-shutdown"), None), Ended::PoweredOff);
+        assert_eq!(ended(good(), Some("guest-reset"), None), Ended::Reset);
+        let killed = ended(Ok(ExitStatus::from_raw(9)), Some("guest-shutdown"), Some("oops".into()));
+        assert_eq!(killed, Ended::Died("QEMU ended (signal: 9 (SIGKILL)): oops".into()));
+        assert_eq!(ended(good(), None, None), Ended::Died("QEMU ended (exit status: 0)".into()));
+    }
+}

@@ -1,0 +1,90 @@
+//! A virtual machine under QEMU.
+
+mod accel;
+mod args;
+mod disk;
+mod image;
+mod machine;
+mod qmp;
+mod vsock;
+
+use crate::backend::{Backend, BackendError, Machine};
+use crate::console::Consoles;
+use crate::order::Order;
+use crate::place::Place;
+use accel::Accel;
+use args::Vsock;
+use futures_util::future::{BoxFuture, FutureExt};
+use image::Image;
+use std::fs::OpenOptions;
+use std::path::PathBuf;
+
+const PROGRAM: &str = "qemu-system-x86_64";
+
+/// CIDs from 3 on are guests' (vsock(7)). With the kernel's device each needs its own on the host.
+const FIRST_GUEST_CID: u32 = 3;
+
+/// See the module.
+pub struct Qemu {
+    order: Order,
+    place: Place,
+    program: PathBuf,
+    image: Image,
+    accel: Accel,
+    vsock: Vsock,
+}
+
+impl Qemu {
+    /// Looks at everything a boot needs: QEMU, the image and the disk, which is made when it is missing.
+    pub fn prepare(order: &Order, place: &Place) -> Result<Qemu, BackendError> {
+        let image = Image::open(&order.image)?;
+        let program = find_program().ok_or(BackendError::NoQemu)?;
+        disk::prepare(order)?;
+        let qemu = Qemu {
+            order: order.clone(),
+            place: place.clone(),
+            program,
+            image,
+            accel: Accel::detect(),
+            vsock: choose_vsock(),
+        };
+        Ok(qemu)
+    }
+}
+
+impl Backend for Qemu {
+    fn name(&self) -> String {
+        format!("qemu ({})", self.accel.name())
+    }
+
+    fn start<'a>(
+        &'a mut self,
+        consoles: &'a Consoles,
+    ) -> BoxFuture<'a, Result<Box<dyn Machine>, BackendError>> {
+        async move {
+            let args = args::build(&self.order, &self.place, &self.image, self.accel, self.vsock)?;
+            let launch = machine::Launch {
+                program: &self.program,
+                args,
+                place: &self.place,
+                consoles,
+                vsock: self.vsock,
+            };
+            Ok(Box::new(launch.start().await?) as Box<dyn Machine>)
+        }
+        .boxed()
+    }
+}
+
+fn find_program() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(PROGRAM)).find(|path| path.is_file())
+}
+
+/// The kernel's device where it can be used. Its CID comes from our process id, so that two appliances differ.
+fn choose_vsock() -> Vsock {
+    match OpenOptions::new().read(true).write(true).open("/dev/vhost-vsock") {
+        Ok(_) => Vsock::Kernel(FIRST_GUEST_CID + std::process::id()),
+        Err(_) => Vsock::User,
+    }
+}

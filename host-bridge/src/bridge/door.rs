@@ -1,0 +1,95 @@
+//! The bridge's own socket: `status`, `down` and `console` of this host's owner.
+//!
+//! A connection is one word in a line. `status` is answered with the [`State`] as one line of JSON; `down SECONDS` with
+//! silence until all is over, when the connection ends; `console` with everything the console says from then on.
+
+use super::{Shared, Stop};
+use crate::backend::Dial;
+use crate::bridge::control;
+use crate::state::{Guest, State};
+use contract::control::{Answer, Request};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::broadcast::error::RecvError;
+
+/// Longest line of a request, in bytes.
+const LINE_MAX: u64 = 64;
+/// The guest is asked for its status no longer than this.
+const GUEST_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Takes connections until the task is dropped.
+pub async fn serve(listener: UnixListener, shared: Arc<Shared>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let shared = shared.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = answer(stream, &shared).await {
+                        tracing::debug!("a visitor left: {error}");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!("cannot take a visitor: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn answer(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
+    let mut line = String::new();
+    BufReader::new((&mut stream).take(LINE_MAX)).read_line(&mut line).await?;
+    let mut words = line.split_ascii_whitespace();
+    match (words.next(), words.next()) {
+        (Some("status"), None) => {
+            let mut text = serde_json::to_vec(&status(shared).await)?;
+            text.push(b'\n');
+            stream.write_all(&text).await
+        }
+        (Some("down"), Some(seconds)) => {
+            let seconds = seconds.parse().map_err(io::Error::other)?;
+            shared.stop(Stop { grace: Duration::from_secs(seconds) });
+            shared.over().await;
+            Ok(())
+        }
+        (Some("console"), None) => console(stream, shared).await,
+        _ => Ok(()),
+    }
+}
+
+async fn status(shared: &Shared) -> State {
+    let mut state = shared.state();
+    if let Some(dialer) = shared.dialer() {
+        state.guest = guest(&*dialer).await;
+    }
+    state
+}
+
+async fn guest(dialer: &dyn Dial) -> Option<Guest> {
+    let asked = tokio::time::timeout(GUEST_DEADLINE, control::ask(dialer, Request::Status)).await;
+    match asked.ok()?.ok()? {
+        Answer::Status { version, engine_pid, engine_starts, boot_millis } => {
+            Some(Guest { version, engine_pid, engine_starts, boot_millis })
+        }
+        Answer::Ok | Answer::Error(_) => None,
+    }
+}
+
+/// A follower that is too slow misses the middle, not the end.
+async fn console(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
+    let mut said = shared.consoles.main.follow();
+    loop {
+        tokio::select! {
+            chunk = said.recv() => match chunk {
+                Ok(chunk) => stream.write_all(&chunk).await?,
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return Ok(()),
+            },
+            () = shared.over() => return Ok(()),
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Bytes between Docker's socket on this host and the guest's API. What they mean is not its business.
+//!
+//! Each direction ends by itself: an end of file is passed on as a shutdown of writing, since attach lives on after its
+//! input ended. A peer that *closed* is told from one that only stopped writing by the kernel's hang-up, and then the
+//! other side is closed too, so that the engine learns that a client is gone while it has nothing to say to it.
+
+use crate::backend::{Dial, Port};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncWriteExt, Interest};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Bytes moved at a time.
+const CHUNK_BYTES: usize = 64 << 10;
+/// The guest's sockets outlive its engine, so a refusal is rare and short.
+const DIAL_DEADLINE: Duration = Duration::from_secs(10);
+const DIAL_PAUSE: Duration = Duration::from_millis(20);
+
+/// Whether connections can go on to the guest.
+#[derive(Clone)]
+pub enum Gate {
+    /// Not yet: hold them.
+    Booting,
+    /// They can.
+    Open(Arc<dyn Dial>),
+    /// Never again.
+    Closed,
+}
+
+/// Takes connections until the task is dropped.
+pub async fn serve(listener: UnixListener, gate: watch::Receiver<Gate>) {
+    loop {
+        match listener.accept().await {
+            Ok((client, _)) => {
+                tokio::spawn(carry(client, gate.clone()));
+            }
+            // Out of descriptors or memory: those who wait keep waiting.
+            Err(error) => {
+                tracing::warn!("cannot take a connection: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn carry(client: UnixStream, mut gate: watch::Receiver<Gate>) {
+    let Some(dialer) = opened(&client, &mut gate).await else { return };
+    match reach(&*dialer).await {
+        Ok(guest) => relay(client, guest).await,
+        Err(error) => tracing::warn!("the guest's API cannot be reached: {error}"),
+    }
+}
+
+/// Waits for the gate; nothing when it closes or the client leaves first.
+async fn opened(client: &UnixStream, gate: &mut watch::Receiver<Gate>) -> Option<Arc<dyn Dial>> {
+    tokio::select! {
+        gate = gate.wait_for(|gate| !matches!(gate, Gate::Booting)) => match &*gate.ok()? {
+            Gate::Open(dialer) => Some(dialer.clone()),
+            Gate::Booting | Gate::Closed => None,
+        },
+        _ = hung_up(client) => None,
+    }
+}
+
+async fn reach(dialer: &dyn Dial) -> io::Result<UnixStream> {
+    let deadline = Instant::now() + DIAL_DEADLINE;
+    loop {
+        match dialer.dial(Port::Api).await {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && Instant::now() < deadline => {
+                tokio::time::sleep(DIAL_PAUSE).await;
+            }
+            dialled => return dialled,
+        }
+    }
+}
+
+/// Carries both directions until both ended or one side is gone.
+async fn relay(client: UnixStream, guest: UnixStream) {
+    let (Ok(client_end), Ok(guest_end)) = (End::of(&client), End::of(&guest)) else { return };
+    let (client_read, client_write) = client.into_split();
+    let (guest_read, guest_write) = guest.into_split();
+    // Both directions ended is a hang-up too, so the first to finish here is always the end of all.
+    tokio::select! {
+        () = direction(client_read, guest_write, client_end) => {}
+        () = direction(guest_read, client_write, guest_end) => {}
+    }
+}
+
+/// Carries one direction, passes on its end, and then waits until its source is gone altogether.
+async fn direction(from: OwnedReadHalf, mut to: OwnedWriteHalf, source: End) {
+    // A failed write leaves the other direction, which may still have something to deliver.
+    if pump(&from, &mut to).await.is_ok() {
+        let _ = to.shutdown().await;
+    }
+    source.hung_up().await;
+}
+
+async fn pump(from: &OwnedReadHalf, to: &mut OwnedWriteHalf) -> io::Result<()> {
+    let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+    loop {
+        from.readable().await?;
+        match from.try_read_buf(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Ok(_) => to.write_all(&chunk).await?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        chunk.clear();
+    }
+}
+
+/// One peer's end of a stream, to be told when it is closed in both directions.
+struct End(OwnedFd);
+
+impl End {
+    fn of(stream: &UnixStream) -> io::Result<End> {
+        Ok(End(stream.as_fd().try_clone_to_owned()?))
+    }
+
+    /// epoll(7) always tells EPOLLHUP; asking only for priority data keeps EPOLLIN and EPOLLRDHUP, which a half-closed
+    /// stream shows for ever, out of it.
+    async fn hung_up(self) {
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe for types that change their descriptor; OwnedFd never does"
+        )]
+        let fd = AsyncFd::with_interest(self.0, Interest::PRIORITY);
+        match fd {
+            Ok(fd) => drop(fd.ready(Interest::PRIORITY).await),
+            Err(error) => tracing::warn!("cannot watch a connection: {error}"),
+        }
+    }
+}
+
+async fn hung_up(stream: &UnixStream) {
+    match End::of(stream) {
+        Ok(end) => end.hung_up().await,
+        Err(error) => tracing::warn!("cannot watch a connection: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+    use tokio::time::timeout;
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    /// A client and a guest with the relay between them.
+    fn between() -> (UnixStream, UnixStream, tokio::task::JoinHandle<()>) {
+        let (client, outer) = UnixStream::pair().unwrap();
+        let (inner, guest) = UnixStream::pair().unwrap();
+        (client, guest, tokio::spawn(relay(outer, inner)))
+    }
+
+    async fn all(stream: &mut UnixStream) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        timeout(SOON, stream.read_to_end(&mut bytes)).await.unwrap().unwrap();
+        bytes
+    }
+
+    #[tokio::test]
+    async fn a_client_that_ended_its_input_still_gets_the_output() {
+        let (mut client, mut guest, relay) = between();
+        client.write_all(b"question").await.unwrap();
+        client.shutdown().await.unwrap();
+        assert_eq!(all(&mut guest).await, b"question");
+        guest.write_all(b"answer").await.unwrap();
+        drop(guest);
+        assert_eq!(all(&mut client).await, b"answer");
+        timeout(SOON, relay).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_ended_its_output_still_gets_the_input() {
+        let (mut client, mut guest, relay) = between();
+        guest.shutdown().await.unwrap();
+        assert_eq!(all(&mut client).await, b"");
+        client.write_all(b"more").await.unwrap();
+        client.shutdown().await.unwrap();
+        assert_eq!(all(&mut guest).await, b"more");
+        timeout(SOON, relay).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_guest_learns_that_a_silent_client_is_gone() {
+        let (client, mut guest, relay) = between();
+        drop(client);
+        timeout(SOON, relay).await.unwrap().unwrap();
+        assert_eq!(all(&mut guest).await, b"");
+        assert!(guest.write_all(b"to nobody").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn large_streams_pass_both_ways_at_once() {
+        let (client, guest, relay) = between();
+        let bytes = vec![5; 8 << 20];
+        let (mut client_read, mut client_write) = client.into_split();
+        let (mut guest_read, mut guest_write) = guest.into_split();
+        let (mut up, mut down) = (Vec::new(), Vec::new());
+        let send_up = async { client_write.write_all(&bytes).await.and(client_write.shutdown().await) };
+        let send_down = async { guest_write.write_all(&bytes).await.and(guest_write.shutdown().await) };
+        let done = async {
+            tokio::try_join!(
+                send_up,
+                send_down,
+                guest_read.read_to_end(&mut up),
+                client_read.read_to_end(&mut down)
+            )
+        };
+        timeout(SOON, done).await.unwrap().unwrap();
+        assert!(up == bytes && down == bytes);
+        timeout(SOON, relay).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn connections_are_held_while_the_guest_boots() {
+        struct Here(tokio::sync::mpsc::UnboundedSender<UnixStream>);
+        impl Dial for Here {
+            fn dial(&self, _port: Port) -> futures_util::future::BoxFuture<'_, io::Result<UnixStream>> {
+                Box::pin(async move {
+                    let (near, far) = UnixStream::pair()?;
+                    self.0.send(far).unwrap();
+                    Ok(near)
+                })
+            }
+        }
+        let (gate, watched) = watch::channel(Gate::Booting);
+        let (mut client, outer) = UnixStream::pair().unwrap();
+        let carried = tokio::spawn(carry(outer, watched));
+        client.write_all(b"early").await.unwrap();
+        client.shutdown().await.unwrap();
+        let (dialled, mut dials) = tokio::sync::mpsc::unbounded_channel();
+        gate.send_replace(Gate::Open(Arc::new(Here(dialled))));
+        let mut guest = timeout(SOON, dials.recv()).await.unwrap().unwrap();
+        assert_eq!(all(&mut guest).await, b"early");
+        drop(guest);
+        timeout(SOON, carried).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_gate_that_closes_ends_those_who_wait() {
+        let (gate, watched) = watch::channel(Gate::Booting);
+        let (mut client, outer) = UnixStream::pair().unwrap();
+        tokio::spawn(carry(outer, watched));
+        gate.send_replace(Gate::Closed);
+        assert_eq!(all(&mut client).await, b"");
+    }
+}

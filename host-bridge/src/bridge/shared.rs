@@ -1,0 +1,115 @@
+//! What the bridge's tasks know of one another.
+
+use super::forward::Gate;
+use crate::backend::Dial;
+use crate::console::Consoles;
+use crate::place::Place;
+use crate::state::State;
+use serde::{Deserialize, Serialize};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// What `up` hears while it waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Event {
+    /// A step begins.
+    Step(String),
+    /// The API answers.
+    Ready(Box<State>),
+    /// It will not.
+    Failed {
+        /// One line.
+        error: String,
+        /// The last the guest said.
+        console: Vec<String>,
+    },
+}
+
+/// A wish to end the appliance.
+#[derive(Debug, Clone, Copy)]
+pub struct Stop {
+    /// How long the guest may take to power off.
+    pub grace: Duration,
+}
+
+/// See the module.
+pub struct Shared {
+    /// The guest's consoles.
+    pub consoles: Consoles,
+    place: Place,
+    state: Mutex<State>,
+    gate: watch::Sender<Gate>,
+    stops: mpsc::UnboundedSender<Stop>,
+    over: watch::Sender<bool>,
+}
+
+impl Shared {
+    /// What a bridge begins with, and where wishes to end it arrive.
+    pub fn new(place: Place, consoles: Consoles, state: State) -> (Shared, mpsc::UnboundedReceiver<Stop>) {
+        let (stops, wishes) = mpsc::unbounded_channel();
+        let shared = Shared {
+            consoles,
+            place,
+            state: Mutex::new(state),
+            gate: watch::Sender::new(Gate::Booting),
+            stops,
+            over: watch::Sender::new(false),
+        };
+        (shared, wishes)
+    }
+
+    /// The state as it is.
+    pub fn state(&self) -> State {
+        self.lock().clone()
+    }
+
+    /// Changes the state and publishes it.
+    pub fn publish(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.lock();
+        change(&mut state);
+        if let Err(error) = state.save(&self.place) {
+            tracing::warn!("cannot write {}: {error}", self.place.state_file().display());
+        }
+    }
+
+    /// Whether connections may go to the guest, as it changes.
+    pub fn gate(&self) -> watch::Receiver<Gate> {
+        self.gate.subscribe()
+    }
+
+    /// Lets connections through, holds them, or ends them.
+    pub fn set_gate(&self, gate: Gate) {
+        self.gate.send_replace(gate);
+    }
+
+    /// The way to a guest that answers.
+    pub fn dialer(&self) -> Option<Arc<dyn Dial>> {
+        match &*self.gate.borrow() {
+            Gate::Open(dialer) => Some(dialer.clone()),
+            Gate::Booting | Gate::Closed => None,
+        }
+    }
+
+    /// Wishes the end.
+    pub fn stop(&self, stop: Stop) {
+        // Nobody listens once the end has begun.
+        let _ = self.stops.send(stop);
+    }
+
+    /// Tells those who wait that all is over.
+    pub fn end(&self) {
+        self.over.send_replace(true);
+    }
+
+    /// Waits until all is over.
+    pub async fn over(&self) {
+        // The sender lives in this same value.
+        let _ = self.over.subscribe().wait_for(|over| *over).await;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,174 @@
+//! The guest's consoles: everything they say goes to a log of bounded size and to whoever follows.
+
+use contract::console::FIRST_INSTRUCTION;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::{broadcast, watch};
+
+/// A log that is longer is moved aside to NAME.1; a guest that talks for ever fills at most twice this, in bytes.
+const LOG_MAX: u64 = 8 << 20;
+/// Chunks a slow follower may be behind before it misses some.
+const FOLLOW_BEHIND: usize = 256;
+/// How much of the log's end explains a failure, in bytes.
+const TAIL_BYTES: usize = 4096;
+
+/// Both consoles of one appliance.
+#[derive(Clone)]
+pub struct Consoles {
+    /// The virtio console: kernel, `init` and engine.
+    pub main: Console,
+    /// The serial port: what came before, and the kernel's last words.
+    pub serial: Console,
+}
+
+impl Consoles {
+    /// Begins new logs; those of the last time are moved aside.
+    pub fn begin(main: &Path, serial: &Path) -> io::Result<Consoles> {
+        Ok(Consoles { main: Console::begin(main)?, serial: Console::begin(serial)? })
+    }
+
+    /// The last lines of what was said, for an error: the console's, or the serial port's when it is mute.
+    pub fn last_lines(&self, count: usize) -> Vec<String> {
+        let main = self.main.last_lines(count);
+        if main.is_empty() { self.serial.last_lines(count) } else { main }
+    }
+}
+
+/// One console; clones are the same.
+#[derive(Clone)]
+pub struct Console {
+    inner: Arc<Mutex<Inner>>,
+    followers: broadcast::Sender<Vec<u8>>,
+    first_instruction: Arc<watch::Sender<Option<Instant>>>,
+}
+
+struct Inner {
+    path: PathBuf,
+    file: File,
+    written: u64,
+    tail: Vec<u8>,
+}
+
+impl Console {
+    fn begin(path: &Path) -> io::Result<Console> {
+        set_aside(path)?;
+        let inner = Inner { path: path.to_owned(), file: File::create(path)?, written: 0, tail: Vec::new() };
+        Ok(Console {
+            inner: Arc::new(Mutex::new(inner)),
+            followers: broadcast::Sender::new(FOLLOW_BEHIND),
+            first_instruction: Arc::new(watch::Sender::new(None)),
+        })
+    }
+
+    /// What is said from now on.
+    pub fn follow(&self) -> broadcast::Receiver<Vec<u8>> {
+        self.followers.subscribe()
+    }
+
+    /// When PID 1 said its first word in this boot.
+    pub fn first_instruction(&self) -> Option<Instant> {
+        *self.first_instruction.borrow()
+    }
+
+    /// A new boot begins.
+    pub fn reboot(&self) {
+        self.first_instruction.send_replace(None);
+        self.lock().tail.clear();
+    }
+
+    /// Takes what a console says until it ends.
+    pub async fn pump(self, mut from: impl AsyncRead + Unpin) {
+        let mut chunk = vec![0; 16 << 10];
+        while let Ok(read @ 1..) = from.read(&mut chunk).await {
+            self.say(&chunk[..read]);
+        }
+    }
+
+    fn say(&self, bytes: &[u8]) {
+        let mut inner = self.lock();
+        if let Err(error) = inner.write(bytes) {
+            tracing::warn!("cannot write {}: {error}", inner.path.display());
+        }
+        if self.first_instruction().is_none() && contains(&inner.tail, FIRST_INSTRUCTION.as_bytes()) {
+            self.first_instruction.send_replace(Some(Instant::now()));
+        }
+        // Nobody follows most of the time.
+        let _ = self.followers.send(bytes.to_vec());
+    }
+
+    fn last_lines(&self, count: usize) -> Vec<String> {
+        let text = String::from_utf8_lossy(&self.lock().tail).into_owned();
+        let lines: Vec<String> = text.lines().map(|line| line.trim_end().to_owned()).collect();
+        let said: Vec<String> = lines.into_iter().filter(|line| !line.is_empty()).collect();
+        said[said.len().saturating_sub(count)..].to_vec()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.tail.extend(bytes);
+        let surplus = self.tail.len().saturating_sub(TAIL_BYTES);
+        self.tail.drain(..surplus);
+        if self.written >= LOG_MAX {
+            set_aside(&self.path)?;
+            self.file = File::create(&self.path)?;
+            self.written = 0;
+        }
+        self.file.write_all(bytes)?;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+fn set_aside(path: &Path) -> io::Result<()> {
+    let mut older = path.to_owned().into_os_string();
+    older.push(".1");
+    match std::fs::rename(path, older) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn contains(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len()).any(|window| window == word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_said_is_logged_followed_and_understood() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("console.log");
+        std::fs::write(&path, "before").unwrap();
+        let console = Console::begin(&path).unwrap();
+        let mut follower = console.follow();
+        assert!(console.first_instruction().is_none());
+        console.clone().pump(format!("x\n{FIRST_INSTRUCTION}\n\nlast\n").as_bytes()).await;
+        assert!(console.first_instruction().is_some());
+        assert!(follower.recv().await.unwrap().ends_with(b"last\n"));
+        assert_eq!(console.last_lines(1), ["last"]);
+        assert!(std::fs::read_to_string(&path).unwrap().starts_with("x\n"));
+        assert_eq!(std::fs::read_to_string(folder.path().join("console.log.1")).unwrap(), "before");
+    }
+
+    #[test]
+    fn a_log_does_not_grow_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("console.log");
+        let console = Console::begin(&path).unwrap();
+        for _ in 0..20 {
+            console.say(&vec![b'x'; 1 << 20]);
+        }
+        assert!(std::fs::metadata(&path).unwrap().len() <= LOG_MAX + (1 << 20));
+    }
+}

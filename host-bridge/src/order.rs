@@ -1,0 +1,73 @@
+//! What `up` was asked for, complete and plain: it travels from `up` to the bridge process as JSON.
+
+use contract::settings::{Backend, Net, Settings};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Serial number of the data disk's block device, by which the guest finds it.
+pub const DISK_SERIAL: &str = "pinnace-data";
+
+/// How the appliance is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendKind {
+    /// A virtual machine under QEMU.
+    Qemu,
+    /// New namespaces of this host's kernel.
+    Namespace,
+}
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Name of the appliance and of its docker context.
+    pub name: String,
+    /// Folder of the appliance.
+    pub dir: PathBuf,
+    /// Folder of `vmlinuz` and `initramfs.zst`.
+    pub image: PathBuf,
+    /// Where it runs.
+    pub backend: BackendKind,
+    /// The machine's memory.
+    pub memory_mib: u64,
+    /// The machine's processors.
+    pub cpus: u32,
+    /// The data disk's file.
+    pub disk: PathBuf,
+    /// The data disk's size when it is made, and its size to grow to when it was asked for.
+    pub disk_bytes: u64,
+    /// The size was asked for, not the default.
+    pub disk_size_given: bool,
+    /// A guest that has not answered after so many seconds is given up.
+    pub timeout_secs: u64,
+    /// Registries spoken to without verified TLS.
+    pub insecure_registries: Vec<String>,
+    /// Mirrors of Docker Hub.
+    pub registry_mirrors: Vec<String>,
+    /// The engine's log level.
+    pub log: Option<String>,
+}
+
+impl Order {
+    /// The settings of the boot in a machine.
+    pub fn machine_settings(&self) -> Settings {
+        Settings { data: Some(DISK_SERIAL.to_owned()), ..self.settings(Backend::Vm, Net::Dhcp) }
+    }
+
+    /// The settings of the boot in namespaces with this network.
+    pub fn namespace_settings(&self, net: Net) -> Settings {
+        self.settings(Backend::Namespace, net)
+    }
+
+    fn settings(&self, backend: Backend, net: Net) -> Settings {
+        Settings {
+            backend,
+            net,
+            hostname: Some(self.name.clone()),
+            insecure_registries: self.insecure_registries.clone(),
+            registry_mirrors: self.registry_mirrors.clone(),
+            log: self.log.clone(),
+            ..Settings::default()
+        }
+    }
+}

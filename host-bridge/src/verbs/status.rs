@@ -1,0 +1,106 @@
+//! `pinnace status`: how the appliance is. The exit code is 0 while its API answers, 1 otherwise.
+
+use super::{VerbError, place, visit};
+use crate::state::{Phase, State};
+use crate::{Which, say};
+use clap::ValueEnum;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Options of `pinnace status`.
+#[derive(clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    which: Which,
+    /// How it is told
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+/// Tells it.
+pub fn run(options: &Options) -> Result<ExitCode, VerbError> {
+    let place = place(&options.which)?;
+    let state = match place.has_bridge()? {
+        true => Some(visit::status(&place)?),
+        false => State::load(&place).map(over),
+    };
+    match options.format {
+        Format::Json => say::result(&json(options, state.as_ref())),
+        Format::Text => say::result(&text(options, state.as_ref())),
+    }
+    let up = state.is_some_and(|state| state.state == Phase::Up);
+    Ok(if up { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Without a bridge nothing runs, whatever a bridge that was killed wrote last.
+fn over(mut state: State) -> State {
+    if !matches!(state.state, Phase::Stopped | Phase::Failed) {
+        state.state = Phase::Failed;
+        state.reason = Some("its bridge was killed".to_owned());
+        state.machine_pid = None;
+    }
+    state
+}
+
+fn json(options: &Options, state: Option<&State>) -> String {
+    match state {
+        Some(state) => serde_json::to_string_pretty(state).expect("a state is plain data"),
+        None => serde_json::json!({ "state": Phase::Stopped, "name": options.which.name }).to_string(),
+    }
+}
+
+fn text(options: &Options, state: Option<&State>) -> String {
+    let Some(state) = state else { return format!("{} is stopped", options.which.name) };
+    let mut lines = vec![headline(state)];
+    let running = matches!(state.state, Phase::Booting | Phase::Up | Phase::Stopping);
+    if running {
+        lines.push(format!("  socket   unix://{}", state.socket.display()));
+        lines.push(format!(
+            "  bridge   pid {}, machine pid {}",
+            state.pid,
+            state.machine_pid.unwrap_or_default()
+        ));
+        lines.push(format!("  since    {}, boot {}", since(state.started_at), state.boots));
+    }
+    if let (Some(answer), Some(first)) = (state.first_answer_millis, state.first_instruction_millis) {
+        lines.push(format!("  boot     PID 1 after {first} ms, first answer after {answer} ms"));
+    }
+    if let Some(guest) = &state.guest {
+        let engine = (guest.engine_pid, guest.engine_starts);
+        lines.push(format!(
+            "  engine   pid {}, started {} times, release {}",
+            engine.0, engine.1, guest.version
+        ));
+    }
+    lines.join("\n")
+}
+
+fn headline(state: &State) -> String {
+    let word = match state.state {
+        Phase::Booting => "is booting",
+        Phase::Up => "is up",
+        Phase::Stopping => "is powering off",
+        Phase::Stopped => "is stopped",
+        Phase::Failed => "failed",
+    };
+    let reason = state.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("{} {word} ({}){reason}", state.name, state.backend)
+}
+
+fn since(started_at: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let seconds = now.saturating_sub(started_at);
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}

@@ -1,0 +1,297 @@
+//! `pinnace up`: from nothing to an API that answers.
+
+use super::context::{self, Context};
+use super::{VerbError, block_on, bridge, place, system, visit};
+use crate::bridge::{Event, answer};
+use crate::order::{BackendKind, Order};
+use crate::place::Place;
+use crate::state::{Phase, State};
+use crate::{Which, guard, say, size};
+use clap::ValueEnum;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+/// A bridge's log that is longer is begun anew, in bytes.
+const LOG_MAX: u64 = 8 << 20;
+const TICK: Duration = Duration::from_millis(100);
+
+/// Options of `pinnace up`.
+#[derive(clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    which: Which,
+    /// Folder of vmlinuz and initramfs.zst [default: beside this program, or in ../share/pinnace]
+    #[arg(long, env = "PINNACE_IMAGE")]
+    image: Option<PathBuf>,
+    /// Where it runs
+    #[arg(long, value_enum, default_value_t = BackendChoice::Auto)]
+    backend: BackendChoice,
+    /// The machine's memory [default: 2G, or half of the host's]
+    #[arg(long, value_parser = size::parse)]
+    memory: Option<u64>,
+    /// The machine's processors [default: the host's]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=255))]
+    cpus: Option<u32>,
+    /// File of the data disk [default: data.img in the appliance's folder]
+    #[arg(long)]
+    disk: Option<PathBuf>,
+    /// Size of the data disk; it takes only the room that is used [default: 64G when it is made]
+    #[arg(long, value_parser = size::parse)]
+    disk_size: Option<u64>,
+    /// Leave the docker CLI's contexts alone
+    #[arg(long)]
+    no_context: bool,
+    /// Stay in the terminal; Ctrl-C powers off
+    #[arg(long)]
+    foreground: bool,
+    /// Give up a guest that has not answered after so many seconds
+    #[arg(long, default_value_t = 180, value_parser = clap::value_parser!(u64).range(1..))]
+    timeout: u64,
+    /// Registry spoken to without verified TLS: HOST[:PORT] or CIDR
+    #[arg(long, value_parser = word)]
+    insecure_registry: Vec<String>,
+    /// Mirror of Docker Hub: URL
+    #[arg(long, value_parser = word)]
+    registry_mirror: Vec<String>,
+    /// Log level of the engine: error, warn, info, debug or trace
+    #[arg(long, value_parser = ["error", "warn", "info", "debug", "trace"])]
+    log: Option<String>,
+}
+
+/// What `--backend` takes.
+#[derive(Clone, Copy, ValueEnum)]
+enum BackendChoice {
+    /// A virtual machine
+    Auto,
+    /// A virtual machine under QEMU
+    Qemu,
+    /// New namespaces of this host's kernel: fast, no security boundary, needs root
+    Namespace,
+}
+
+/// A setting is one word of the kernel's command line.
+fn word(text: &str) -> Result<String, String> {
+    match text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '"') {
+        true => Err("expected one word without spaces and quotes".to_owned()),
+        false => Ok(text.to_owned()),
+    }
+}
+
+/// Boots the appliance, or tells that it runs.
+pub fn run(options: &Options) -> Result<ExitCode, VerbError> {
+    let place = place(&options.which)?;
+    place.make()?;
+    let turn = place.hold_up()?;
+    if place.has_bridge()? {
+        let state = wait_until_up(&place)?;
+        say::note(&format!("{} is running already ({})", state.name, state.backend));
+        finish(options, &state);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let order = order(options, &place)?;
+    if options.foreground {
+        return foreground(options, order, turn);
+    }
+    let state = block_on(background(&place, &order))?;
+    say::note(&format!("{} is up ({}), {}", state.name, state.backend, times(&state)));
+    finish(options, &state);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn order(options: &Options, place: &Place) -> Result<Order, VerbError> {
+    let backend = match options.backend {
+        BackendChoice::Auto | BackendChoice::Qemu => BackendKind::Qemu,
+        BackendChoice::Namespace => BackendKind::Namespace,
+    };
+    let absolute = |path: &Path| {
+        std::path::absolute(path).map_err(|source| VerbError::File { path: path.to_owned(), source })
+    };
+    let image = options.image.clone().or_else(image_beside).ok_or(VerbError::NoImage)?;
+    Ok(Order {
+        name: options.which.name.clone(),
+        dir: place.dir().to_owned(),
+        image: absolute(&image)?,
+        backend,
+        memory_mib: options.memory.unwrap_or_else(default_memory) >> 20,
+        cpus: options.cpus.unwrap_or_else(default_cpus),
+        disk: absolute(options.disk.as_deref().unwrap_or(&place.disk()))?,
+        disk_bytes: options.disk_size.unwrap_or(64 << 30),
+        disk_size_given: options.disk_size.is_some(),
+        timeout_secs: options.timeout,
+        insecure_registries: options.insecure_registry.clone(),
+        registry_mirrors: options.registry_mirror.clone(),
+        log: options.log.clone(),
+    })
+}
+
+/// Where a release has its image.
+fn image_beside() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    let folder = program.parent()?;
+    let places = [folder.to_owned(), folder.join("../share/pinnace")];
+    places.into_iter().find(|place| place.join("initramfs.zst").is_file())
+}
+
+/// 2 GiB, or half of a smaller host.
+fn default_memory() -> u64 {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = total.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    (2 << 30).min(kib.map_or(u64::MAX, |kib| kib << 10) / 2)
+}
+
+fn default_cpus() -> u32 {
+    std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1))
+}
+
+/// A bridge that runs may still be booting.
+fn wait_until_up(place: &Place) -> Result<State, VerbError> {
+    loop {
+        let state = visit::status(place)?;
+        match state.state {
+            Phase::Booting => std::thread::sleep(TICK),
+            Phase::Up => return Ok(state),
+            Phase::Stopping | Phase::Stopped | Phase::Failed => {
+                let error = "the appliance is just powering off: try again in a moment".to_owned();
+                return Err(VerbError::NotUp { error });
+            }
+        }
+    }
+}
+
+fn foreground(options: &Options, order: Order, turn: crate::place::Held) -> Result<ExitCode, VerbError> {
+    bridge::log_to_stderr();
+    let mut turn = Some(turn);
+    let result = bridge::supervise(order, |event| match event {
+        Event::Step(text) => say::note(&text),
+        Event::Ready(state) => {
+            drop(turn.take());
+            say::note(&format!("{} is up ({}), {}", state.name, state.backend, times(&state)));
+            finish(options, &state);
+        }
+        Event::Failed { console, .. } => show(&console),
+    })?;
+    result?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts a bridge and waits for its word.
+async fn background(place: &Place, order: &Order) -> Result<State, VerbError> {
+    let mut child = spawn(place)?;
+    let order = serde_json::to_vec(order).expect("an order is plain data");
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    stdin.write_all(&order).await.map_err(system("give the bridge its order"))?;
+    drop(stdin);
+    let stdout = child.stdout.take().expect("stdout is piped");
+    let mut progress = say::Progress::begin("starting");
+    let heard = tokio::select! {
+        heard = listen(BufReader::new(stdout).lines(), &mut progress) => heard,
+        _ = tokio::signal::ctrl_c() => {
+            progress.step("interrupted, powering off");
+            terminate(&child);
+            None
+        }
+    };
+    progress.end();
+    match heard {
+        Some(Event::Ready(state)) => {
+            greet(&state).await?;
+            Ok(*state)
+        }
+        Some(Event::Failed { error, console }) => {
+            let _ = child.wait().await;
+            show(&console);
+            Err(VerbError::NotUp { error })
+        }
+        Some(Event::Step(_)) | None => {
+            let _ = child.wait().await;
+            Err(VerbError::BridgeLost { log: place.bridge_log() })
+        }
+    }
+}
+
+fn spawn(place: &Place) -> Result<Child, VerbError> {
+    let path = place.bridge_log();
+    let grown = std::fs::metadata(&path).is_ok_and(|meta| meta.len() > LOG_MAX);
+    let mut options = File::options();
+    options.create(true).append(!grown).write(true).truncate(grown);
+    let log = options.open(&path).map_err(|source| VerbError::File { path, source })?;
+    let mut command = Command::new(guard::OWN_PROGRAM);
+    command.arg("bridge").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+    command.spawn().map_err(system("start the bridge"))
+}
+
+/// The first word that ends the waiting.
+async fn listen(mut lines: Lines<BufReader<ChildStdout>>, progress: &mut say::Progress) -> Option<Event> {
+    let mut ticks = tokio::time::interval(TICK);
+    loop {
+        tokio::select! {
+            line = lines.next_line() => match serde_json::from_str(&line.ok()??) {
+                Ok(Event::Step(text)) => progress.step(&text),
+                Ok(event) => return Some(event),
+                Err(error) => say::note(&format!("the bridge said something strange: {error}")),
+            },
+            _ = ticks.tick() => progress.tick(),
+        }
+    }
+}
+
+/// The whole way once, as docker will go it.
+async fn greet(state: &State) -> Result<(), VerbError> {
+    let asked = async { answer::ping(tokio::net::UnixStream::connect(&state.socket).await?).await };
+    match asked.await {
+        Ok(true) => Ok(()),
+        Ok(false) | Err(_) => {
+            let error = format!("the API does not answer on {}: see pinnace logs", state.socket.display());
+            Err(VerbError::NotUp { error })
+        }
+    }
+}
+
+fn terminate(child: &Child) {
+    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+        // It may have ended in this moment.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    }
+}
+
+fn times(state: &State) -> String {
+    let seconds = |millis: Option<u64>| millis.unwrap_or_default() as f64 / 1000.0;
+    format!(
+        "first answer after {:.2} s, PID 1 ran after {:.2} s",
+        seconds(state.first_answer_millis),
+        seconds(state.first_instruction_millis)
+    )
+}
+
+/// The guest's last words explain what the error cannot.
+fn show(console: &[String]) {
+    for line in console {
+        say::note(&format!("  | {line}"));
+    }
+}
+
+/// What to type next.
+fn finish(options: &Options, state: &State) {
+    let host = format!("unix://{}", state.socket.display());
+    let with_host = format!("DOCKER_HOST={host} docker");
+    let context = match options.no_context {
+        true => Context::NoCli,
+        false => context::point(&options.which.name, &state.socket),
+    };
+    let docker = match context {
+        Context::Ready => format!("docker --context {}", options.which.name),
+        Context::NoCli => with_host,
+        Context::Failed(text) => {
+            say::note(&format!("the docker context could not be made: {text}"));
+            with_host
+        }
+    };
+    say::result(&format!("{docker} run --rm debian:bookworm-slim echo hello"));
+}

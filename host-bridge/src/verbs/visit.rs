@@ -1,0 +1,30 @@
+//! One word to the bridge of an appliance, over its socket.
+
+use super::VerbError;
+use crate::place::Place;
+use crate::state::State;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// A bridge that does not answer within this is stuck.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Says a line to the bridge.
+pub fn say(place: &Place, line: &str) -> io::Result<UnixStream> {
+    let mut stream = UnixStream::connect(place.bridge_socket())?;
+    stream.write_all(format!("{line}\n").as_bytes())?;
+    Ok(stream)
+}
+
+/// Asks the bridge how the appliance is.
+pub fn status(place: &Place) -> Result<State, VerbError> {
+    let asked = || {
+        let stream = say(place, "status")?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line)?;
+        Ok(serde_json::from_str(&line)?)
+    };
+    asked().map_err(|source| VerbError::BridgeMute { dir: place.dir().to_owned(), source })
+}
