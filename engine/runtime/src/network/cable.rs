@@ -149,6 +149,7 @@ fn rename(batch: &mut Batch, index: u32, name: &str) {
     batch.add("bringing up the interface", link::SET_LINK, 0, &LinkHeader::up(index).bytes(), |a| a);
 }
 
+/// One queue each way: the kernel would make one for each possible processor, with its folder in sysfs.
 fn make(batch: &mut Batch, name: &str, inner_name: &str, bridge: &Bridge, sandbox: &Sandbox) {
     let new = flags::CREATE | flags::EXCLUSIVE;
     let namespace = sandbox.netns().as_fd().as_raw_fd().cast_unsigned();
@@ -156,11 +157,15 @@ fn make(batch: &mut Batch, name: &str, inner_name: &str, bridge: &Bridge, sandbo
         a.text(attribute::NAME, name)
             .number(attribute::MTU, bridge.mtu)
             .number(attribute::MASTER, bridge.index)
+            .number(attribute::SEND_QUEUES, 1)
+            .number(attribute::RECEIVE_QUEUES, 1)
             .nested(attribute::LINK_INFO, |a| {
                 a.text(attribute::KIND, "veth").nested(attribute::DATA, |a| {
                     a.headed(attribute::VETH_PEER, &LinkHeader::default().bytes(), |a| {
                         a.text(attribute::NAME, inner_name)
                             .number(attribute::MTU, bridge.mtu)
+                            .number(attribute::SEND_QUEUES, 1)
+                            .number(attribute::RECEIVE_QUEUES, 1)
                             .number(attribute::NAMESPACE_FD, namespace)
                     })
                 })

@@ -132,7 +132,7 @@ impl Firewall {
     ///
     /// # Errors
     /// What the kernel refuses.
-    pub fn add(self, subnet: &Subnet) -> Result<(), NetworkError> {
+    pub fn add_subnet(self, subnet: &Subnet) -> Result<(), NetworkError> {
         let mut change = Transaction::new(TABLE);
         add(&mut change, subnet);
         change.commit()
@@ -142,7 +142,7 @@ impl Firewall {
     ///
     /// # Errors
     /// What the kernel refuses, for example that it is not there.
-    pub fn remove(self, subnet: &Subnet) -> Result<(), NetworkError> {
+    pub fn remove_subnet(self, subnet: &Subnet) -> Result<(), NetworkError> {
         let mut change = Transaction::new(TABLE);
         for (set, elements) in elements(subnet) {
             change.remove_elements(set, &elements);

@@ -22,6 +22,8 @@ pub(super) mod attribute {
     pub(crate) const ALIAS: u16 = 20;
     pub(crate) const FAMILY_SETTINGS: u16 = 26;
     pub(crate) const NAMESPACE_FD: u16 = 28;
+    pub(crate) const SEND_QUEUES: u16 = 31;
+    pub(crate) const RECEIVE_QUEUES: u16 = 32;
     /// In `LINK_INFO`.
     pub(crate) const KIND: u16 = 1;
     /// In `LINK_INFO`.

@@ -55,6 +55,12 @@ fn said(program: &str, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)
 }
 
+/// An error where there is no such program.
+fn ping(address: &str) -> std::io::Result<String> {
+    let out = Command::new("busybox").args(["ping", "-c1", "-W1", address]).output()?;
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
 impl Machine {
     fn bridge(&self, name: &str, gateway: &str) -> Bridge {
         Bridge::ensure(&self.route, name, net(gateway), 1500).unwrap()
@@ -218,14 +224,17 @@ fn containers_talk_to_each_other_and_to_the_outside_hidden() {
         let guarded = Protected { transport: Transport::Tcp, port: 2376 };
         Firewall.replace(&[docker0("172.17.0.0/16")], &[guarded]).unwrap();
         let second = Subnet { bridge: "br-2".into(), ..docker0("172.18.0.0/16") };
-        Firewall.add(&second).unwrap();
-        Firewall.add(&second).unwrap();
+        Firewall.add_subnet(&second).unwrap();
+        Firewall.add_subnet(&second).unwrap();
         listen(&outside, "192.0.2.2:80");
         listen(&two, "172.17.0.3:80");
         listen(&machine.sandbox, "0.0.0.0:2376");
         listen(&machine.sandbox, "0.0.0.0:8080");
 
         assert_eq!(seen_as(&one, "192.0.2.2:80").as_deref(), Some("192.0.2.1"), "hidden");
+        if let Ok(out) = inside(&one, || ping("192.0.2.2")) {
+            assert!(out.contains("1 packets received"), "{out}");
+        }
         assert_eq!(seen_as(&one, "172.17.0.3:80").as_deref(), Some("172.17.0.2"), "same bridge");
         assert_eq!(seen_as(&three, "192.0.2.2:80").as_deref(), Some("192.0.2.1"), "second network");
         assert_eq!(seen_as(&three, "172.17.0.3:80"), None, "isolated");
@@ -237,11 +246,11 @@ fn containers_talk_to_each_other_and_to_the_outside_hidden() {
         assert_eq!(seen_as(&outside, "172.17.0.3:80"), None, "not published");
 
         let internal = Subnet { internal: true, ..second.clone() };
-        Firewall.remove(&second).unwrap();
-        Firewall.add(&internal).unwrap();
+        Firewall.remove_subnet(&second).unwrap();
+        Firewall.add_subnet(&internal).unwrap();
         assert_eq!(seen_as(&three, "192.0.2.2:80"), None, "internal");
-        assert!(Firewall.remove(&second).is_ok());
-        assert!(Firewall.remove(&second).is_err());
+        assert!(Firewall.remove_subnet(&second).is_ok());
+        assert!(Firewall.remove_subnet(&second).is_err());
     });
 }
 
@@ -312,7 +321,7 @@ fn refusals_say_what_and_why() {
         let not_one = std::fs::File::open("/proc/self/ns/pid").unwrap();
         let error = Sandbox::adopt(not_one.into()).unwrap_err();
         assert!(error.to_string().starts_with("entering a network namespace failed"), "{error}");
-        let error = Firewall.add(&docker0("172.17.0.0/16")).unwrap_err();
+        let error = Firewall.add_subnet(&docker0("172.17.0.0/16")).unwrap_err();
         assert!(error.to_string().starts_with("adding to the firewall failed: No such file"), "{error}");
     });
 }

@@ -14,6 +14,9 @@ const AUDIT_ARCH_ARM: u32 = 0x4000_0028;
 /// `__X32_SYSCALL_BIT` of asm/unistd.h.
 pub(super) const X32_BIT: u32 = 0x4000_0000;
 
+/// First number of [`X32_OWN`]. The native table has nothing there or above.
+pub(super) const X32_OWN_FIRST: u32 = 512;
+
 /// What x32 numbers in its own way (arch/x86/entry/syscalls/syscall_64.tbl, rows of the abi `x32`), from 512 on.
 const X32_OWN: [&str; 36] = [
     "rt_sigaction",
@@ -165,18 +168,13 @@ impl Abi {
         }
     }
 
-    /// Whether arguments have 64 bits. libseccomp compares only the low half elsewhere.
-    pub(super) fn wide(self) -> bool {
-        matches!(self, Abi::X86_64 | Abi::Aarch64)
-    }
-
-    /// Numbers of this table, in `seccomp_data.nr`: from, up to and including.
-    pub(super) fn space(self) -> (u32, u32) {
-        match self {
-            Abi::X86_64 => (0, X32_BIT - 1),
-            Abi::X32 => (X32_BIT, u32::MAX),
-            Abi::X86 | Abi::Aarch64 | Abi::Arm => (0, u32::MAX),
-        }
+    /// Whether the arguments of this call are compared with all their 64 bits.
+    ///
+    /// Not where registers have 32, and not where the kernel itself looks at the low half only: a rule that allows
+    /// `socket` for families above 40 would let `socket(1 << 32 | 40)` pass, which is family 40 to the kernel.
+    pub(super) fn wide(self, name: &str) -> bool {
+        const INTEGERS: [&str; 3] = ["socket", "socketpair", "personality"];
+        matches!(self, Abi::X86_64 | Abi::X32 | Abi::Aarch64) && !INTEGERS.contains(&name)
     }
 
     /// The number of a syscall; `None` where this table lacks it.
@@ -245,7 +243,7 @@ const IPC: [(&str, u64); 12] = [
 
 fn x32_number(name: &str) -> Option<u32> {
     if let Some(own) = X32_OWN.iter().position(|known| *known == name) {
-        return u32::try_from(512 + own).ok().map(|number| number | X32_BIT);
+        return u32::try_from(own).ok().map(|own| (X32_OWN_FIRST + own) | X32_BIT);
     }
     if X86_64_ONLY.contains(&name) {
         return None;

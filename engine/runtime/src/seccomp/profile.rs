@@ -80,6 +80,8 @@ pub(super) struct Condition {
     pub(super) argument: u8,
     pub(super) operator: Operator,
     pub(super) value: u64,
+    /// All 64 bits are compared, not only the low 32.
+    pub(super) wide: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -320,7 +322,7 @@ impl ArgumentText {
             "SCMP_CMP_MASKED_EQ" => (Operator::MaskedEqual(self.value), self.value_two),
             _ => return Err(ProfileError::Operator { name: self.op }),
         };
-        Ok(Condition { argument, operator, value })
+        Ok(Condition { argument, operator, value, wide: true })
     }
 }
 

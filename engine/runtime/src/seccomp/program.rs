@@ -9,9 +9,9 @@
 //! Code is written back to front, so that every jump's target is known when the jump is written. A conditional
 //! jump reaches 255 instructions; what is further away is reached by a copy of the return, or by a long jump.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use super::abi::{Abi, X32_BIT};
+use super::abi::{Abi, X32_BIT, X32_OWN_FIRST};
 use super::profile::{Action, Condition, Operator};
 use super::resolve::{Rules, Table, Verdict};
 use sys::seccomp::Instruction;
@@ -37,34 +37,26 @@ const ARGUMENTS: u32 = 16;
 pub(super) fn compile(rules: &Rules) -> Vec<Instruction> {
     let mut code = Backwards::default();
     let mut otherwise = code.ret(Action::KILL_THREAD);
-    for architecture in architectures(rules).into_iter().rev() {
-        let ranges = ranges(&architecture, rules.default);
-        let tree = code.tree(&ranges);
-        let body = code.load(NUMBER, tree);
-        otherwise = code.branch(JUMP_EQUAL, architecture[0].abi.audit(), body, otherwise);
+    for table in rules.tables.iter().rev().filter(|table| table.abi != Abi::X32) {
+        let x32 = rules.tables.iter().find(|other| other.abi == Abi::X32 && table.abi == Abi::X86_64);
+        let tree = code.tree(&ranges(table, x32, rules.default), u32::MAX);
+        let body = match (table.abi, x32) {
+            (Abi::X86_64, Some(_)) => code.without_x32_bit(tree),
+            _ => tree,
+        };
+        let body = code.load(NUMBER, body);
+        otherwise = code.branch(JUMP_EQUAL, table.abi.audit(), body, otherwise);
     }
     code.load(ARCHITECTURE, otherwise);
     code.code.reverse();
     code.code
 }
 
-/// The tables by audit architecture, the native first.
-fn architectures(rules: &Rules) -> Vec<Vec<&Table>> {
-    let mut groups: Vec<Vec<&Table>> = Vec::new();
-    for table in &rules.tables {
-        match groups.iter_mut().find(|group| group[0].abi.audit() == table.abi.audit()) {
-            Some(group) => group.push(table),
-            None => groups.push(vec![table]),
-        }
-    }
-    groups
-}
-
 /// What a number leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Leaf {
     Answer(Action),
-    Test { alternatives: Vec<(Vec<Condition>, Action)>, default: Action, wide: bool },
+    Test { alternatives: Vec<(Vec<Condition>, Action)>, default: Action },
 }
 
 /// Numbers from `start` up to the next range's start.
@@ -75,15 +67,28 @@ struct Range {
 }
 
 /// All numbers of one audit architecture, equal neighbours merged.
-fn ranges(tables: &[&Table], default: Action) -> Vec<Range> {
+///
+/// x32 shares the native tree, its bit taken off, with its own numbers behind the native ones. What only one of
+/// the two tables has is judged as in the other then; the kernel itself answers ENOSYS to such a call.
+fn ranges(table: &Table, x32: Option<&Table>, default: Action) -> Vec<Range> {
+    let mut verdicts: BTreeMap<u32, &Verdict> =
+        table.verdicts.iter().map(|(n, verdict)| (*n, verdict)).collect();
+    let own = x32.iter().flat_map(|x32| x32.verdicts.range(X32_BIT | X32_OWN_FIRST..));
+    verdicts.extend(own.map(|(number, verdict)| (number & !X32_BIT, verdict)));
     let mut ranges = Vec::new();
-    let mut tables = tables.to_vec();
-    tables.sort_by_key(|table| table.abi.space().0);
-    for table in &tables {
-        add_table(&mut ranges, table, default);
+    let mut next = Some(0);
+    for (number, verdict) in verdicts {
+        if let Some(next) = next.filter(|next| *next < number) {
+            add_gap(&mut ranges, next, number - 1, table.newest, default);
+        }
+        add(&mut ranges, number, leaf(verdict, default));
+        next = number.checked_add(1);
     }
-    let has = |abi| tables.iter().any(|table| table.abi == abi);
-    if has(Abi::X86_64) && !has(Abi::X32) {
+    let last = if table.abi == Abi::X86_64 && x32.is_none() { X32_BIT - 1 } else { u32::MAX };
+    if let Some(next) = next {
+        add_gap(&mut ranges, next, last, table.newest, default);
+    }
+    if last != u32::MAX {
         // As libseccomp: x32 is foreign then, but for -1, which a tracer leaves behind to skip a call.
         add(&mut ranges, X32_BIT, Leaf::Answer(Action::KILL_THREAD));
         add(&mut ranges, u32::MAX, Leaf::Answer(default));
@@ -91,32 +96,21 @@ fn ranges(tables: &[&Table], default: Action) -> Vec<Range> {
     ranges
 }
 
-fn add_table(ranges: &mut Vec<Range>, table: &Table, default: Action) {
-    let (first, last) = table.abi.space();
-    let mut next = Some(first);
-    for (number, verdict) in &table.verdicts {
-        if next.is_some_and(|next| next < *number) {
-            add(ranges, next.expect("just compared"), Leaf::Answer(default));
-        }
-        add(ranges, *number, leaf(verdict, default, table.abi.wide()));
-        next = number.checked_add(1).filter(|next| *next <= last);
+/// Numbers without a verdict, from one up to and including another.
+fn add_gap(ranges: &mut Vec<Range>, from: u32, to: u32, newest: Option<u32>, default: Action) {
+    let newest = newest.unwrap_or(u32::MAX);
+    if from <= newest {
+        add(ranges, from, Leaf::Answer(default));
     }
-    let Some(mut next) = next else { return };
-    if let Some(newest) = table.newest.filter(|newest| *newest < last) {
-        if next <= newest {
-            add(ranges, next, Leaf::Answer(default));
-            next = newest + 1;
-        }
-        add(ranges, next, Leaf::Answer(Action::NO_SUCH_CALL));
-    } else {
-        add(ranges, next, Leaf::Answer(default));
+    if to > newest {
+        add(ranges, from.max(newest + 1), Leaf::Answer(Action::NO_SUCH_CALL));
     }
 }
 
-fn leaf(verdict: &Verdict, default: Action, wide: bool) -> Leaf {
+fn leaf(verdict: &Verdict, default: Action) -> Leaf {
     match verdict {
         Verdict::Always(action) => Leaf::Answer(*action),
-        Verdict::First(alternatives) => Leaf::Test { alternatives: alternatives.clone(), default, wide },
+        Verdict::First(alternatives) => Leaf::Test { alternatives: alternatives.clone(), default },
     }
 }
 
@@ -124,6 +118,25 @@ fn add(ranges: &mut Vec<Range>, start: u32, leaf: Leaf) {
     if ranges.last().is_none_or(|range| range.leaf != leaf) {
         ranges.push(Range { start, leaf });
     }
+}
+
+/// Where to split: so that either side has as many numbers and about as many ranges. At attach the kernel runs the
+/// program once for each number it has, so a wide range is to be found soon; each range counts too, so that no
+/// path gets long.
+fn middle(ranges: &[Range], end: u32) -> usize {
+    const NUMBERS: u32 = 470;
+    const RANGE: u32 = 4;
+    let weight = |at: usize| {
+        let next = ranges.get(at + 1).map_or(end, |next| next.start).min(NUMBERS);
+        RANGE + next - ranges[at].start.min(next)
+    };
+    let total: u32 = (0..ranges.len()).map(weight).sum();
+    let mut before = 0;
+    let sums = (0..ranges.len() - 1).map(|at| {
+        before += weight(at);
+        (before.abs_diff(total - before), at + 1)
+    });
+    sums.min().map_or(1, |(_, at)| at)
 }
 
 /// An instruction, counted from the end of the program.
@@ -197,26 +210,35 @@ impl Backwards {
         }
     }
 
-    fn tree(&mut self, ranges: &[Range]) -> Label {
+    /// Takes the x32 bit off the number that is loaded, where it is set, and goes on with `next`.
+    fn without_x32_bit(&mut self, next: Label) -> Label {
+        let near = self.near(next);
+        self.fall_through(near);
+        let taken_off = self.push(AND, 0, 0, !X32_BIT);
+        self.branch(JUMP_GREATER_OR_EQUAL, X32_BIT, taken_off, near)
+    }
+
+    /// The search in `ranges`, the last of which goes up to `end`.
+    fn tree(&mut self, ranges: &[Range], end: u32) -> Label {
         if let [only] = ranges {
             return self.leaf(&only.leaf);
         }
-        let (low, high) = ranges.split_at(ranges.len() / 2);
-        let yes = self.tree(high);
-        let no = self.tree(low);
+        let (low, high) = ranges.split_at(middle(ranges, end));
+        let yes = self.tree(high, end);
+        let no = self.tree(low, high[0].start);
         self.branch(JUMP_GREATER_OR_EQUAL, high[0].start, yes, no)
     }
 
     fn leaf(&mut self, leaf: &Leaf) -> Label {
         match leaf {
             Leaf::Answer(action) => self.ret(*action),
-            Leaf::Test { alternatives, default, wide } => {
+            Leaf::Test { alternatives, default } => {
                 let mut next = self.ret(*default);
                 for (conditions, action) in alternatives.iter().rev() {
                     let no = next;
                     next = self.ret(*action);
                     for condition in conditions.iter().rev() {
-                        next = self.condition(condition, *wide, next, no);
+                        next = self.condition(condition, next, no);
                     }
                 }
                 next
@@ -224,8 +246,8 @@ impl Backwards {
         }
     }
 
-    fn condition(&mut self, condition: &Condition, wide: bool, yes: Label, no: Label) -> Label {
-        let word = Word::low(condition, wide);
+    fn condition(&mut self, condition: &Condition, yes: Label, no: Label) -> Label {
+        let word = Word::of(condition);
         match condition.operator {
             Operator::Equal => self.masked(word, u64::MAX, yes, no),
             Operator::NotEqual => self.masked(word, u64::MAX, no, yes),
@@ -284,8 +306,9 @@ struct Word {
 }
 
 impl Word {
-    fn low(condition: &Condition, wide: bool) -> Word {
-        Word { offset: ARGUMENTS + 8 * u32::from(condition.argument), value: condition.value, wide }
+    fn of(condition: &Condition) -> Word {
+        let &Condition { argument, value, wide, .. } = condition;
+        Word { offset: ARGUMENTS + 8 * u32::from(argument), value, wide }
     }
 }
 

@@ -1,7 +1,9 @@
 //! For tests: an interpreter of classic BPF as seccomp uses it, and a slow reading of a profile that knows
 //! nothing of ranges, trees or resolved rules.
 
-use super::abi::{Abi, X32_BIT};
+use std::collections::BTreeSet;
+
+use super::abi::{Abi, X32_BIT, X32_OWN_FIRST};
 use super::profile::{Action, Condition, Operator, Profile, Rule, Scope};
 use super::resolve::Host;
 use sys::seccomp::Instruction;
@@ -50,58 +52,72 @@ pub(super) fn run(program: &[Instruction], call: &Call) -> (u32, usize) {
     unreachable!("a program ends by a return")
 }
 
-/// What the profile says of a call by `abi`, read rule by rule.
-pub(super) fn answer(profile: &Profile, host: &Host, abi: Option<Abi>, call: &Call) -> Action {
-    let Some(abi) = abi else { return Action::KILL_THREAD };
-    let rules: Vec<&Rule> = profile.rules.iter().filter(|rule| holds(rule, host)).collect();
-    let numbers = rules.iter().flat_map(|rule| &rule.names).filter_map(|name| abi.number(name));
-    let newest = numbers.max();
-    let strict = !profile.default.lets_pass();
-    let mut matched = None;
-    for rule in rules.iter().filter(|rule| rule.action != profile.default) {
-        for name in &rule.names {
-            if let Some((carrier, value)) = abi.carrier(name).filter(|_| rule.arguments.is_empty())
-                && abi.number(carrier) == Some(call.number)
-                && call.arguments[0] as u32 == value as u32
-            {
-                matched = matched.or(Some(rule.action));
+/// A profile read rule by rule for calls by one table.
+pub(super) struct Reading<'a> {
+    default: Action,
+    abi: Abi,
+    /// Each rule that counts, with its names.
+    rules: Vec<(&'a Rule, Vec<Name>)>,
+    newest: Option<u32>,
+}
+
+struct Name {
+    number: Option<u32>,
+    wide: bool,
+    /// Number and first argument of the call that carries it.
+    carrier: Option<(u32, u64)>,
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn new(profile: &'a Profile, host: &Host, abi: Abi) -> Reading<'a> {
+        let held: Vec<&Rule> = profile.rules.iter().filter(|rule| holds(rule, host)).collect();
+        // x32 shares the native tree, so also the native idea of what is newer than the profile.
+        let counted = if abi == Abi::X32 { Abi::X86_64 } else { abi };
+        let newest = held.iter().flat_map(|rule| &rule.names).filter_map(|name| counted.number(name)).max();
+        let name = |name: &String| Name {
+            number: abi.number(name),
+            wide: abi.wide(name),
+            carrier: abi.carrier(name).and_then(|(call, value)| Some((abi.number(call)?, value))),
+        };
+        let speaking = held.into_iter().filter(|rule| rule.action != profile.default);
+        let rules = speaking.map(|rule| (rule, rule.names.iter().map(name).collect())).collect();
+        Reading { default: profile.default, abi, rules, newest }
+    }
+
+    pub(super) fn answer(&self, call: &Call) -> Action {
+        let named = |names: &[Name]| names.iter().any(|name| name.number == Some(call.number));
+        let mut all = self.rules.iter().filter(|(_, names)| named(names));
+        if let Some((rule, _)) = all.clone().find(|(rule, _)| rule.arguments.is_empty()) {
+            return rule.action;
+        }
+        let hit = self.rules.iter().find(|(rule, names)| names.iter().any(|name| hits(rule, name, call)));
+        let plain = if self.abi == Abi::X32 { call.number & !X32_BIT } else { call.number };
+        let strict = !self.default.lets_pass();
+        match hit {
+            Some((rule, _)) => rule.action,
+            None if strict && all.next().is_none() && self.newest.is_some_and(|newest| plain > newest) => {
+                Action::NO_SUCH_CALL
             }
-            if abi.number(name) != Some(call.number) {
-                continue;
-            }
-            if rule.arguments.is_empty() {
-                return first_unconditional(&rules, profile, abi, call.number);
-            }
-            let test = |condition: &Condition| matches(condition, abi, call);
-            let twice = (0..6).any(|n| rule.arguments.iter().filter(|c| c.argument == n).count() > 1);
-            let hit = if twice { rule.arguments.iter().any(test) } else { rule.arguments.iter().all(test) };
-            matched = matched.or(hit.then_some(rule.action));
+            None => self.default,
         }
     }
-    let unconditional_later = rules
-        .iter()
-        .any(|r| r.action != profile.default && r.arguments.is_empty() && names(r, abi, call.number));
-    if unconditional_later {
-        return first_unconditional(&rules, profile, abi, call.number);
+}
+
+/// Whether a conditional rule matches by this of its names.
+fn hits(rule: &Rule, name: &Name, call: &Call) -> bool {
+    if rule.arguments.is_empty() {
+        let carried =
+            |(number, value): (u32, u64)| number == call.number && call.arguments[0] as u32 == value as u32;
+        return name.carrier.is_some_and(carried);
     }
-    match matched {
-        Some(action) => action,
-        None if strict && newest.is_some_and(|newest| call.number > newest) => Action::NO_SUCH_CALL,
-        None => profile.default,
-    }
+    let test = |condition: &Condition| matches(condition, name.wide, call);
+    let twice = (0..6).any(|n| rule.arguments.iter().filter(|c| c.argument == n).count() > 1);
+    name.number == Some(call.number)
+        && if twice { rule.arguments.iter().any(test) } else { rule.arguments.iter().all(test) }
 }
 
-fn names(rule: &Rule, abi: Abi, number: u32) -> bool {
-    rule.names.iter().any(|name| abi.number(name) == Some(number))
-}
-
-fn first_unconditional(rules: &[&Rule], profile: &Profile, abi: Abi, number: u32) -> Action {
-    let mut all = rules.iter().filter(|r| r.action != profile.default && r.arguments.is_empty());
-    all.find(|rule| names(rule, abi, number)).expect("asked where there is one").action
-}
-
-fn matches(condition: &Condition, abi: Abi, call: &Call) -> bool {
-    let narrow = |value: u64| if abi.wide() { value } else { u64::from(value as u32) };
+fn matches(condition: &Condition, wide: bool, call: &Call) -> bool {
+    let narrow = |value: u64| if wide { value } else { u64::from(value as u32) };
     let (argument, value) =
         (narrow(call.arguments[usize::from(condition.argument)]), narrow(condition.value));
     match condition.operator {
@@ -129,6 +145,20 @@ fn holds(rule: &Rule, host: &Host) -> bool {
     (processors.is_empty() || processors.contains(&go))
         && capabilities.iter().all(|name| bounding.contains(name))
         && kernel.is_none_or(|from| host.kernel >= from)
+}
+
+/// Whether no call has this number, so that the kernel refuses it anyway: what one of x86-64's two tables lacks.
+pub(super) fn unassigned(abi: Abi, number: u32) -> bool {
+    static X32: std::sync::OnceLock<BTreeSet<u32>> = std::sync::OnceLock::new();
+    let x32 = X32.get_or_init(|| {
+        let names = syscalls::x86_64::Sysno::iter().map(|number| number.name());
+        names.filter_map(|name| Abi::X32.number(name)).collect()
+    });
+    match abi {
+        Abi::X86_64 => (X32_OWN_FIRST..X32_BIT).contains(&number),
+        Abi::X32 => !x32.contains(&number),
+        _ => false,
+    }
 }
 
 /// Every table a call on `native` may come by, with numbers worth asking about.

@@ -123,7 +123,10 @@ impl Profile {
                     continue;
                 }
                 if let Some(number) = number {
-                    add(&mut verdicts, number, &rule.arguments, rule.action);
+                    let wide = abi.wide(name);
+                    let narrowed = |condition: &Condition| Condition { wide, ..*condition };
+                    let conditions: Vec<Condition> = rule.arguments.iter().map(narrowed).collect();
+                    add(&mut verdicts, number, &conditions, rule.action);
                 }
                 add_carried(&mut verdicts, abi, name, rule);
             }
@@ -138,7 +141,7 @@ impl Profile {
 fn add_carried(verdicts: &mut BTreeMap<u32, Verdict>, abi: Abi, name: &str, rule: &Rule) {
     let Some((carrier, value)) = abi.carrier(name).filter(|_| rule.arguments.is_empty()) else { return };
     if let Some(number) = abi.number(carrier) {
-        let condition = Condition { argument: 0, operator: Operator::Equal, value };
+        let condition = Condition { argument: 0, operator: Operator::Equal, value, wide: false };
         add(verdicts, number, &[condition], rule.action);
     }
 }
