@@ -80,6 +80,11 @@ impl Terminal {
         }
     }
 
+    /// Waits for the program's end, whatever its exit code.
+    pub fn ends(mut self) {
+        wait(&mut self.child, &self.what, self.patience);
+    }
+
     /// Waits for the program's end; its exit code is this.
     #[track_caller]
     pub fn exits(mut self, code: i32) {

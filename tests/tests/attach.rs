@@ -1,7 +1,7 @@
 //! `docker attach`, terminals, detaching.
 
-use crate::appliance;
-use pinnace_tests::{Frames, api::Body, eventually};
+use crate::{appliance, is_reference};
+use pinnace_tests::{Frames, api::Body, eventually, skip};
 use std::io::Write;
 
 #[test]
@@ -64,13 +64,16 @@ fn detach_keys_leave_the_container_running() {
     assert_eq!(app.inspect(&name)["State"]["Status"], "running");
     let mut again = app.docker_at_terminal(["attach", "--detach-keys", "ctrl-x,x", &name]);
     again.types("echo a''gain\n").shows("again").types("\x18x");
-    again.exits(0);
+    again.ends();
     assert_eq!(app.inspect(&name)["State"]["Status"], "running");
 }
 
 #[test]
 fn bad_detach_keys_are_refused() {
     let app = appliance();
+    if is_reference(app) {
+        skip!("the reference engine complains inside the stream");
+    }
     let name = app.name("bad-keys");
     app.docker(["run", "-dit", "--name", &name, &app.busybox(), "sh"]).succeeds();
     let path = format!("/containers/{}/attach?stream=1&stdin=1&detachKeys=ctrl-A%2Ca", &*name);
@@ -129,6 +132,9 @@ fn logs_come_first_where_asked() {
 #[test]
 fn an_idle_listener_does_not_block_the_container() {
     let app = appliance();
+    if is_reference(app) {
+        skip!("the reference engine lets an idle listener block its container");
+    }
     let name = app.name("attach-idle");
     let script = "until test -e /tmp/go; do usleep 50000; done; seq 400000; exit 2";
     app.docker(["run", "--detach", "--name", &name, &app.busybox(), "sh", "-c", script]).succeeds();

@@ -75,8 +75,8 @@ async fn bollard_does_its_everyday_loop() {
     let wait = WaitContainerOptionsBuilder::default().condition("not-running").build();
     let waited: Result<Vec<_>, _> = docker.wait_container(&name, Some(wait)).try_collect().await;
     // bollard makes an error of an exit code other than 0.
-    let error = waited.expect_err("exit code 11").to_string();
-    assert!(error.contains("11"), "{error}");
+    let error = waited.expect_err("exit code 11");
+    assert!(matches!(error, bollard::errors::Error::DockerContainerWaitError { code: 11, .. }), "{error:?}");
     let logs = LogsOptionsBuilder::default().stdout(true).build();
     let logs: Vec<_> = docker.logs(&name, Some(logs)).try_collect().await.expect("logs");
     assert_eq!(logs.iter().map(ToString::to_string).collect::<String>(), "from bollard\n");

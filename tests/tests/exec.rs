@@ -147,7 +147,9 @@ fn exec_over_the_wire() {
     let after = api.get(&format!("/exec/{id}/json")).is(200).json();
     assert_eq!((&after["Running"], &after["ExitCode"]), (&json!(false), &json!(3)), "{after}");
     assert_eq!(after["ProcessConfig"]["entrypoint"], "sh");
-    api.post_json(&format!("/exec/{id}/start"), start).is(409);
+    if !is_reference(app) {
+        api.post_json(&format!("/exec/{id}/start"), start).is(409);
+    }
     api.get("/exec/0123456789abcdef/json").refuses(404, "No such exec instance");
 }
 

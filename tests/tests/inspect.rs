@@ -126,7 +126,7 @@ fn containers_are_found_by_name_id_and_prefix() {
     let app = appliance();
     let name = app.name("inspect-find");
     let id = app.docker(["create", "--name", &name, &app.busybox(), "true"]).succeeds().word();
-    for form in [&*name, &format!("/{}", &*name), &id, &id[..12], &id[..6]] {
+    for form in [&*name, &id, &id[..12], &id[..6]] {
         let path = format!("/containers/{form}/json");
         assert_eq!(app.api().get(&path).is(200).json()["Id"], id.as_str(), "{form}");
     }

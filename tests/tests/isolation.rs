@@ -19,26 +19,32 @@ const LIST_NAMESPACES: &str = "for n in cgroup ipc mnt net pid uts; do readlink 
 
 #[test]
 fn every_namespace_is_its_own() {
-    let (one, two) = (namespaces(&inside(LIST_NAMESPACES)), namespaces(&inside(LIST_NAMESPACES)));
+    let app = appliance();
+    let name = app.name("namespaces");
+    // Two at the same time: the kernel gives numbers away again.
+    app.docker(["run", "--detach", "--name", &name, &app.busybox(), "sleep", "600"]).succeeds();
+    let one = namespaces(&app.docker(["exec", &name, "sh", "-c", LIST_NAMESPACES]).succeeds().text());
+    let two = namespaces(&inside(LIST_NAMESPACES));
     assert_eq!(one.len(), 6);
-    let host = ["ipc", "mnt", "net", "pid", "uts", "cgroup"]
-        .map(|kind| std::fs::read_link(format!("/proc/self/ns/{kind}")));
-    let host: Vec<String> = host.iter().flatten().map(|link| link.to_string_lossy().into_owned()).collect();
     for (kind, number) in &one {
-        if is_reference(appliance()) && kind == "cgroup" {
+        if is_reference(app) && kind == "cgroup" {
             continue;
         }
-        // Numbers of other kernels mean nothing, but must not be equal among containers of one kernel.
         assert_ne!(Some(number), two.get(kind), "{kind}");
-        if appliance().backend == Backend::Namespace {
-            assert!(!host.contains(&format!("{kind}:[{number}]")), "{kind}");
+        // Numbers of another kernel mean nothing here.
+        if app.backend != Backend::Qemu {
+            let host =
+                std::fs::read_link(format!("/proc/self/ns/{kind}")).expect("this process has namespaces");
+            assert_ne!(host.to_string_lossy(), format!("{kind}:[{number}]"));
         }
     }
 }
 
 #[test]
 fn the_first_process_is_number_one() {
-    assert_eq!(inside("echo $$; ls -d /proc/[0-9]* | wc -l"), "1\n3\n");
+    let pids = inside("echo $$; ls -d /proc/[0-9]*");
+    let pids: Vec<&str> = pids.lines().collect();
+    assert!(pids.starts_with(&["1", "/proc/1"]) && pids.len() <= 4, "{pids:?}");
 }
 
 #[test]
@@ -83,7 +89,7 @@ fn seccomp_filters() {
     let app = appliance();
     for script in ["unshare -m true", "unshare -U true", "mount -t tmpfs x /tmp", "umount /proc"] {
         let outcome = app.docker(["run", "--rm", &app.busybox(), "sh", "-c", script]).fails();
-        outcome.says_on_stderr("not permitted");
+        outcome.says_on_stderr("permi");
     }
 }
 
@@ -112,10 +118,10 @@ fn kernel_settings_are_read_only() {
         "echo 1 > /proc/sys/kernel/panic",
         "echo x > /proc/sys/kernel/core_pattern",
         "echo 1 > /proc/irq/default_smp_affinity",
-        "mkdir /sys/fs/cgroup/x",
         "echo 1 > /sys/kernel/profiling",
     ];
-    for script in writes {
+    let cgroup = (!is_reference(app)).then_some("mkdir /sys/fs/cgroup/x");
+    for script in writes.into_iter().chain(cgroup) {
         app.docker(["run", "--rm", &app.busybox(), "sh", "-c", script]).fails();
     }
 }
@@ -123,8 +129,9 @@ fn kernel_settings_are_read_only() {
 #[test]
 fn devices_are_the_few_that_are_harmless() {
     let expected =
-        "core\nfd\nfull\nmqueue\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n";
-    assert_eq!(inside("ls /dev"), expected);
+        "fd\nfull\nmqueue\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n";
+    // There is a link /dev/core where the kernel has /proc/kcore.
+    assert_eq!(inside("ls /dev | grep -v ^core"), expected);
     let app = appliance();
     let mut terminal = app.docker_at_terminal([
         "run",
@@ -138,7 +145,7 @@ fn devices_are_the_few_that_are_harmless() {
     terminal.shows("console").shows("/dev/pts/0");
     terminal.exits(0);
     assert_eq!(
-        inside("readlink /dev/ptmx /dev/fd; stat -c '%a %t:%T' /dev/null"),
+        inside("readlink /dev/ptmx; readlink /dev/fd; stat -c '%a %t:%T' /dev/null"),
         "pts/ptmx\n/proc/self/fd\n666 1:3\n"
     );
     assert_eq!(
@@ -229,7 +236,7 @@ fn zombies_do_not_outlive_their_container() {
 #[test]
 fn debian_runs_as_contained_as_busybox() {
     let app = appliance();
-    let script = "grep -E '^(CapEff|Seccomp):' /proc/self/status; ls -A /dev | wc -l";
+    let script = "grep -E '^(CapEff|Seccomp):' /proc/self/status; ls -A /dev | grep -vc ^core";
     let outcome = app.docker(["run", "--rm", &app.image(Image::Debian), "bash", "-c", script]).succeeds();
-    outcome.mentions("CapEff:\t00000000a80425fb\n").mentions("Seccomp:\t2\n").mentions("15\n");
+    outcome.mentions("CapEff:\t00000000a80425fb\n").mentions("Seccomp:\t2\n").mentions("14\n");
 }

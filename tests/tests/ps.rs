@@ -1,6 +1,6 @@
 //! `docker ps`.
 
-use crate::appliance;
+use crate::{appliance, is_reference};
 
 #[test]
 fn ps_shows_what_runs_and_ps_a_what_ran() {
@@ -65,9 +65,13 @@ fn sdk_filters_are_lists() {
 
 #[test]
 fn a_bad_filter_is_refused() {
-    let api = appliance().api();
-    api.get("/containers/json?filters=%7B%22colour%22%3A%5B%22red%22%5D%7D").refuses(400, "nvalid filter");
-    api.get("/containers/json?filters=%7B").is(400);
+    let app = appliance();
+    app.api()
+        .get("/containers/json?filters=%7B%22colour%22%3A%5B%22red%22%5D%7D")
+        .refuses(400, "nvalid filter");
+    if !is_reference(app) {
+        app.api().get("/containers/json?filters=%7B").is(400);
+    }
 }
 
 #[test]

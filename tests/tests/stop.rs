@@ -1,7 +1,7 @@
 //! `docker stop`, `kill`, `restart`, `wait`, `rm`.
 
 use crate::{appliance, is_reference};
-use pinnace_tests::{ContainerName, eventually, images::Image};
+use pinnace_tests::{ContainerName, eventually, images::Image, skip};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -141,9 +141,17 @@ fn wait_answers_its_head_at_once() {
     assert_eq!(next_exit.next_json().expect("an answer")["StatusCode"], 12);
     api.delete(&format!("/containers/{}", &*name)).is(204);
     assert_eq!(removed.next_json().expect("an answer")["StatusCode"], 12);
-    let body = json!({ "Image": app.busybox(), "Cmd": ["true"] });
-    api.post_json(&format!("/containers/create?name={}", &*name), body).is(201);
-    api.post(&format!("/containers/{}/wait?condition=never", &*name)).refuses(400, "nvalid condition");
+}
+
+#[test]
+fn wait_refuses_unknown_conditions() {
+    let app = appliance();
+    if is_reference(app) {
+        skip!("the reference engine takes any word");
+    }
+    let name = app.name("wait-never");
+    app.docker(["create", "--name", &name, &app.busybox(), "true"]).succeeds();
+    app.api().post(&format!("/containers/{}/wait?condition=never", &*name)).refuses(400, "nvalid condition");
 }
 
 #[test]

@@ -41,9 +41,12 @@ fn ping_tells_what_clients_negotiate_with() {
 
 #[test]
 fn every_answer_says_who_speaks() {
-    let api = appliance().api();
+    let app = appliance();
     for path in ["/version", "/containers/no-such-container/json", "/no-such-path"] {
-        let head = api.get(path).head;
+        if is_reference(app) && path == "/no-such-path" {
+            continue;
+        }
+        let head = app.api().get(path).head;
         let server = head.header("Server").unwrap_or_default().to_owned();
         assert!(
             server.starts_with("Docker/") && server.ends_with(" (linux)"),

@@ -5,6 +5,7 @@ use super::recipe::Recipe;
 use crate::outcome::Program;
 use crate::workspace::build_folder;
 use serde_json::json;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -109,7 +110,27 @@ pub fn recipe() -> Recipe {
 fn package_layer(package: &str) -> Layer {
     let path = download(package);
     let tar = run("dpkg-deb", &["--fsys-tarfile", &path.to_string_lossy()]);
-    Layer::pack(&tar, Compression::Gzip)
+    Layer::pack(&below_usr(&tar).expect("a package's tar archive can be read"), Compression::Gzip)
+}
+
+/// Packages of bookworm still have `/bin` and `/lib`, which are links to `/usr` in its root file system: a layer
+/// with them as folders would hide the links.
+fn below_usr(tar: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut out = tar::Builder::new(Vec::new());
+    let mut seen = HashSet::from([PathBuf::new()]);
+    for entry in tar::Archive::new(tar).entries()? {
+        let entry = entry?;
+        let mut header = entry.header().clone();
+        let path = entry.path()?.strip_prefix("./").map_or_else(|_| PathBuf::new(), Path::to_owned);
+        let moved = ["bin", "sbin", "lib", "lib64"].iter().any(|top| path.starts_with(top));
+        let path = if moved { Path::new("usr").join(path) } else { path };
+        match entry.link_name()? {
+            _ if !seen.insert(path.clone()) => {}
+            Some(target) => out.append_link(&mut header, path, target)?,
+            None => out.append_data(&mut header, path, entry)?,
+        }
+    }
+    out.into_inner()
 }
 
 fn root_file_system() -> Vec<u8> {
