@@ -1,6 +1,6 @@
 //! Which addresses of a subnet are taken: pure arithmetic, no kernel.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
@@ -89,17 +89,21 @@ pub enum AddressError {
 
 /// The addresses of one subnet.
 ///
-/// The lowest free one is given, as Docker's bitmap does: a container that is started again usually gets the
-/// address it had.
+/// The lowest free one is given, as Docker's bitmap does, but one that was given back rests first: the kernel takes
+/// some milliseconds to remove a dead sandbox, which may answer for its address until then, and connections that
+/// others still have to the address should end and not meet another container.
 #[derive(Debug, Clone)]
 pub struct Addresses {
     subnet: Ipv4Net,
     first: u32,
     last: u32,
     taken: BTreeSet<u32>,
-    /// No address from `first` up to here is free.
-    lowest: u32,
+    /// Given back, the latest last.
+    resting: VecDeque<u32>,
 }
+
+/// How many addresses rest.
+const RESTING: usize = 64;
 
 impl Addresses {
     /// All of `subnet`, of which only those in `range` are given without being asked for.
@@ -110,7 +114,7 @@ impl Addresses {
         let (from, to) = range.map_or((first, last), |range| {
             (u32::from(range.network()).max(first), u32::from(range.broadcast()).min(last))
         });
-        Addresses { subnet, first: from, last: to, taken: BTreeSet::new(), lowest: from }
+        Addresses { subnet, first: from, last: to, taken: BTreeSet::new(), resting: VecDeque::new() }
     }
 
     /// The subnet.
@@ -125,24 +129,35 @@ impl Addresses {
         self.taken.len()
     }
 
-    /// Takes the lowest free address.
+    /// Takes the lowest address that is free and has rested; where there is none, the one that rested longest.
     ///
     /// # Errors
     /// [`AddressError::Exhausted`].
     pub fn take(&mut self) -> Result<Ipv4Net, AddressError> {
-        let mut candidate = self.lowest;
-        for taken in self.taken.range(candidate..) {
-            if *taken != candidate {
-                break;
+        let number = self.lowest().or_else(|| {
+            let at = self.resting.iter().position(|number| (self.first..=self.last).contains(number))?;
+            self.resting.remove(at)
+        });
+        let number = number.ok_or(AddressError::Exhausted { subnet: self.subnet })?;
+        self.taken.insert(number);
+        Ok(self.with_prefix(number.into()))
+    }
+
+    /// The taken addresses are in order, so the first gap among them and the resting ones is the lowest free one.
+    fn lowest(&self) -> Option<u32> {
+        let mut resting: Vec<u32> = self.resting.iter().copied().collect();
+        resting.sort_unstable();
+        let mut resting = resting.into_iter().skip_while(|number| *number < self.first).peekable();
+        let mut taken = self.taken.range(self.first..).copied().peekable();
+        let mut candidate = self.first;
+        while candidate <= self.last {
+            let used = taken.next_if_eq(&candidate).or_else(|| resting.next_if_eq(&candidate));
+            if used.is_none() {
+                return Some(candidate);
             }
-            candidate = candidate.saturating_add(1);
+            candidate = candidate.checked_add(1)?;
         }
-        if candidate > self.last || candidate < self.first || self.taken.contains(&candidate) {
-            return Err(AddressError::Exhausted { subnet: self.subnet });
-        }
-        self.taken.insert(candidate);
-        self.lowest = candidate.saturating_add(1);
-        Ok(self.with_prefix(candidate.into()))
+        None
     }
 
     /// Takes this address; it need not be in the range.
@@ -155,7 +170,10 @@ impl Addresses {
             return Err(AddressError::Outside { address });
         }
         match self.taken.insert(address.into()) {
-            true => Ok(self.with_prefix(address)),
+            true => {
+                self.resting.retain(|number| *number != u32::from(address));
+                Ok(self.with_prefix(address))
+            }
             false => Err(AddressError::Taken { address }),
         }
     }
@@ -163,10 +181,14 @@ impl Addresses {
     /// Gives an address back; false where it was not taken.
     pub fn release(&mut self, address: Ipv4Addr) -> bool {
         let number = u32::from(address);
-        if (self.first..=self.last).contains(&number) {
-            self.lowest = self.lowest.min(number);
+        if !self.taken.remove(&number) {
+            return false;
         }
-        self.taken.remove(&number)
+        if self.resting.len() == RESTING {
+            self.resting.pop_front();
+        }
+        self.resting.push_back(number);
+        true
     }
 
     fn with_prefix(&self, address: Ipv4Addr) -> Ipv4Net {
@@ -201,9 +223,24 @@ mod tests {
         assert_eq!(addresses.take(), Ok(net("172.17.0.3/16")));
         assert!(addresses.release(ip("172.17.0.2")));
         assert!(!addresses.release(ip("172.17.0.2")));
-        assert_eq!(addresses.take(), Ok(net("172.17.0.2/16")));
         assert_eq!(addresses.take(), Ok(net("172.17.0.4/16")));
-        assert_eq!(addresses.taken(), 4);
+        assert_eq!(addresses.taken(), 3);
+        assert_eq!(addresses.reserve(ip("172.17.0.2")), Ok(net("172.17.0.2/16")));
+    }
+
+    #[test]
+    fn an_address_rests_before_it_is_given_again() {
+        let mut addresses = Addresses::new(net("10.0.0.0/16"), None);
+        let mut given = Vec::new();
+        for _ in 0..=RESTING + 1 {
+            let address = addresses.take().unwrap().addr();
+            addresses.release(address);
+            given.push(address);
+        }
+        assert_eq!(given[RESTING + 1], given[0]);
+        given.truncate(RESTING + 1);
+        given.dedup();
+        assert_eq!(given.len(), RESTING + 1);
     }
 
     #[test]
@@ -265,10 +302,9 @@ mod tests {
                         if fits { model.insert(address); }
                     }
                     _ => {
-                        let lowest = (1..31).map(|n| Ipv4Addr::from(u32::from(ip("10.0.0.0")) + n))
-                            .find(|a| !model.contains(a));
-                        prop_assert_eq!(addresses.take().ok().map(|n| n.addr()), lowest);
-                        model.extend(lowest);
+                        let got = addresses.take().ok().map(|network| network.addr());
+                        prop_assert_eq!(got.is_none(), model.len() == 30);
+                        prop_assert!(got.is_none_or(|address| model.insert(address)));
                     }
                 }
             }

@@ -116,18 +116,16 @@ impl Cable {
     /// # Errors
     /// What the kernel refuses; fine where the cable is gone.
     pub fn cut(&self, route: &Route) -> Result<(), NetworkError> {
-        const DISABLED: u8 = 0;
-        let mut batch = Batch::default();
-        let header = LinkHeader { family: AF_BRIDGE, ..LinkHeader::of(self.index) };
-        batch.add("cutting the cable", link::SET_LINK, 0, &header.bytes(), |a| {
-            a.nested(attribute::PROTOCOL_INFO, |a| {
-                a.bytes(attribute::PORT_STATE, &[DISABLED]).bytes(attribute::PORT_FLUSH, &[])
-            })
-        });
-        match route.tell(&mut batch) {
-            Err(error) if error.errno() == Some(rustix::io::Errno::NODEV) => Ok(()),
-            done => done,
-        }
+        cut(route, self.index)
+    }
+
+    /// [`Cable::cut`] for who kept only the name of the outer end.
+    ///
+    /// # Errors
+    /// What the kernel refuses; fine where the cable is gone.
+    pub fn cut_named(route: &Route, name: &str) -> Result<(), NetworkError> {
+        let Some(link) = route.find(name)? else { return Ok(()) };
+        cut(route, link.index)
     }
 
     /// Removes both ends from a sandbox that lives on; fine where they are gone. It waits for the kernel to let
@@ -137,6 +135,21 @@ impl Cable {
     /// What the kernel refuses.
     pub fn unplug(self, route: &Route) -> Result<(), NetworkError> {
         route.delete(self.index)
+    }
+}
+
+fn cut(route: &Route, index: u32) -> Result<(), NetworkError> {
+    const DISABLED: u8 = 0;
+    let mut batch = Batch::default();
+    let header = LinkHeader { family: AF_BRIDGE, ..LinkHeader::of(index) };
+    batch.add("cutting the cable", link::SET_LINK, 0, &header.bytes(), |a| {
+        a.nested(attribute::PROTOCOL_INFO, |a| {
+            a.bytes(attribute::PORT_STATE, &[DISABLED]).bytes(attribute::PORT_FLUSH, &[])
+        })
+    });
+    match route.tell(&mut batch) {
+        Err(error) if error.errno() == Some(rustix::io::Errno::NODEV) => Ok(()),
+        done => done,
     }
 }
 

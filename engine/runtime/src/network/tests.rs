@@ -198,7 +198,7 @@ fn nothing_is_left_of_a_sandbox() {
         let bridge = machine.bridge("docker0", "172.17.0.1/16");
         let stock = Stock::new(&bridge, 2).unwrap();
         let taken = stock.take().unwrap();
-        taken.cable.cut(&machine.route).unwrap();
+        Cable::cut_named(&machine.route, &taken.cable.name).unwrap();
         let kept = Sandbox::adopt(taken.sandbox.into_netns()).unwrap();
         assert!(inside(&kept, || said("ip", &["-o", "link"])).contains("eth0"));
         drop((kept, stock));
@@ -209,6 +209,7 @@ fn nothing_is_left_of_a_sandbox() {
         }
         assert!(gone());
         taken.cable.cut(&machine.route).unwrap();
+        Cable::cut_named(&machine.route, &taken.cable.name).unwrap();
     });
 }
 
