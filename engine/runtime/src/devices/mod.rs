@@ -15,6 +15,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::io::Errno;
+
 pub use machine::host_devices;
 pub use program::Kind;
 
@@ -207,22 +209,22 @@ impl Gate {
     /// # Errors
     /// [`GateError::Unsupported`] or [`GateError::Attach`].
     pub fn attach(&self, cgroup: BorrowedFd<'_>) -> Result<(), GateError> {
-        sys::bpf::attach_device_program(cgroup, self.program.as_fd()).map_err(|source| {
-            if unsupported(&source) {
-                GateError::Unsupported { source }
-            } else {
-                GateError::Attach { source }
-            }
+        sys::bpf::attach_device_program(cgroup, self.program.as_fd()).map_err(|source| match errno(&source) {
+            // Not a directory of the second version of cgroups.
+            Some(Errno::BADF) => GateError::Unsupported { source },
+            _ => GateError::Attach { source },
         })
     }
 }
 
-/// ENOSYS: no bpf(2); EPERM: not allowed to us; EINVAL at load: a kernel without CONFIG_CGROUP_BPF, since our own
-/// programs are well formed.
+/// ENOSYS: no bpf(2); EPERM: not allowed to us; EINVAL: a kernel without CONFIG_CGROUP_BPF, since our own programs
+/// are well formed.
 fn unsupported(error: &std::io::Error) -> bool {
-    use rustix::io::Errno;
-    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-    matches!(errno, Some(Errno::NOSYS | Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP))
+    matches!(errno(error), Some(Errno::NOSYS | Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP))
+}
+
+fn errno(error: &std::io::Error) -> Option<Errno> {
+    error.raw_os_error().map(Errno::from_raw_os_error)
 }
 
 #[cfg(test)]

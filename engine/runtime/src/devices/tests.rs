@@ -158,6 +158,8 @@ fn the_kernel_obeys() {
     let begun = Instant::now();
     gate.attach(directory.as_fd()).unwrap();
     println!("attach: {:?}", begun.elapsed());
+    let elsewhere = fs::File::open("/tmp").unwrap();
+    assert!(matches!(gate.attach(elsewhere.as_fd()), Err(GateError::Unsupported { .. })));
     let folder = tempfile_folder();
     let node = folder.join("kmsg");
     let script = format!(
