@@ -1,13 +1,15 @@
 //! The only `unsafe` of Pinnace: kernel calls that the safe crates (`rustix`, `nix`) do not offer, as small safe
 //! functions. It knows the kernel's words and none of Docker's.
 
+pub mod block;
 pub mod bpf;
 pub mod clone;
 pub mod inherit;
+pub mod listen;
 pub mod mounts;
 pub mod netns;
 pub mod packet;
-pub mod seccomp;
-pub mod block;
+pub mod process;
 pub mod reap;
+pub mod seccomp;
 pub mod start;

@@ -1,2 +1,40 @@
-//! Being written.
-fn main() {}
+//! `engined`: the Docker Engine API on the sockets that PID 1 listens on.
+//!
+//! This room routes, verifies and converts; it decides nothing. What a request means is `core`'s to say, how it
+//! is spoken is said here: `routes` has a handler for each endpoint, `wire` the JSON, `reply` the one map from
+//! errors to statuses.
+
+mod app;
+mod call;
+mod detach;
+mod hijack;
+mod listen;
+mod query;
+mod reply;
+mod routes;
+mod version;
+mod wire;
+
+use anyhow::Context;
+use contract::settings::Settings;
+
+fn main() -> anyhow::Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.iter().any(|word| word == "--routes") {
+        routes::print();
+        return Ok(());
+    }
+    let (settings, _) = Settings::parse(words.iter().map(String::as_str))?;
+    let level = settings.log.as_deref().and_then(|level| level.parse().ok()).unwrap_or(tracing::Level::INFO);
+    tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(std::io::stderr).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_stack_size(512 * 1024)
+        .enable_all()
+        .build()
+        .context("start the async runtime")?;
+    runtime.block_on(async {
+        let app = app::App::open(&settings).await.context("the engine cannot start")?;
+        listen::serve(app).await
+    })
+}

@@ -184,7 +184,7 @@ impl Driver {
         Ok(tokio::spawn(pump.run()))
     }
 
-    async fn start_failed(&self, error: &ContainerError) {
+    async fn start_failed(&mut self, error: &ContainerError) {
         launch::undo(&self.shared, &self.container);
         let exit_code = match error {
             ContainerError::Start { exit_code, .. } => *exit_code,
@@ -256,8 +256,8 @@ impl Driver {
         let State::Running(running) = self.state() else { return self.acknowledge() };
         self.container.stdin.close().await;
         *self.container.terminal.lock().expect("no holder of the terminal panics") = None;
-        let oom_killed = Cgroup::open(&self.shared.cgroup(self.container.id()))
-            .is_ok_and(|cgroup| cgroup.oom_kills() > 0);
+        let oom_killed =
+            Cgroup::open(&self.shared.cgroup(self.container.id())).is_ok_and(|cgroup| cgroup.oom_kills() > 0);
         let ended = Ended {
             exit_code: exit_code(exit.status),
             started_at: running.started_at,
@@ -348,7 +348,11 @@ impl Driver {
                 index.by_name.remove(&record.name);
             }
         }
-        self.shared.execs.lock().expect("no holder of the execs panics").retain(|_, e| e.container != record.id);
+        self.shared
+            .execs
+            .lock()
+            .expect("no holder of the execs panics")
+            .retain(|_, e| e.container != record.id);
         let folder = self.container.folder.clone();
         tokio::task::spawn_blocking(move || super::remove::delete_folder(&folder));
         let ended = self.state().ended().cloned().unwrap_or_default();

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use contract::keeper::Exit;
-use rustix::fs::OFlags;
 use runtime::launch::{Launched, Registration};
 use runtime::stdio::{Ends, Stdio};
 use runtime::{cgroup::Cgroup, user};
+use rustix::fs::OFlags;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, watch};
@@ -213,7 +213,8 @@ impl Containers {
                 return Err(error);
             }
         };
-        let output = connect(&exec, ends).await.map_err(ContainerError::machine("open the exec's streams"))?;
+        let output =
+            connect(&exec, ends).await.map_err(ContainerError::machine("open the exec's streams"))?;
         container.execs.lock().expect("no holder of the exec ids panics").push(exec.id.clone());
         exec.state.send_modify(|state| {
             // Its end may have been told already.

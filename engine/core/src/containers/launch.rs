@@ -303,7 +303,11 @@ fn first_process(record: &Record, identity: &Identity) -> Result<Process, Contai
 }
 
 /// The process of an exec: the container's, with what the exec says over it.
-pub(super) fn exec_process(record: &Record, config: &ExecConfig, identity: &Identity) -> Result<Process, ContainerError> {
+pub(super) fn exec_process(
+    record: &Record,
+    config: &ExecConfig,
+    identity: &Identity,
+) -> Result<Process, ContainerError> {
     let container = &record.config;
     let mut words = container.env.clone();
     for word in &config.env {
@@ -437,7 +441,9 @@ fn bind_mount(text: &str) -> Result<VolumeMount, ContainerError> {
 
 fn tmpfs(target: &str, text: &str) -> Result<TmpfsMount, ContainerError> {
     if !target.starts_with('/') {
-        return Err(ContainerError::Invalid(format!("invalid mount path: '{target}' mount path must be absolute")));
+        return Err(ContainerError::Invalid(format!(
+            "invalid mount path: '{target}' mount path must be absolute"
+        )));
     }
     let (mut noexec, mut nosuid, mut nodev, mut readonly) = (true, true, true, false);
     let mut options = Vec::new();

@@ -48,6 +48,6 @@ pub use exec::{Exec, ExecConfig, ExecSession, ExecState};
 pub use logs::LogRequest;
 pub use record::Record;
 pub use registry::{Containers, Settings};
-pub use stop::signal_number;
 pub use state::{Ended, Running, Snapshot, State};
+pub use stop::signal_number;
 pub use wait::WaitCondition;

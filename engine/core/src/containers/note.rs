@@ -69,7 +69,13 @@ mod tests {
 
     #[test]
     fn notes_survive_the_way_and_are_small() {
-        let note = Note { container: new_id(), exec: true, started_at: Timestamp::now(), stdio: 3, address: Some(std::net::Ipv4Addr::BROADCAST) };
+        let note = Note {
+            container: new_id(),
+            exec: true,
+            started_at: Timestamp::now(),
+            stdio: 3,
+            address: Some(std::net::Ipv4Addr::BROADCAST),
+        };
         let bytes = note.encode();
         assert!(bytes.len() <= contract::keeper::NOTE_MAX);
         assert_eq!(Note::decode(&bytes), Some(note));

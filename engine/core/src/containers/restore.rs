@@ -69,7 +69,8 @@ impl Containers {
     }
 
     fn adopt_records(&self) -> Result<(), ContainerError> {
-        let records: Vec<(String, Record)> = self.shared.store.read(|reader| reader.list(Table::Containers))?;
+        let records: Vec<(String, Record)> =
+            self.shared.store.read(|reader| reader.list(Table::Containers))?;
         for (_, record) in records {
             let state = match &record.state {
                 Recorded::Created(ended) => State::Created(ended.clone()),

@@ -91,6 +91,11 @@ impl Containers {
         self.find(reference)?.order(|answer| Order::Freeze(frozen, answer)).await
     }
 
+    /// Publishes an event that only whoever serves the request sees happen, such as `attach`.
+    pub fn told(&self, container: &Container, action: &str) {
+        self.publish(container, action, &[]);
+    }
+
     pub(super) fn publish(&self, container: &Container, action: &str, extra: &[(&str, String)]) {
         let mut attributes = container.record().attributes();
         attributes.extend(extra.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));

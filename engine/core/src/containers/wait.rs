@@ -35,11 +35,11 @@ pub(super) fn bind(
                 WaitCondition::Removed => matches!(snapshot.state, State::Removed(_)),
             })
             .await;
+        // The sender lives as long as the handle; without it the container is gone.
+        let met = met.map(|snapshot| snapshot.clone()).unwrap_or_else(|_| states.borrow().clone());
         match met {
-            Ok(snapshot) if snapshot.exits > exits => snapshot.last_exit,
-            Ok(snapshot) => snapshot.state.ended().map_or(0, |ended| ended.exit_code),
-            // The sender lives as long as the handle; without it the container is gone.
-            Err(_) => states.borrow().last_exit,
+            snapshot if snapshot.exits > exits => snapshot.last_exit,
+            snapshot => snapshot.state.ended().map_or(0, |ended| ended.exit_code),
         }
     }
 }

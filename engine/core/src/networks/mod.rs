@@ -12,7 +12,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use runtime::network::files::{self, Asked, Resolver};
 use runtime::network::{
-    self, Addresses, AddressError, Bridge, Firewall, Mac, NetworkError, Route, Sandbox, Stock, Subnet,
+    self, AddressError, Addresses, Bridge, Firewall, Mac, NetworkError, Route, Sandbox, Stock, Subnet,
 };
 use serde::{Deserialize, Serialize};
 
@@ -171,12 +171,8 @@ impl Networks {
             address
         };
         let mac = Mac::of_address(address.addr());
-        let place = network::Endpoint {
-            interface: "eth0".to_owned(),
-            address,
-            mac,
-            gateway: Some(gateway().addr()),
-        };
+        let place =
+            network::Endpoint { interface: "eth0".to_owned(), address, mac, gateway: Some(gateway().addr()) };
         if let Err(error) = ready.cable.configure(&ready.sandbox, &place) {
             self.detach(container);
             return Err(error.into());
@@ -194,10 +190,8 @@ impl Networks {
     fn take_ready(&self) -> Result<network::Ready, NetworksError> {
         let state = self.bridge.lock().expect("no holder of the bridge panics");
         let coming = |state: &mut BridgeState| matches!(state, BridgeState::Coming);
-        let (state, _) = self
-            .changed
-            .wait_timeout_while(state, PATIENCE, coming)
-            .expect("no holder of the bridge panics");
+        let (state, _) =
+            self.changed.wait_timeout_while(state, PATIENCE, coming).expect("no holder of the bridge panics");
         match &*state {
             BridgeState::Here(stock) => Ok(stock.take()?),
             BridgeState::Failed(why) => Err(NetworksError::Bridge(why.clone())),
@@ -249,7 +243,11 @@ impl Networks {
         let machine = Resolver::parse(&std::fs::read_to_string(&self.resolv_conf).unwrap_or_default());
         let servers: Vec<IpAddr> = dns.iter().filter_map(|text| text.parse().ok()).collect();
         let asked = Asked { servers: &servers, search, options };
-        if shared { machine.overridden(asked).text() } else { machine.for_default_bridge(asked, false).text() }
+        if shared {
+            machine.overridden(asked).text()
+        } else {
+            machine.for_default_bridge(asked, false).text()
+        }
     }
 
     fn leases(&self) -> std::sync::MutexGuard<'_, Leases> {

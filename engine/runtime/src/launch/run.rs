@@ -166,6 +166,10 @@ fn prepare(plan: &Plan, root: BorrowedFd<'_>, stdio: &Stdio) -> Result<Vec<Owned
             Source::Bind(bind) => rootfs::bind(bind)?,
         });
     }
+    // An image whose root folder is opaque hides the base layer, which has them otherwise.
+    for own in ["/dev", "/proc", "/sys"] {
+        rootfs::make_mount_point(root, Path::new(own), None)?;
+    }
     for point in &plan.mount_points {
         rootfs::make_mount_point(root, Path::new(&point.path), point.like.as_deref())?;
     }

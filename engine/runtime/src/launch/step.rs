@@ -45,8 +45,6 @@ pub(super) enum Step {
     MakeReadOnly { target: CString },
     /// The root itself.
     MakeRootReadOnly,
-    /// mkdir(2) of one path; an existing one is fine.
-    MakeFolder { path: CString },
     /// sethostname(2).
     Hostname(CString),
     /// setdomainname(2).
@@ -131,7 +129,6 @@ impl Step {
             }
             Step::Mask { target } => format!("mask {}", target.to_string_lossy()),
             Step::MakeReadOnly { target } => format!("make {} read-only", target.to_string_lossy()),
-            Step::MakeFolder { path } => format!("mkdir {}", path.to_string_lossy()),
             Step::Write { path, .. } => format!("write {}", path.to_string_lossy()),
             Step::Rlimit { resource, .. } => format!("set rlimit {resource:?}"),
             Step::Identity { uid, gid, .. } => format!("become user {uid}:{gid}"),

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustix::io::Errno;
 use rustix::pipe::SpliceFlags;
-use tokio::io::Interest;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
@@ -206,7 +205,7 @@ impl Pump {
 /// One splice from the source into the spool, inside tokio's readiness.
 fn fill(source: &Source, spool: &mut Spool) -> io::Result<usize> {
     let Some((read, write)) = &source.relay else {
-        return source.pipe.try_io(Interest::READABLE, || spool.fill(source.stream, source.pipe.as_fd()));
+        return source.pipe.try_io(|| spool.fill(source.stream, source.pipe.as_fd()));
     };
     // Bytes may lie in the relay since an engine before this one was killed between the two moves.
     let left = drain_relay(source.stream, read, spool)?;
@@ -214,9 +213,7 @@ fn fill(source: &Source, spool: &mut Spool) -> io::Result<usize> {
         return Ok(left);
     }
     let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-    source.pipe.try_io(Interest::READABLE, || {
-        Ok(rustix::pipe::splice(source.pipe.as_fd(), None, write, None, CHUNK, flags)?)
-    })?;
+    source.pipe.try_io(|| Ok(rustix::pipe::splice(source.pipe.as_fd(), None, write, None, CHUNK, flags)?))?;
     drain_relay(source.stream, read, spool)
 }
 

@@ -75,7 +75,8 @@ impl Spool {
     /// A new, empty spool; `log` is the log's present length.
     pub fn create(folder: &Path, id: &str, log: u64) -> io::Result<Spool> {
         let paths = Self::paths(folder, id);
-        let make = |path: &Path| OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path);
+        let make =
+            |path: &Path| OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path);
         let files = [make(&paths[0])?, make(&paths[1])?];
         let progress = Progress { taken: [0, 0], log };
         let spool = Spool { files, paths, progress, ends: [0, 0], punched: [0, 0] };

@@ -1,0 +1,91 @@
+//! What every handler is given.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use contract::paths;
+use contract::settings::{Backend, Settings};
+use core::containers::{self, Containers};
+use core::events::Events;
+use core::images::Images;
+use core::networks::Networks;
+use core::store::{Durability, Store, Table};
+use runtime::keeper::Keeper;
+
+/// The engine.
+pub struct App {
+    /// All containers.
+    pub containers: Containers,
+    /// All images.
+    pub images: Arc<Images>,
+    /// All networks.
+    pub networks: Arc<Networks>,
+    /// The event bus.
+    pub events: Arc<Events>,
+    /// This engine's own id, made once.
+    pub id: String,
+    /// As PID 1 was told.
+    pub settings: Settings,
+}
+
+impl App {
+    /// Opens everything and takes back what PID 1 holds.
+    ///
+    /// # Errors
+    /// The data disk or PID 1 failed.
+    pub async fn open(settings: &Settings) -> anyhow::Result<Arc<App>> {
+        let data = Path::new(paths::DATA);
+        let store = Store::open(&data.join("meta.redb"))?;
+        let id = engine_id(&store)?;
+        let registry = registry(settings)?;
+        let events = Arc::new(Events::default());
+        let images = Arc::new(Images::open(store.clone(), data, registry, Some(events.clone()))?);
+        let networks = Arc::new(Networks::open(&store, PathBuf::from(paths::RESOLV_CONF))?);
+        let keeper = sys::inherit::take(paths::KEEPER_FD).context("PID 1 gave no keeper socket")?;
+        let keeper = Arc::new(Keeper::connect(keeper)?);
+        bring_networks_up(networks.clone(), settings.backend);
+        let places = containers::Settings {
+            data: data.to_owned(),
+            run: PathBuf::from(paths::RUN),
+            cgroups: Path::new(paths::CGROUP).join(paths::CGROUP_CONTAINERS),
+        };
+        let containers =
+            Containers::open(places, store, images.clone(), networks.clone(), events.clone(), keeper).await?;
+        Ok(Arc::new(App { containers, images, networks, events, id, settings: settings.clone() }))
+    }
+}
+
+fn engine_id(store: &Store) -> anyhow::Result<String> {
+    Ok(store.write(Durability::Soon, |writer| {
+        let known: Option<String> = writer.get(Table::Settings, "engine-id")?;
+        let id = known.unwrap_or_else(core::id::new_id);
+        writer.put(Table::Settings, "engine-id", &id)?;
+        Ok(id)
+    })?)
+}
+
+/// The bridge needs modules that PID 1 loads while the engine already serves.
+fn bring_networks_up(networks: Arc<Networks>, backend: Backend) {
+    std::thread::spawn(move || {
+        let ready = Path::new(paths::MODULES_READY);
+        // Without the mark after so long the modules failed; then the kernel's own answer is the error.
+        for _ in 0..1200 {
+            if backend == Backend::Namespace || ready.exists() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(25));
+        }
+        networks.bring_up();
+    });
+}
+
+fn registry(settings: &Settings) -> anyhow::Result<Arc<dyn core::images::registry::Registry>> {
+    let config = core::images::registry::ClientConfig {
+        ca_certificates: PathBuf::from(paths::CA_CERTIFICATES),
+        insecure: settings.insecure_registries.clone(),
+        mirrors: settings.registry_mirrors.clone(),
+    };
+    Ok(Arc::new(core::images::registry::Client::new(config)?))
+}

@@ -1,0 +1,110 @@
+//! One request on its way to its handler.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, UPGRADE};
+use hyper::{HeaderMap, Method, Request};
+use serde::de::DeserializeOwned;
+
+use crate::query::Query;
+use crate::reply::ApiError;
+use crate::version::ApiVersion;
+
+/// Longest JSON body, in bytes.
+const JSON_MAX: usize = 4 << 20;
+
+/// A routed request.
+pub struct Call {
+    /// What the client speaks.
+    pub version: ApiVersion,
+    /// The decoded name or id in the path, empty where the route has none.
+    pub name: String,
+    /// The query.
+    pub query: Query,
+    /// Headers.
+    pub headers: HeaderMap,
+    request: Option<Request<Incoming>>,
+}
+
+impl Call {
+    /// Takes a request apart.
+    pub fn new(version: ApiVersion, name: String, request: Request<Incoming>) -> Call {
+        let query = Query::parse(request.uri().query().unwrap_or_default());
+        let headers = request.headers().clone();
+        Call { version, name, query, headers, request: Some(request) }
+    }
+
+    /// The method.
+    pub fn is_head(&self) -> bool {
+        self.request.as_ref().is_some_and(|request| request.method() == Method::HEAD)
+    }
+
+    /// Whether the client asks for a raw connection.
+    pub fn wants_upgrade(&self) -> bool {
+        self.headers.contains_key(UPGRADE)
+    }
+
+    /// The request itself, once, for an upgrade.
+    pub fn take_request(&mut self) -> Option<Request<Incoming>> {
+        self.request.take()
+    }
+
+    /// Header as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    async fn bytes(&mut self) -> Result<Bytes, ApiError> {
+        let Some(request) = self.request.as_mut() else { return Ok(Bytes::new()) };
+        let body = Limited::new(request.body_mut(), JSON_MAX);
+        body.collect().await.map(|body| body.to_bytes()).map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                return ApiError::bad_request("request body too large");
+            }
+            ApiError::bad_request(format!("cannot read the request: {error}"))
+        })
+    }
+
+    /// The JSON body; `None` where it is empty.
+    ///
+    /// # Errors
+    /// 400 with dockerd's words.
+    pub async fn json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ApiError> {
+        let bytes = self.bytes().await?;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let content_type = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        if let Some(content_type) = content_type
+            && content_type.split(';').next().map(str::trim) != Some("application/json")
+        {
+            let text =
+                format!("unsupported Content-Type header ({content_type}): must be 'application/json'");
+            return Err(ApiError::bad_request(text));
+        }
+        let mut values = serde_json::Deserializer::from_slice(&bytes).into_iter::<serde_json::Value>();
+        let invalid = |error: serde_json::Error| ApiError::bad_request(format!("invalid JSON: {error}"));
+        let mut value = match values.next() {
+            None => return Err(ApiError::bad_request("invalid JSON: EOF")),
+            Some(value) => value.map_err(invalid)?,
+        };
+        if values.next().is_some() {
+            return Err(ApiError::bad_request("unexpected content after JSON"));
+        }
+        drop_nulls(&mut value);
+        serde_json::from_value(value).map(Some).map_err(invalid)
+    }
+}
+
+/// Go reads a null as an absent field; clients send dozens of them.
+fn drop_nulls(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(drop_nulls);
+        }
+        serde_json::Value::Array(list) => list.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}

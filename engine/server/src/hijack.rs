@@ -1,0 +1,163 @@
+//! Raw connections behind an HTTP request: attach and exec.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use core::containers::output::{Chunk, Stream};
+use hyper::StatusCode;
+use hyper::ext::ReasonPhrase;
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+use crate::call::Call;
+use crate::reply::{self, ApiError, Reply};
+use crate::version::ApiVersion;
+
+/// Raw bytes (a terminal).
+pub const RAW: &str = "application/vnd.docker.raw-stream";
+/// Framed streams.
+pub const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
+
+/// The content type of a container's output.
+pub fn content_type(tty: bool, version: ApiVersion) -> &'static str {
+    if !tty && version >= ApiVersion(1, 42) { MULTIPLEXED } else { RAW }
+}
+
+/// A piece of output as it goes over the wire: behind a header of stream and length unless it is a terminal's.
+pub fn frame(stream: Stream, bytes: Bytes, tty: bool) -> Bytes {
+    if tty {
+        return bytes;
+    }
+    let mut framed = BytesMut::with_capacity(8 + bytes.len());
+    framed.put_u32(match stream {
+        Stream::Stdout => 1 << 24,
+        Stream::Stderr => 2 << 24,
+    });
+    framed.put_u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+    framed.extend_from_slice(&bytes);
+    framed.freeze()
+}
+
+/// Where the client's bytes go.
+pub trait Input: Send + 'static {
+    /// Bytes were typed; an error ends the reading.
+    fn write(&mut self, bytes: &[u8]) -> impl Future<Output = std::io::Result<Typed>> + Send;
+    /// The client closed its side.
+    fn finish(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// What typing led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Typed {
+    /// Go on.
+    On,
+    /// The client typed the keys to detach.
+    Detach,
+}
+
+/// Turns the connection into a raw one: `output` to the client, the client's bytes to `input`. The connection is
+/// closed when `output` ends, or when the client detaches or is gone.
+///
+/// # Errors
+/// The request was taken already.
+pub fn upgrade(
+    call: &mut Call,
+    content_type: &'static str,
+    tty: bool,
+    output: mpsc::Receiver<Chunk>,
+    input: impl Input,
+) -> Result<Reply, ApiError> {
+    let wants = call.wants_upgrade();
+    let mut request = call.take_request().ok_or_else(|| ApiError::bad_request("request already taken"))?;
+    if !wants {
+        return Ok(one_way(content_type, tty, output));
+    }
+    let upgrading = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        match upgrading.await {
+            Ok(upgraded) => copy(TokioIo::new(upgraded), tty, output, input).await,
+            Err(error) => tracing::debug!(%error, "connection ended before its upgrade"),
+        }
+    });
+    let mut reply = reply::empty(StatusCode::SWITCHING_PROTOCOLS);
+    reply.extensions_mut().insert(ReasonPhrase::from_static(b"UPGRADED"));
+    let headers = reply.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("tcp"));
+    Ok(reply)
+}
+
+/// Without `Upgrade` a client reads only; the body ends with the output.
+fn one_way(content_type: &'static str, tty: bool, mut output: mpsc::Receiver<Chunk>) -> Reply {
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while let Some(chunk) = output.recv().await {
+            if sender.send(frame(chunk.stream, chunk.bytes, tty)).await.is_err() {
+                return;
+            }
+        }
+    });
+    reply::streaming(content_type, receiver)
+}
+
+async fn copy(
+    connection: TokioIo<Upgraded>,
+    tty: bool,
+    mut output: mpsc::Receiver<Chunk>,
+    mut input: impl Input,
+) {
+    let (reader, mut writer) = tokio::io::split(connection);
+    let (detached, mut detaching) = mpsc::channel::<()>(1);
+    let reading = tokio::spawn(async move {
+        if read_client(reader, &mut input).await == Typed::Detach {
+            drop(detached);
+        } else {
+            // A half-closed connection goes on in the other direction.
+            input.finish().await;
+            std::future::pending::<()>().await;
+        }
+    });
+    loop {
+        let chunk = tokio::select! {
+            biased;
+            chunk = output.recv() => chunk,
+            _ = detaching.recv() => None,
+        };
+        let Some(chunk) = chunk else { break };
+        let bytes = frame(chunk.stream, chunk.bytes, tty);
+        if writer.write_all(&bytes).await.is_err() {
+            break;
+        }
+    }
+    let _ = writer.shutdown().await;
+    reading.abort();
+}
+
+async fn read_client(mut reader: impl AsyncRead + Unpin, input: &mut impl Input) -> Typed {
+    let mut buffer = vec![0; 32 * 1024];
+    loop {
+        match reader.read(&mut buffer).await {
+            Ok(0) | Err(_) => return Typed::On,
+            Ok(count) => match input.write(&buffer[..count]).await {
+                Ok(Typed::On) => {}
+                Ok(Typed::Detach) => return Typed::Detach,
+                // The container takes no more; what it still prints is wanted.
+                Err(_) => return Typed::On,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_have_stream_and_length() {
+        let framed = frame(Stream::Stderr, Bytes::from_static(b"abc"), false);
+        assert_eq!(&framed[..], [2, 0, 0, 0, 0, 0, 0, 3, b'a', b'b', b'c']);
+        assert_eq!(&frame(Stream::Stdout, Bytes::from_static(b"x"), true)[..], b"x");
+    }
+}

@@ -1,0 +1,81 @@
+//! The listening sockets and the connections on them.
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use contract::{paths, vsock};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use sys::listen::Peer;
+use tokio::io::Interest;
+use tokio::net::{UnixDatagram, UnixStream};
+
+use crate::app::App;
+use crate::routes;
+
+/// Serves the sockets that PID 1 left open, for ever.
+///
+/// # Errors
+/// There is no unix socket to serve.
+pub async fn serve(app: Arc<App>) -> anyhow::Result<()> {
+    let unix = sys::inherit::take(paths::API_UNIX_FD).context("PID 1 gave no API socket")?;
+    let unix = listener(unix)?;
+    if let Some(socket) = sys::inherit::take(paths::API_VSOCK_FD) {
+        let vsock = listener(socket)?;
+        let app = app.clone();
+        tokio::spawn(async move { accept(vsock, app).await });
+    }
+    tracing::info!("the API is served");
+    accept(unix, app).await;
+    Ok(())
+}
+
+/// tokio has no vsock, and its unix listener knows only unix peers; its datagram socket lends its readiness.
+fn listener(socket: OwnedFd) -> anyhow::Result<UnixDatagram> {
+    let listener = std::os::unix::net::UnixDatagram::from(socket);
+    listener.set_nonblocking(true).context("make the API socket non-blocking")?;
+    UnixDatagram::from_std(listener).context("poll the API socket")
+}
+
+async fn accept(listener: UnixDatagram, app: Arc<App>) {
+    loop {
+        match accept_one(&listener).await {
+            Ok(Some(stream)) => drop(tokio::spawn(serve_connection(stream, app.clone()))),
+            Ok(None) => tracing::warn!("a vsock peer other than the host was turned away"),
+            Err(error) => {
+                // Out of descriptors or memory: those who wait in the queue are served when it is over.
+                tracing::error!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn accept_one(listener: &UnixDatagram) -> std::io::Result<Option<UnixStream>> {
+    let take = || sys::listen::accept(listener.as_fd());
+    let (socket, peer) = listener.async_io(Interest::READABLE, take).await?;
+    match peer {
+        // A container without seccomp could open a vsock to its own machine; only the host is served.
+        Peer::Vsock { cid } if cid != vsock::HOST_CID => Ok(None),
+        _ => UnixStream::from_std(socket.into()).map(Some),
+    }
+}
+
+async fn serve_connection(stream: UnixStream, app: Arc<App>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let app = app.clone();
+        async move { Ok::<_, Infallible>(routes::dispatch(app, request).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .title_case_headers(true)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "connection ended");
+    }
+}

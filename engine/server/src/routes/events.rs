@@ -1,0 +1,153 @@
+//! Tag System: the event stream.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use core::events::{Event, Subject};
+use core::timestamp::Timestamp;
+use hyper::header::ACCEPT;
+use serde_json::json;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+
+use crate::app::App;
+use crate::call::Call;
+use crate::query::{Filters, Query};
+use crate::reply::{self, ApiError, Reply};
+use crate::version::ApiVersion;
+
+const FILTERS: [&str; 14] = [
+    "config",
+    "container",
+    "daemon",
+    "event",
+    "image",
+    "label",
+    "network",
+    "node",
+    "plugin",
+    "scope",
+    "secret",
+    "service",
+    "type",
+    "volume",
+];
+
+/// `GET /events`.
+pub async fn stream(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
+    let filters = call.query.filters(&FILTERS)?;
+    let (since, until) = (time(&call.query, "since")?, time(&call.query, "until")?);
+    if let (Some(since), Some(until)) = (since, until)
+        && since > until
+    {
+        return Err(ApiError::bad_request("`since` time cannot be after `until` time"));
+    }
+    let (past, mut live) = app.events.subscribe();
+    let (content_type, separator) = media(&call);
+    let legacy = call.version < ApiVersion(1, 52);
+    let (sender, receiver) = mpsc::channel(64);
+    let line = move |event: &Event| Bytes::from(format!("{separator}{}\n", wire(event, legacy)));
+    tokio::spawn(async move {
+        let wanted = |event: &Event| {
+            since.is_none_or(|since| event.time >= since)
+                && until.is_none_or(|until| event.time <= until)
+                && matches(&filters, event)
+        };
+        if since.is_some() || until.is_some() {
+            for event in past.iter().filter(|event| wanted(event)) {
+                if sender.send(line(event)).await.is_err() {
+                    return;
+                }
+            }
+        }
+        let end = until.map(|until| until.0.saturating_sub(Timestamp::now().0));
+        let over = async {
+            match end {
+                Some(nanos) => tokio::time::sleep(std::time::Duration::from_nanos(nanos)).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(over);
+        loop {
+            let event = tokio::select! {
+                event = live.recv() => event,
+                () = &mut over => return,
+                () = sender.closed() => return,
+            };
+            match event {
+                Ok(event) if wanted(&event) => {
+                    if sender.send(line(&event)).await.is_err() {
+                        return;
+                    }
+                }
+                // Too slow a client loses events rather than making the engine keep them all.
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            }
+        }
+    });
+    Ok(reply::streaming(content_type, receiver))
+}
+
+fn time(query: &Query, key: &str) -> Result<Option<Timestamp>, ApiError> {
+    let bad = |text: &str| ApiError::bad_request(format!("invalid value for {key}: {text:?}"));
+    query.get(key).map(|text| Timestamp::parse_unix(text).ok_or_else(|| bad(text))).transpose()
+}
+
+/// What the client reads: its content type and what stands in front of each record.
+fn media(call: &Call) -> (&'static str, &'static str) {
+    let accept = call.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if accept.contains("application/json-seq") {
+        ("application/json-seq", "\u{1e}")
+    } else if accept.contains("application/x-ndjson") {
+        ("application/x-ndjson", "")
+    } else if call.version >= ApiVersion(1, 52) {
+        ("application/jsonl", "")
+    } else {
+        ("application/json", "")
+    }
+}
+
+fn wire(event: &Event, legacy: bool) -> serde_json::Value {
+    let mut value = json!({
+        "Type": event.subject.as_str(), "Action": event.action,
+        "Actor": { "ID": event.id, "Attributes": event.attributes },
+        "scope": "local", "time": event.time.seconds(), "timeNano": event.time.0,
+    });
+    if legacy && matches!(event.subject, Subject::Container | Subject::Image) {
+        value["status"] = json!(event.action);
+        value["id"] = json!(event.id);
+        if let Some(image) = event.attributes.get("image") {
+            value["from"] = json!(image);
+        }
+    }
+    value
+}
+
+fn matches(filters: &Filters, event: &Event) -> bool {
+    let attribute = |key: &str| event.attributes.get(key).map_or("", String::as_str);
+    // Some actions carry a suffix: `exec_start: sh`.
+    let action = |wanted: &String| {
+        event.action == *wanted || event.action.split_once(':').is_some_and(|(head, _)| head == wanted)
+    };
+    let actor = |key: &str, subject: Subject| {
+        filters.allows(key, |wanted| {
+            event.subject == subject
+                && (event.id.starts_with(wanted.as_str())
+                    || attribute("name") == wanted.trim_start_matches('/'))
+        })
+    };
+    let image = |wanted: &String| {
+        let name = if event.subject == Subject::Image { attribute("name") } else { attribute("image") };
+        let bare = |text: &str| text.rsplit_once(':').map_or(text.to_owned(), |(head, _)| head.to_owned());
+        event.id == *wanted || name == wanted || bare(name) == *wanted
+    };
+    filters.allows("type", |wanted| wanted == event.subject.as_str())
+        && filters.allows("event", action)
+        && filters.allows("scope", |wanted| wanted == "local")
+        && actor("container", Subject::Container)
+        && actor("network", Subject::Network)
+        && actor("volume", Subject::Volume)
+        && filters.allows("image", image)
+        && filters.allows_labels(&event.attributes)
+}

@@ -1,0 +1,157 @@
+//! Tag Exec.
+
+use std::sync::Arc;
+
+use core::containers::output::{Chunk, Stream};
+use core::containers::{ContainerError, Exec, ExecConfig, ExecState};
+use hyper::StatusCode;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::app::App;
+use crate::call::Call;
+use crate::detach::DetachKeys;
+use crate::hijack::{self, Input, Typed, content_type};
+use crate::reply::{self, ApiError, Reply};
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct CreateBody {
+    user: String,
+    privileged: bool,
+    tty: bool,
+    attach_stdin: bool,
+    attach_stdout: bool,
+    attach_stderr: bool,
+    detach_keys: String,
+    env: Vec<String>,
+    working_dir: String,
+    cmd: Vec<String>,
+    console_size: Option<(u16, u16)>,
+}
+
+/// `POST /containers/{id}/exec`.
+pub async fn create(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
+    let body: CreateBody = call.json().await?.ok_or_else(|| ApiError::bad_request("invalid JSON: EOF"))?;
+    DetachKeys::parse(Some(body.detach_keys.as_str()).filter(|keys| !keys.is_empty()))?;
+    let config = ExecConfig {
+        command: body.cmd,
+        user: body.user,
+        privileged: body.privileged,
+        tty: body.tty,
+        attach_stdin: body.attach_stdin,
+        attach_stdout: body.attach_stdout,
+        attach_stderr: body.attach_stderr,
+        env: body.env,
+        working_dir: body.working_dir,
+        detach_keys: body.detach_keys,
+        console_size: body.console_size,
+    };
+    let id = app.containers.create_exec(&call.name, config)?;
+    Ok(reply::json(StatusCode::CREATED, &json!({ "Id": id })))
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct StartBody {
+    detach: bool,
+    console_size: Option<(u16, u16)>,
+}
+
+/// `POST /exec/{id}/start`.
+pub async fn start(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
+    let body: StartBody = call.json().await?.unwrap_or_default();
+    let exec = app.containers.find_exec(&call.name)?;
+    if body.detach {
+        let name = call.name.clone();
+        let started =
+            tokio::spawn(async move { app.containers.start_exec(&name, false, body.console_size).await });
+        started.await.map_err(|_| ApiError::of(core::ErrorKind::Internal, "the exec was lost"))??;
+        return Ok(reply::empty(StatusCode::OK));
+    }
+    let tty = exec.config.tty;
+    let keys = Some(exec.config.detach_keys.as_str()).filter(|keys| !keys.is_empty());
+    let keys = DetachKeys::parse(keys)?;
+    let name = call.name.clone();
+    let starting = {
+        let app = app.clone();
+        tokio::spawn(async move { app.containers.start_exec(&name, true, body.console_size).await })
+    };
+    let started = starting.await.map_err(|_| ApiError::of(core::ErrorKind::Internal, "the exec was lost"))?;
+    let output = match started {
+        Ok(session) => session.output,
+        // The program's failure is part of the stream: the exec itself went as asked.
+        Err(error @ ContainerError::Start { .. }) => failure(&error),
+        Err(error) => return Err(error.into()),
+    };
+    let input = Keyboard { typing: exec.config.attach_stdin, keys: tty.then_some(keys), exec };
+    let kind = content_type(tty, call.version);
+    hijack::upgrade(&mut call, kind, tty, output, input)
+}
+
+fn failure(error: &ContainerError) -> mpsc::Receiver<Chunk> {
+    let (sender, receiver) = mpsc::channel(1);
+    let bytes = format!("{error}\r\n").into();
+    // The channel is new and has room.
+    let _ = sender.try_send(Chunk { stream: Stream::Stderr, bytes });
+    receiver
+}
+
+struct Keyboard {
+    exec: Arc<Exec>,
+    typing: bool,
+    keys: Option<DetachKeys>,
+}
+
+impl Input for Keyboard {
+    async fn write(&mut self, bytes: &[u8]) -> std::io::Result<Typed> {
+        if !self.typing {
+            return Ok(Typed::On);
+        }
+        let (bytes, detach) = match &mut self.keys {
+            Some(keys) => keys.filter(bytes),
+            None => (bytes.to_vec(), false),
+        };
+        self.exec.write(&bytes).await?;
+        Ok(if detach { Typed::Detach } else { Typed::On })
+    }
+
+    async fn finish(&mut self) {
+        if self.typing && self.keys.is_none() {
+            self.exec.finish().await;
+        }
+    }
+}
+
+/// `POST /exec/{id}/resize`.
+pub async fn resize(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
+    let (rows, columns) = super::lifecycle::size(&call)?;
+    app.containers.find_exec(&call.name)?.resize(rows, columns).await?;
+    Ok(reply::empty(StatusCode::OK))
+}
+
+/// `GET /exec/{id}/json`.
+pub async fn inspect(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
+    let exec = app.containers.find_exec(&call.name)?;
+    let config = &exec.config;
+    let (running, exit_code, pid) = match exec.state() {
+        ExecState::Created | ExecState::Starting => (false, None, 0),
+        ExecState::Running { pid } => (true, None, pid),
+        ExecState::Exited { exit_code, pid } => (false, Some(exit_code), pid),
+    };
+    let (entrypoint, arguments) = match config.command.split_first() {
+        Some((first, rest)) => (first.as_str(), rest),
+        None => ("", &[][..]),
+    };
+    Ok(reply::ok(&json!({
+        "ID": exec.id, "Running": running, "ExitCode": exit_code,
+        "ProcessConfig": {
+            "tty": config.tty, "entrypoint": entrypoint, "arguments": arguments,
+            "privileged": config.privileged, "user": config.user,
+        },
+        "OpenStdin": config.attach_stdin, "OpenStderr": config.attach_stderr, "OpenStdout": config.attach_stdout,
+        "CanRemove": exit_code.is_some(), "ContainerID": exec.container, "DetachKeys": config.detach_keys,
+        "Pid": pid,
+    })))
+}

@@ -1,0 +1,124 @@
+//! Tag Container: what changes a container's state, and waiting for it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use core::containers::{WaitCondition, signal_number};
+use hyper::StatusCode;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::no_content;
+use crate::app::App;
+use crate::call::Call;
+use crate::reply::{self, ApiError, Reply};
+
+/// `POST /containers/{id}/start`.
+pub async fn start(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
+    if call
+        .json::<serde_json::Value>()
+        .await?
+        .is_some_and(|body| body.as_object().is_none_or(|o| !o.is_empty()))
+    {
+        let text = "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24";
+        return Err(ApiError::bad_request(text));
+    }
+    // A client that goes away does not take the start back half-done.
+    let started = tokio::spawn(async move { app.containers.start(&call.name).await });
+    started.await.map_err(|_| going_down())??;
+    Ok(no_content())
+}
+
+fn going_down() -> ApiError {
+    ApiError::of(core::ErrorKind::Unavailable, "the engine is going down")
+}
+
+fn signal(call: &Call) -> Result<Option<i32>, ApiError> {
+    call.query
+        .get("signal")
+        .map(|text| {
+            signal_number(text).ok_or_else(|| ApiError::bad_request(format!("invalid signal: {text}")))
+        })
+        .transpose()
+}
+
+/// `POST /containers/{id}/stop`.
+pub async fn stop(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
+    app.containers.stop(&call.name, signal(&call)?, call.query.number("t")?).await?;
+    Ok(no_content())
+}
+
+/// `POST /containers/{id}/restart`.
+pub async fn restart(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
+    app.containers.restart(&call.name, signal(&call)?, call.query.number("t")?).await?;
+    Ok(no_content())
+}
+
+/// `POST /containers/{id}/kill`.
+pub async fn kill(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
+    let signal = signal(&call)?.unwrap_or(9);
+    app.containers.kill(&call.name, signal).await?;
+    Ok(no_content())
+}
+
+/// `POST /containers/{id}/pause`.
+pub async fn pause(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
+    app.containers.freeze(&call.name, true).await?;
+    Ok(no_content())
+}
+
+/// `POST /containers/{id}/unpause`.
+pub async fn unpause(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
+    app.containers.freeze(&call.name, false).await?;
+    Ok(no_content())
+}
+
+/// `DELETE /containers/{id}`.
+pub async fn remove(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
+    if call.query.flag("link") {
+        let text = "links are not supported by this release of Pinnace yet";
+        return Err(ApiError::of(core::ErrorKind::NotImplemented, text));
+    }
+    let force = call.query.flag("force");
+    let removed = tokio::spawn(async move { app.containers.remove(&call.name, force).await });
+    removed.await.map_err(|_| going_down())??;
+    Ok(no_content())
+}
+
+/// `POST /containers/{id}/resize`.
+pub async fn resize(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
+    let (rows, columns) = size(&call)?;
+    app.containers.find(&call.name)?.resize(rows, columns)?;
+    Ok(reply::empty(StatusCode::OK))
+}
+
+/// `h` and `w` of a resize.
+pub fn size(call: &Call) -> Result<(u16, u16), ApiError> {
+    let number = |key| call.query.number::<u32>(key).map(|value| value.unwrap_or(0));
+    let fit = |value: u32| u16::try_from(value).unwrap_or(u16::MAX);
+    Ok((fit(number("h")?), fit(number("w")?)))
+}
+
+/// `POST /containers/{id}/wait`: the headers go out before the wait, since clients start the container only when
+/// they have them.
+pub async fn wait(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
+    let condition = match call.query.get("condition") {
+        None | Some("not-running") => WaitCondition::NotRunning,
+        Some("next-exit") => WaitCondition::NextExit,
+        Some("removed") => WaitCondition::Removed,
+        Some(other) => return Err(ApiError::bad_request(format!("invalid condition: \"{other}\""))),
+    };
+    let ended = app.containers.find(&call.name)?.wait(condition);
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        tokio::select! {
+            code = ended => {
+                let line = format!("{}\n", json!({ "StatusCode": code }));
+                // The client may have gone.
+                let _ = sender.send(Bytes::from(line)).await;
+            }
+            () = sender.closed() => {}
+        }
+    });
+    Ok(reply::streaming("application/json", receiver))
+}

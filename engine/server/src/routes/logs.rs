@@ -1,0 +1,160 @@
+//! Tag Container: logs and attach.
+
+use std::sync::Arc;
+
+use core::containers::output::json_log::Record;
+use core::containers::output::{Chunk, Stream};
+use core::containers::{Container, LogRequest, State};
+use core::timestamp::Timestamp;
+use tokio::sync::mpsc;
+
+use crate::app::App;
+use crate::call::Call;
+use crate::detach::DetachKeys;
+use crate::hijack::{self, Input, Typed, content_type, frame};
+use crate::query::Query;
+use crate::reply::{self, ApiError, Reply};
+
+/// `GET /containers/{id}/logs`.
+pub async fn logs(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
+    let container = app.containers.find(&call.name)?;
+    if matches!(container.snapshot().state, State::Removing(_) | State::Removed(_)) {
+        let text = "can not get logs from container which is dead or marked for removal";
+        return Err(ApiError::of(core::ErrorKind::Conflict, text));
+    }
+    let request = log_request(&call.query)?;
+    let timestamps = call.query.flag("timestamps");
+    let tty = container.record().config.tty;
+    let mut records = container.logs(request)?;
+    let (sender, receiver) = mpsc::channel(16);
+    tokio::spawn(async move {
+        while let Some(record) = records.recv().await {
+            let stream = record.stream;
+            let bytes = frame(stream, text(record, timestamps).into(), tty);
+            if sender.send(bytes).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(reply::streaming(content_type(tty, call.version), receiver))
+}
+
+fn log_request(query: &Query) -> Result<LogRequest, ApiError> {
+    let time = |key: &str| match query.get(key) {
+        None | Some("0") => Ok(None),
+        Some(text) => Timestamp::parse_unix(text)
+            .map(Some)
+            .ok_or_else(|| ApiError::bad_request(format!("invalid value for {key}: {text:?}"))),
+    };
+    Ok(LogRequest {
+        stdout: query.flag("stdout"),
+        stderr: query.flag("stderr"),
+        follow: query.flag("follow"),
+        // Docker: anything that is no number means all.
+        tail: query.get("tail").and_then(|tail| tail.parse().ok()),
+        since: time("since")?,
+        until: time("until")?,
+    })
+}
+
+fn text(record: Record, timestamps: bool) -> String {
+    if timestamps { format!("{} {}", record.time.rfc3339_fixed(), record.text) } else { record.text }
+}
+
+/// `POST /containers/{id}/attach`.
+pub async fn attach(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
+    let container = app.containers.find(&call.name)?;
+    let keys = DetachKeys::parse(call.query.get("detachKeys"))?;
+    if container.snapshot().state.status() == "paused" {
+        let text = format!("container {} is paused, unpause the container before attach", call.name);
+        return Err(ApiError::of(core::ErrorKind::Conflict, text));
+    }
+    let record = container.record();
+    let tty = record.config.tty;
+    let (replay, stream) = (call.query.flag("logs"), call.query.flag("stream"));
+    // Bound before anything else: the container may be started as soon as the answer is out.
+    let live = stream.then(|| container.subscribe());
+    let (stdout, stderr) = (call.query.flag("stdout"), call.query.flag("stderr"));
+    let past = if replay && (stdout || stderr) {
+        let request = LogRequest { stdout, stderr, ..LogRequest::default() };
+        Some(container.logs(request)?)
+    } else {
+        None
+    };
+    let output = merge(past, live, stdout, stderr);
+    let typing = stream && call.query.flag("stdin") && record.config.open_stdin;
+    let input = Attached {
+        container: container.clone(),
+        typing,
+        closes: record.config.stdin_once && !tty,
+        keys: tty.then_some(keys),
+    };
+    app.containers.told(&container, "attach");
+    let kind = content_type(tty, call.version);
+    hijack::upgrade(&mut call, kind, tty, output, input)
+}
+
+/// The log's past, then what is printed now, of the wanted streams.
+fn merge(
+    past: Option<mpsc::Receiver<Record>>,
+    live: Option<mpsc::Receiver<Chunk>>,
+    stdout: bool,
+    stderr: bool,
+) -> mpsc::Receiver<Chunk> {
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        if let Some(mut past) = past {
+            while let Some(record) = past.recv().await {
+                let chunk = Chunk { stream: record.stream, bytes: record.text.into() };
+                if sender.send(chunk).await.is_err() {
+                    return;
+                }
+            }
+        }
+        let Some(mut live) = live else { return };
+        loop {
+            let chunk = tokio::select! {
+                chunk = live.recv() => chunk,
+                // Dropping the subscription keeps the container from waiting for a client that has gone.
+                () = sender.closed() => None,
+            };
+            let Some(chunk) = chunk else { return };
+            let wanted = match chunk.stream {
+                Stream::Stdout => stdout,
+                Stream::Stderr => stderr,
+            };
+            if wanted && sender.send(chunk).await.is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// An attached client's keyboard.
+struct Attached {
+    container: Arc<Container>,
+    typing: bool,
+    closes: bool,
+    keys: Option<DetachKeys>,
+}
+
+impl Input for Attached {
+    async fn write(&mut self, bytes: &[u8]) -> std::io::Result<Typed> {
+        if !self.typing {
+            return Ok(Typed::On);
+        }
+        let (bytes, detach) = match &mut self.keys {
+            Some(keys) => keys.filter(bytes),
+            None => (bytes.to_vec(), false),
+        };
+        self.container.stdin.write(&bytes).await?;
+        Ok(if detach { Typed::Detach } else { Typed::On })
+    }
+
+    async fn finish(&mut self) {
+        if self.typing && self.closes {
+            self.container.stdin.finish().await;
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! A container as `GET /containers/{id}/json` shows it.
+
+use core::containers::{Config, Container, Ended, HostConfig, State};
+use core::networks::{Endpoint, Networks};
+use core::timestamp::Timestamp;
+use serde_json::{Value, json};
+
+use crate::version::ApiVersion;
+
+/// The whole answer.
+pub fn inspect(container: &Container, networks: &Networks, version: ApiVersion) -> Value {
+    let record = container.record();
+    let command = record.command();
+    let (path, args) = command.split_first().map_or(("", &[][..]), |(path, args)| (path.as_str(), args));
+    let file = |name: &str| container.folder.join(name).display().to_string();
+    let log = container.log_path().map(|path| path.display().to_string()).unwrap_or_default();
+    let execs = container.exec_ids();
+    let mut value = json!({
+        "Id": record.id, "Created": record.created.rfc3339(), "Path": path, "Args": args,
+        "State": state(&container.snapshot().state), "Image": record.image_id,
+        "ResolvConfPath": file("resolv.conf"), "HostnamePath": file("hostname"), "HostsPath": file("hosts"),
+        "LogPath": log, "Name": format!("/{}", record.name), "RestartCount": 0, "Driver": "overlay2",
+        "Platform": "linux", "MountLabel": "", "ProcessLabel": "", "AppArmorProfile": "",
+        "ExecIDs": if execs.is_empty() { Value::Null } else { json!(execs) },
+        "HostConfig": host(&record.host), "Mounts": mounts(&record.host), "Config": config(&record.config),
+        "NetworkSettings": network_settings(container, networks, version),
+    });
+    if version < ApiVersion(1, 52) {
+        value["GraphDriver"] = json!({ "Name": "overlay2", "Data": null });
+    }
+    value
+}
+
+fn state(state: &State) -> Value {
+    let running = state.running();
+    let none = Ended::default();
+    let ended = state.ended().unwrap_or(&none);
+    let started = running.map_or(ended.started_at, |running| running.started_at);
+    json!({
+        "Status": state.status(), "Running": running.is_some(),
+        "Paused": running.is_some_and(|running| running.paused), "Restarting": false,
+        "OOMKilled": ended.oom_killed, "Dead": false, "Pid": running.map_or(0, |running| running.pid),
+        "ExitCode": ended.exit_code, "Error": ended.error, "StartedAt": started.rfc3339(),
+        "FinishedAt": if running.is_some() { Timestamp(0).rfc3339() } else { ended.finished_at.rfc3339() },
+    })
+}
+
+fn config(config: &Config) -> Value {
+    let set = |names: &std::collections::BTreeSet<String>| -> Value {
+        if names.is_empty() {
+            return Value::Null;
+        }
+        names.iter().map(|name| (name.clone(), json!({}))).collect::<serde_json::Map<_, _>>().into()
+    };
+    let mut value = json!({
+        "Hostname": config.hostname, "Domainname": config.domainname, "User": config.user,
+        "AttachStdin": config.attach_stdin, "AttachStdout": config.attach_stdout,
+        "AttachStderr": config.attach_stderr, "Tty": config.tty, "OpenStdin": config.open_stdin,
+        "StdinOnce": config.stdin_once, "Env": config.env, "Cmd": config.cmd, "Image": config.image,
+        "Volumes": set(&config.volumes), "WorkingDir": config.working_dir, "Entrypoint": config.entrypoint,
+        "Labels": config.labels,
+    });
+    let optional = [
+        ("ExposedPorts", set(&config.exposed_ports)),
+        ("StopSignal", if config.stop_signal.is_empty() { Value::Null } else { json!(config.stop_signal) }),
+        ("StopTimeout", json!(config.stop_timeout)),
+        ("Shell", json!(config.shell)),
+    ];
+    for (key, field) in optional.into_iter().filter(|(_, field)| !field.is_null()) {
+        value[key] = field;
+    }
+    value
+}
+
+/// Fields that this engine does not do yet show the value they then must have had.
+fn host(host: &HostConfig) -> Value {
+    let list = |words: &[String]| if words.is_empty() { Value::Null } else { json!(words) };
+    let ulimits: Vec<Value> = host
+        .ulimits
+        .iter()
+        .map(|(name, soft, hard)| json!({ "Name": name, "Soft": soft, "Hard": hard }))
+        .collect();
+    json!({
+        "Binds": list(&host.binds), "ContainerIDFile": "",
+        "LogConfig": { "Type": host.log_driver, "Config": {} }, "NetworkMode": host.network_mode,
+        "PortBindings": {}, "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
+        "AutoRemove": host.auto_remove, "VolumeDriver": "", "VolumesFrom": null,
+        "ConsoleSize": [host.console_size.0, host.console_size.1], "CapAdd": list(&host.cap_add),
+        "CapDrop": list(&host.cap_drop), "CgroupnsMode": host.cgroupns_mode, "Dns": host.dns,
+        "DnsOptions": host.dns_options, "DnsSearch": host.dns_search, "ExtraHosts": list(&host.extra_hosts),
+        "GroupAdd": list(&host.group_add), "IpcMode": host.ipc_mode, "Cgroup": "", "Links": null,
+        "OomScoreAdj": host.oom_score_adj, "PidMode": host.pid_mode, "Privileged": host.privileged,
+        "PublishAllPorts": false, "ReadonlyRootfs": host.readonly_rootfs, "SecurityOpt": list(&host.security_opt),
+        "Tmpfs": if host.tmpfs.is_empty() { Value::Null } else { json!(host.tmpfs) },
+        "Sysctls": if host.sysctls.is_empty() { Value::Null } else { json!(host.sysctls) },
+        "UTSMode": host.uts_mode, "UsernsMode": "", "ShmSize": host.shm_size, "Runtime": "runc", "Isolation": "",
+        "CpuShares": 0, "Memory": host.memory, "NanoCpus": host.nano_cpus, "CgroupParent": "", "BlkioWeight": 0,
+        "BlkioWeightDevice": null, "BlkioDeviceReadBps": null, "BlkioDeviceWriteBps": null,
+        "BlkioDeviceReadIOps": null, "BlkioDeviceWriteIOps": null, "CpuPeriod": 0, "CpuQuota": 0,
+        "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "CpusetCpus": "", "CpusetMems": "", "Devices": [],
+        "DeviceCgroupRules": null, "DeviceRequests": null, "MemoryReservation": 0,
+        "MemorySwap": if host.memory > 0 { host.memory.saturating_mul(2) } else { 0 },
+        "MemorySwappiness": null, "OomKillDisable": null,
+        "PidsLimit": if host.pids_limit > 0 { json!(host.pids_limit) } else { Value::Null },
+        "Ulimits": ulimits, "CpuCount": 0, "CpuPercent": 0, "IOMaximumIOps": 0, "IOMaximumBandwidth": 0,
+        "MaskedPaths": if host.privileged { Value::Null } else { json!(host.masked()) },
+        "ReadonlyPaths": if host.privileged { Value::Null } else { json!(host.readonly()) },
+    })
+}
+
+fn mounts(host: &HostConfig) -> Vec<Value> {
+    host.binds
+        .iter()
+        .filter_map(|bind| {
+            let mut parts = bind.split(':');
+            let (source, target) = (parts.next()?, parts.next()?);
+            let mode = parts.next().unwrap_or_default();
+            let writable = !mode.split(',').any(|word| word == "ro");
+            Some(json!({
+                "Type": "bind", "Source": source, "Destination": target, "Mode": mode, "RW": writable,
+                "Propagation": "rprivate",
+            }))
+        })
+        .collect()
+}
+
+/// The place on a network while the container runs; before and after it the addresses are empty.
+pub fn endpoint<'a>(container: &Container, record: &'a core::containers::Record) -> Option<&'a Endpoint> {
+    record.endpoint.as_ref().filter(|_| container.snapshot().state.running().is_some())
+}
+
+fn network_settings(container: &Container, networks: &Networks, version: ApiVersion) -> Value {
+    let record = container.record();
+    let place = endpoint(container, &record);
+    let mut value = json!({
+        "SandboxID": "", "SandboxKey": "", "Ports": {},
+        "Networks": endpoints(container, networks),
+    });
+    if version < ApiVersion(1, 52) {
+        let legacy = json!({
+            "Bridge": "", "HairpinMode": false, "LinkLocalIPv6Address": "", "LinkLocalIPv6PrefixLen": 0,
+            "SecondaryIPAddresses": null, "SecondaryIPv6Addresses": null,
+            "EndpointID": place.map_or("", |p| p.endpoint_id.as_str()),
+            "Gateway": place.map_or(String::new(), |p| p.gateway.to_string()),
+            "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0,
+            "IPAddress": place.map_or(String::new(), |p| p.address.addr().to_string()),
+            "IPPrefixLen": place.map_or(0, |p| p.address.prefix_len()), "IPv6Gateway": "",
+            "MacAddress": place.map_or("", |p| p.mac.as_str()),
+        });
+        if let (Some(all), Value::Object(legacy)) = (value.as_object_mut(), legacy) {
+            all.extend(legacy);
+        }
+    }
+    value
+}
+
+/// `Networks` by name.
+pub fn endpoints(container: &Container, networks: &Networks) -> Value {
+    let record = container.record();
+    let place = endpoint(container, &record);
+    let mode = record.host.network_mode.as_str();
+    json!({ mode: {
+        "IPAMConfig": null, "Links": null, "Aliases": null, "DriverOpts": null, "GwPriority": 0,
+        "MacAddress": place.map_or("", |p| p.mac.as_str()), "NetworkID": networks.id(mode).unwrap_or(""),
+        "EndpointID": place.map_or("", |p| p.endpoint_id.as_str()),
+        "Gateway": place.map_or(String::new(), |p| p.gateway.to_string()),
+        "IPAddress": place.map_or(String::new(), |p| p.address.addr().to_string()),
+        "IPPrefixLen": place.map_or(0, |p| p.address.prefix_len()), "IPv6Gateway": "", "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0, "DNSNames": null,
+    }})
+}

@@ -1,0 +1,5 @@
+//! The JSON of the API, where it is more than a handler writes down in passing.
+
+pub mod create;
+pub mod inspect;
+pub mod summary;
