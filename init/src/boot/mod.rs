@@ -25,6 +25,7 @@ pub use phase::{Done, FailedPhase};
 use phase::{Phase, Place};
 pub use sockets::Sockets;
 
+use crate::messages::say;
 use disk::DiskError;
 
 /// What the phases work on and leave behind.
@@ -103,5 +104,10 @@ pub enum BootError {
 /// Runs the phases that apply.
 pub fn boot(machine: &mut Machine) -> Result<Done<Machine, BootError>, FailedPhase<BootError>> {
     let vm = machine.settings.backend == Backend::Vm;
-    phase::run(PHASES.iter().filter(|phase| phase.place.applies(vm)), machine)
+    let talkative = matches!(machine.settings.log.as_deref(), Some("debug" | "trace"));
+    phase::run(PHASES.iter().filter(|phase| phase.place.applies(vm)), machine, |name, time| {
+        if talkative {
+            say!("phase {name}: {} us", time.as_micros());
+        }
+    })
 }

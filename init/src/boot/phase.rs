@@ -1,5 +1,7 @@
 //! Phases and the order of their undoing. Pure: it knows nothing of what a phase does.
 
+use std::time::{Duration, Instant};
+
 /// Where a phase is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
@@ -59,18 +61,21 @@ impl<M, E> Done<M, E> {
     }
 }
 
-/// Runs `phases` in order.
+/// Runs `phases` in order; `told` hears of each when it is done, with the time it took.
 pub fn run<M, E: std::error::Error>(
     phases: impl Iterator<Item = &'static Phase<M, E>>,
     machine: &mut M,
+    mut told: impl FnMut(&'static str, Duration),
 ) -> Result<Done<M, E>, FailedPhase<E>> {
     let mut done = Done(Vec::new());
     for phase in phases {
+        let begun = Instant::now();
         if let Err(source) = (phase.run)(machine) {
             done.undo(machine);
             return Err(FailedPhase { name: phase.name, source });
         }
         done.0.push(phase);
+        told(phase.name, begun.elapsed());
     }
     Ok(done)
 }
@@ -121,7 +126,7 @@ mod tests {
     #[test]
     fn done_is_undone_in_reverse() {
         let mut log = Log::new();
-        run(PHASES.iter(), &mut log).unwrap().undo(&mut log);
+        run(PHASES.iter(), &mut log, |_, _| {}).unwrap().undo(&mut log);
         assert_eq!(log, ["+one", "+two", "+three", "-two", "-one"]);
     }
 
@@ -129,7 +134,7 @@ mod tests {
     fn a_failure_undoes_what_came_before_it_and_is_named() {
         let mut log = Log::new();
         let phases = PHASES[..2].iter().chain([&BAD]).chain(&PHASES[2..]);
-        let failed = run(phases, &mut log).unwrap_err();
+        let failed = run(phases, &mut log, |_, _| {}).unwrap_err();
         assert_eq!(crate::messages::chain(&failed), "phase bad failed: no");
         assert_eq!(log, ["+one", "+two", "-two", "-one"]);
     }

@@ -83,7 +83,7 @@ mod tests {
     fn the_power_key_is_found_in_a_bitmap() {
         let check = |bits, want| assert_eq!(has_bit(bits, KEY_POWER), want, "{bits}");
         check("10000000000000 0\n", true);
-        check("402000000 3803078f800d001 feffffdfffefffff fffffffffffffffe\n", false);
+        check("402000000 3803078f800d001 feefffdfffefffff fffffffffffffffe\n", false);
         check("402000000 3803078f800d001 fffffffffffffffe fffffffffffffffe\n", true);
         check("0\n", false);
         check("", false);

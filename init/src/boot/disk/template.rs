@@ -13,7 +13,6 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
 use super::BLOCK;
@@ -86,7 +85,12 @@ impl Target for Device {
     }
 
     fn zero(&mut self, offset: u64, length: u64) -> io::Result<()> {
-        sys::block::zero_out(self.0.as_fd(), offset, length)
+        use rustix::fs::{FallocateFlags, fallocate};
+        // A hole gives the space back to the host; a device that knows no such request is written to by the kernel.
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let zeros = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
+        fallocate(&self.0, hole, offset, length).or_else(|_| fallocate(&self.0, zeros, offset, length))?;
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
