@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 const DEFAULT_DOMAIN: &str = "docker.io";
 const LEGACY_DOMAIN: &str = "index.docker.io";
@@ -51,6 +52,11 @@ impl Digest {
         let hex = hash.iter().flat_map(|byte| [byte >> 4, byte & 15]);
         let digits = hex.map(|nibble| char::from(b"0123456789abcdef"[usize::from(nibble)]));
         Digest(Digest::PREFIX.chars().chain(digits).collect())
+    }
+
+    /// The digest of these bytes.
+    pub fn of(bytes: &[u8]) -> Digest {
+        Digest::from_sha256(&Sha256::digest(bytes).into())
     }
 
     /// `sha256:…`.

@@ -24,7 +24,7 @@ mod unpack;
 
 use std::io;
 
-pub(super) use tree::remove_tree;
+pub(super) use tree::{remove_tree, scratch_name};
 pub(super) use unpack::{Unpacked, unpack};
 
 /// Why a layer was refused or could not be written.

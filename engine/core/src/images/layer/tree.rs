@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::UNIX_EPOCH;
 
 use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, renameat, statat, unlinkat,
@@ -146,7 +148,7 @@ fn remove_to(
         other => return Ok(other?),
     }
     if depth == 0 {
-        let moved = scratch_name();
+        let moved = scratch_name().into_bytes();
         renameat(parent, name, scratch, moved.as_slice())?;
         deep.push(moved);
         return Ok(());
@@ -179,10 +181,13 @@ fn children(listing: &mut Dir) -> io::Result<Vec<Vec<u8>>> {
     Ok(names)
 }
 
-/// Unique in this process; what earlier ones left is gone before the first is made.
-fn scratch_name() -> Vec<u8> {
+/// A name that no process, dead or alive, has used in the folder of temporary things.
+pub(in crate::images) fn scratch_name() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!("removed-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)).into_bytes()
+    static START: OnceLock<u128> = OnceLock::new();
+    // Process ids repeat: the engine has the same one in every boot.
+    let start = START.get_or_init(|| UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos());
+    format!("{start:x}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// What has this name in a folder, without following it.

@@ -10,7 +10,6 @@ use hyper::body::Incoming;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
 use hyper::{Method, Response, StatusCode, Uri};
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
 
 use super::auth::{Challenge, Credentials};
 use super::http::{Asked, Http, Trust, collect, nonsense, stream};
@@ -115,7 +114,7 @@ impl Session {
         let (url, response) = self.get(&format!("manifests/{which}"), headers).await?;
         let media_type = media_type(response.headers());
         let bytes = collect(&url, response, MANIFEST_MAX).await?;
-        let digest = Digest::from_sha256(&Sha256::digest(&bytes).into());
+        let digest = Digest::of(&bytes);
         if which.parse::<Digest>().is_ok_and(|wanted| wanted != digest) {
             return Err(nonsense(&url, &format!("manifest verification failed for digest {which}")));
         }
