@@ -3,12 +3,22 @@
 //! Each task is one file, `task_NAME.rs`, with a `run` function. What runs on a user's machine is never here: the
 //! tasks build, call and check the product, which stands without them.
 
+mod needs;
 mod say;
+mod task_arrows;
 mod task_build;
+mod task_ci;
+mod task_coverage;
+mod task_image;
+mod task_test;
+mod task_tidy;
+mod task_up;
+mod task_verb;
 mod workspace;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use std::ffi::OsString;
 use std::process::ExitCode;
 use workspace::Workspace;
 
@@ -21,13 +31,46 @@ struct Door {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Install what is missing, build, and run every test, also in the real machine
+    Test(task_test::Options),
+    /// All checks and all tests, as .ci/run
+    Ci,
+    /// Complain about what is too large, missing from the documents, or forbidden
+    Tidy {
+        /// Also list what is large, but not too large
+        #[arg(long)]
+        all: bool,
+    },
+    /// Fail on dependencies that the architecture does not have
+    Arrows,
+    /// Write docs/api-coverage.md from the engine's router
+    Coverage,
     /// Build the guest's programs (static, release) and `pinnace`
     Build,
+    /// Make kernel and initramfs in build/image, building what goes into them
+    Image,
+    /// Install what is missing, build, make the image and boot it; arguments go to `pinnace up`
+    Up(Args),
+    /// Power the appliance off (`pinnace down`)
+    Down(Args),
+    /// Tell how the appliance is (`pinnace status`)
+    Status(Args),
+    /// Print what kernel, init and engine said (`pinnace logs`)
+    Logs(Args),
+    /// Follow the guest's console (`pinnace console`)
+    Console(Args),
+}
+
+/// What `pinnace` gets.
+#[derive(clap::Args)]
+struct Args {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<OsString>,
 }
 
 fn main() -> ExitCode {
     match run(Door::parse().task) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             say::error(&format!("{error:#}"));
             ExitCode::FAILURE
@@ -35,9 +78,24 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(task: Task) -> Result<()> {
+fn run(task: Task) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     match task {
-        Task::Build => task_build::run(&workspace),
+        Task::Test(options) => done(task_test::run(&workspace, &options)),
+        Task::Ci => done(task_ci::run(&workspace)),
+        Task::Tidy { all } => done(task_tidy::run(&workspace, all)),
+        Task::Arrows => done(task_arrows::run(&workspace)),
+        Task::Coverage => done(task_coverage::run(&workspace)),
+        Task::Build => done(task_build::run(&workspace)),
+        Task::Image => done(task_image::run(&workspace)),
+        Task::Up(up) => task_up::run(&workspace, &up.args),
+        Task::Down(down) => task_verb::run(&workspace, "down", &down.args),
+        Task::Status(status) => task_verb::run(&workspace, "status", &status.args),
+        Task::Logs(logs) => task_verb::run(&workspace, "logs", &logs.args),
+        Task::Console(console) => task_verb::run(&workspace, "console", &console.args),
     }
+}
+
+fn done(result: Result<()>) -> Result<ExitCode> {
+    result.map(|()| ExitCode::SUCCESS)
 }

@@ -28,16 +28,21 @@ pub fn run(workspace: &Workspace) -> Result<()> {
 pub fn build(workspace: &Workspace) -> Result<Built> {
     say::step("building init, engined and pinnace");
     let guest = executables(guest_build(workspace))?;
-    let host = executables(host_build(workspace))?;
-    let find = |from: &[(String, PathBuf)], package: &str| {
-        let found = from.iter().find(|(id, _)| id.contains(package));
-        found.map(|(_, path)| path.clone()).with_context(|| format!("package {package} made no executable"))
-    };
     Ok(Built {
-        init: find(&guest, "pinnace-init")?,
-        engined: find(&guest, "pinnace-server")?,
-        pinnace: find(&host, "pinnace-bridge")?,
+        init: made_by(&guest, "pinnace-init")?,
+        engined: made_by(&guest, "pinnace-server")?,
+        pinnace: pinnace(workspace)?,
     })
+}
+
+/// Builds `pinnace` alone.
+pub fn pinnace(workspace: &Workspace) -> Result<PathBuf> {
+    made_by(&executables(host_build(workspace))?, "pinnace-bridge")
+}
+
+fn made_by(executables: &[(String, PathBuf)], package: &str) -> Result<PathBuf> {
+    let found = executables.iter().find(|(id, _)| id.contains(package));
+    found.map(|(_, path)| path.clone()).with_context(|| format!("package {package} made no executable"))
 }
 
 fn guest_build(workspace: &Workspace) -> Command {

@@ -30,6 +30,43 @@ impl Workspace {
     }
 }
 
+/// One package of the workspace.
+pub struct Crate {
+    /// Its name.
+    pub name: String,
+    /// Its folder, relative to the root.
+    pub folder: PathBuf,
+    /// The packages of this workspace that it depends on, for whatever purpose.
+    pub ours: Vec<String>,
+}
+
+impl Workspace {
+    /// The packages of the workspace.
+    pub fn crates(&self) -> Result<Vec<Crate>> {
+        let mut metadata = cargo();
+        metadata
+            .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+            .current_dir(&self.root);
+        let json: serde_json::Value = serde_json::from_str(&output(&mut metadata)?)?;
+        let packages = json["packages"].as_array().context("cargo metadata lacks packages")?;
+        packages.iter().map(|package| self.package(package)).collect()
+    }
+
+    fn package(&self, json: &serde_json::Value) -> Result<Crate> {
+        let manifest = Path::new(json["manifest_path"].as_str().context("a package has a manifest")?);
+        let folder = manifest.parent().and_then(|folder| folder.strip_prefix(&self.root).ok());
+        // Only a package of this workspace is depended on by its path.
+        let dependencies = json["dependencies"].as_array().into_iter().flatten();
+        let ours = dependencies.filter(|dependency| dependency["path"].is_string());
+        let ours = ours.filter_map(|dependency| dependency["name"].as_str()).map(str::to_owned);
+        Ok(Crate {
+            name: json["name"].as_str().context("a package has a name")?.to_owned(),
+            folder: folder.context("a package is below the root")?.to_owned(),
+            ours: ours.collect(),
+        })
+    }
+}
+
 /// The cargo that runs this task.
 pub fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))

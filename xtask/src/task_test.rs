@@ -1,0 +1,173 @@
+//! `cargo xtask test`: everything that proves the product, from unit tests to the real machine.
+
+use crate::needs;
+use crate::say;
+use crate::task_image::{self, Image};
+use crate::workspace::{Workspace, cargo};
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// What `cargo xtask test` takes.
+#[derive(clap::Args, Default)]
+pub struct Options {
+    /// Where the end-to-end tests run
+    #[arg(long, value_enum, default_value_t = Backends::All)]
+    backend: Backends,
+    /// Only tests whose name contains this
+    filter: Option<String>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Backends {
+    /// Both, one after the other
+    #[default]
+    All,
+    /// New namespaces of this host's kernel; needs root
+    Namespace,
+    /// A virtual machine
+    Qemu,
+}
+
+/// What came of the tests so far.
+#[derive(Default)]
+struct Count {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+    /// Runs that failed otherwise than by a test, for example because they did not compile.
+    broken: Vec<String>,
+}
+
+/// Installs what is missing, builds, tests, and tells what came of it.
+pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    needs::meet_tests()?;
+    let image = task_image::make(workspace)?;
+    let mut count = Count::default();
+    unit_tests(workspace, options, &mut count)?;
+    for backend in options.backend.words() {
+        end_to_end(workspace, &image, backend, options, &mut count)?;
+    }
+    count.broken.iter().for_each(|what| say::note(&format!("{what} failed otherwise than by a test")));
+    say::note(&format!("{} passed, {} failed, {} skipped", count.passed, count.failed, count.skipped));
+    match count.failed + count.broken.len() {
+        0 => Ok(()),
+        _ => bail!("the tests did not pass"),
+    }
+}
+
+impl Backends {
+    fn words(self) -> &'static [&'static str] {
+        match self {
+            Backends::All => &["namespace", "qemu"],
+            Backends::Namespace => &["namespace"],
+            Backends::Qemu => &["qemu"],
+        }
+    }
+}
+
+fn unit_tests(workspace: &Workspace, options: &Options, count: &mut Count) -> Result<()> {
+    say::step("unit tests of all crates");
+    let mut tests = cargo();
+    tests.args(["test", "--workspace", "--exclude", "pinnace-tests", "--no-fail-fast", "--"]);
+    run_tests("unit tests", tests.args(&options.filter).current_dir(&workspace.root), count)?;
+    let mut vocabulary = cargo();
+    vocabulary.args(["test", "-p", "pinnace-tests", "--lib", "--"]).args(&options.filter);
+    run_tests("tests of the tests", vocabulary.current_dir(&workspace.root), count)
+}
+
+fn end_to_end(
+    workspace: &Workspace,
+    image: &Image,
+    backend: &str,
+    options: &Options,
+    count: &mut Count,
+) -> Result<()> {
+    say::step(&format!("end to end, {backend}"));
+    let _down = Down { pinnace: image.built.pinnace.clone(), dirs: dirs(workspace, backend) };
+    let skips = workspace.build(format!("test/{backend}.skipped"));
+    std::fs::create_dir_all(workspace.build("test"))?;
+    std::fs::write(&skips, "")?;
+    let mut tests = cargo();
+    tests.args(["test", "-p", "pinnace-tests", "--test", "end_to_end", "--"]).args(&options.filter);
+    // Most tests wait for somebody else most of the time.
+    tests.arg("--test-threads=4").current_dir(&workspace.root);
+    tests.env("PINNACE_BACKEND", backend).env("PINNACE_BIN", &image.built.pinnace);
+    tests.env("PINNACE_IMAGE", &image.folder).env("PINNACE_SKIPS", &skips);
+    run_tests(&format!("end to end, {backend}"), &mut tests, count)?;
+    let skipped = std::fs::read_to_string(&skips)?.lines().count();
+    // libtest knows no skipping at run time: it counted them as passed.
+    count.passed = count.passed.saturating_sub(skipped);
+    count.skipped += skipped;
+    Ok(())
+}
+
+/// The folders in which the tests boot: theirs, and the one whose engine they kill.
+fn dirs(workspace: &Workspace, backend: &str) -> Vec<PathBuf> {
+    [backend.to_owned(), format!("{backend}-mortal")].map(|name| workspace.build("test").join(name)).to_vec()
+}
+
+/// Powers off what the tests booted, whatever became of them.
+struct Down {
+    pinnace: PathBuf,
+    dirs: Vec<PathBuf>,
+}
+
+impl Drop for Down {
+    fn drop(&mut self) {
+        for dir in self.dirs.iter().filter(|dir| dir.exists()) {
+            let mut down = Command::new(&self.pinnace);
+            down.args(["down", "--purge", "--dir"]).arg(dir).stderr(Stdio::null());
+            if !down.status().is_ok_and(|status| status.success()) {
+                say::note(&format!("{} could not be powered off", dir.display()));
+            }
+        }
+    }
+}
+
+/// Runs a test command, shows what it says, and counts.
+fn run_tests(what: &str, command: &mut Command, count: &mut Count) -> Result<()> {
+    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {what}"))?;
+    let stdout = child.stdout.take().context("stdout is piped")?;
+    let before = count.failed;
+    // The words of a test can be any bytes.
+    for line in BufReader::new(stdout).split(b'\n') {
+        let line = String::from_utf8_lossy(&line?).into_owned();
+        count.add(&line);
+        say::output(&line);
+    }
+    if !child.wait()?.success() && count.failed == before {
+        count.broken.push(what.to_owned());
+    }
+    Ok(())
+}
+
+impl Count {
+    /// Adds libtest's `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
+    fn add(&mut self, line: &str) {
+        let Some((_, counts)) = line.split_once("test result: ") else { return };
+        let number = |word: &str| {
+            let (before, _) = counts.split_once(word)?;
+            before.split_whitespace().next_back()?.parse::<usize>().ok()
+        };
+        self.passed += number(" passed").unwrap_or(0);
+        self.failed += number(" failed").unwrap_or(0);
+        self.skipped += number(" ignored").unwrap_or(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_counted() {
+        let mut count = Count::default();
+        count.add("running 5 tests");
+        count.add("test result: FAILED. 12 passed; 2 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.1s");
+        count.add("...test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
+        assert_eq!((count.passed, count.failed, count.skipped), (15, 2, 1));
+    }
+}
