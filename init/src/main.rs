@@ -59,12 +59,17 @@ fn main() {
 /// A wrong setting is a failed boot; a word that nobody knows is told, since the kernel hands on all it does not
 /// know itself.
 fn settings(words: &[String]) -> Settings {
-    match Settings::parse(words.iter().map(String::as_str)) {
+    let words = || words.iter().map(String::as_str);
+    match Settings::parse(words()) {
         Ok((settings, unknown)) => {
             unknown.iter().for_each(|word| say!("unknown setting {word}"));
             settings
         }
         Err(error) => {
+            // What is right of it still says where this is and what to do about it.
+            let right = words().filter(|word| Settings::parse([*word]).is_ok());
+            let (settings, _) = Settings::parse(right).unwrap_or_default();
+            power::set_policy(settings.backend, settings.on_failure);
             say!("boot failed: {error}");
             power::give_up()
         }

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 
 use contract::settings::Backend;
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::messages::say;
 
@@ -56,8 +56,13 @@ pub fn write(machine: &mut Machine) -> Result<(), BootError> {
     Ok(())
 }
 
+/// Without CAP_SYS_RESOURCE (a container as the host) the hard limit stays, and is all there is to have.
 fn limit(resource: Resource, value: Option<u64>) {
-    if let Err(error) = setrlimit(resource, Rlimit { current: value, maximum: value }) {
+    if setrlimit(resource, Rlimit { current: value, maximum: value }).is_ok() {
+        return;
+    }
+    let maximum = getrlimit(resource).maximum;
+    if let Err(error) = setrlimit(resource, Rlimit { current: maximum, maximum }) {
         say!("limit {resource:?} was refused: {error}");
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use contract::paths::{API_UNIX_FD, API_VSOCK_FD, CGROUP, CGROUP_ENGINE, ENGINED, KEEPER_FD};
 use sys::clone::StringArray;
@@ -21,6 +21,9 @@ const ENVIRONMENT: &[&str] = &["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root
 /// nobody can reach them then. Containers get their own value.
 const OOM_SCORE: &str = "-999";
 
+/// A process that was killed closes its descriptors and gives back its memory before its parent hears of it.
+const DYING: Duration = Duration::from_secs(2);
+
 /// A living engine.
 #[derive(Debug)]
 pub struct Engine {
@@ -30,6 +33,17 @@ pub struct Engine {
     pub socket: Option<OwnedFd>,
     /// When it was started.
     pub born: Instant,
+    /// Without the socket it cannot learn how its containers end: until when it may still be dying, which closes
+    /// the socket first.
+    pub deaf_until: Option<Instant>,
+}
+
+impl Engine {
+    /// It closed its end of the socket.
+    pub fn deaf(&mut self, now: Instant) {
+        self.socket = None;
+        self.deaf_until = Some(now + DYING);
+    }
 }
 
 /// What is needed to start one.
@@ -75,6 +89,6 @@ impl Starter {
         if let Err(error) = std::fs::write(format!("/proc/{pid}/oom_score_adj"), OOM_SCORE) {
             say!("the engine is not protected from the out-of-memory killer: {error}");
         }
-        Ok(Engine { pid, socket: Some(ours), born: now })
+        Ok(Engine { pid, socket: Some(ours), born: now, deaf_until: None })
     }
 }

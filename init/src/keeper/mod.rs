@@ -102,7 +102,10 @@ impl Keeper {
 
     /// When [`Keeper::tick`] has something to do.
     pub fn deadline(&self, wanted: bool) -> Option<Instant> {
-        if self.engine.is_none() { wanted.then_some(self.start_at) } else { self.greeted }
+        match &self.engine {
+            None => wanted.then_some(self.start_at),
+            Some(engine) => [engine.deaf_until, self.greeted].into_iter().flatten().min(),
+        }
     }
 
     /// What every engine inherits.
@@ -110,11 +113,18 @@ impl Keeper {
         &self.starter
     }
 
-    /// Time passes: starts the engine, ends the waiting for departed sockets. With `wanted` false a dead engine
+    /// Time passes: starts the engine, ends a deaf one and the waiting for departed sockets. With `wanted` false a dead engine
     /// stays dead.
     pub fn tick(&mut self, now: Instant, wanted: bool) {
         if self.engine.is_none() && wanted && now >= self.start_at {
             self.start(now);
+        }
+        if let Some(engine) =
+            self.engine.as_mut().filter(|engine| engine.deaf_until.is_some_and(|end| now >= end))
+        {
+            say!("the engine closed its keeper socket and is started anew");
+            engine.deaf_until = None;
+            kill(engine.pid);
         }
         if self.greeted.is_some_and(|until| self.departed.is_empty() || now >= until) {
             self.greeted = None;
@@ -155,13 +165,7 @@ impl Keeper {
             match take(socket.as_fd()) {
                 Taken::Packet(packet) => self.handle(Sender::Present, packet, now, events),
                 Taken::Nothing => return,
-                Taken::End => {
-                    // An engine without the keeper's socket cannot learn how its containers end.
-                    say!("the engine closed its keeper socket: it is started anew");
-                    engine.socket = None;
-                    kill(engine.pid);
-                    return;
-                }
+                Taken::End => return engine.deaf(now),
             }
         }
     }

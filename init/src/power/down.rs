@@ -20,10 +20,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// A restart after a failure waits, so that the reason can be read and the machine does not spin.
 const BEFORE_RESTART: Duration = Duration::from_secs(5);
 
-/// Exit codes of a namespace's PID 1, for the program on the host: off, failed, and (as systemd-nspawn has it) again.
-const EXIT_OFF: i32 = 0;
+/// How a namespace's PID 1 ends when it had to give up, for the program on the host.
 const EXIT_FAILED: i32 = 1;
-const EXIT_AGAIN: i32 = 133;
 
 /// What [`give_up`] does, known to the panic hook too.
 static POLICY: OnceLock<(Backend, OnFailure)> = OnceLock::new();
@@ -62,22 +60,21 @@ pub fn give_up() -> ! {
     leave(action, backend, true)
 }
 
+/// In a pid namespace reboot(2) ends this process by SIGINT (power off) or SIGHUP (restart), which the host sees
+/// (pid_namespaces(7)).
 fn leave(action: Action, backend: Backend, failed: bool) -> ! {
     rustix::fs::sync();
-    let (command, code) = match action {
-        Action::PowerOff => (RebootCommand::PowerOff, if failed { EXIT_FAILED } else { EXIT_OFF }),
-        Action::Reboot => (RebootCommand::Restart, EXIT_AGAIN),
+    let command = match action {
+        Action::PowerOff if failed && backend == Backend::Namespace => std::process::exit(EXIT_FAILED),
+        Action::PowerOff => RebootCommand::PowerOff,
+        Action::Reboot => RebootCommand::Restart,
     };
-    if backend == Backend::Vm {
-        if let Err(error) = reboot(command) {
-            say!("cannot switch off: {error}");
-        }
-        if command == RebootCommand::PowerOff {
-            let _ = reboot(RebootCommand::Halt);
-        }
+    if let Err(error) = reboot(command) {
+        say!("cannot switch off or restart: {error}");
     }
-    // In a pid namespace this ends all of it; in a machine the kernel panics and restarts (kernel.panic).
-    std::process::exit(code)
+    // A machine that does not know how to switch itself off comes back here: the kernel panics over the end of its
+    // PID 1, and restarts (kernel.panic).
+    std::process::exit(EXIT_FAILED)
 }
 
 fn end_processes() {

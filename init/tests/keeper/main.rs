@@ -1,0 +1,138 @@
+//! `init` as PID 1 of new namespaces, with a small engine made for the purpose: what it holds survives the engine.
+//!
+//! Needs root and a cgroup2 mount; without them each test says so and passes. No VM, no network.
+
+// Helpers of tests are tests too, which clippy.toml's exception does not see.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+mod appliance;
+mod engine;
+
+use appliance::{Appliance, Ended};
+
+/// Not a test: the program that `init` starts as `engined` in the others, which is this very executable.
+#[test]
+fn engine_for_the_others() {
+    if std::env::var_os(engine::MARK).is_some() {
+        engine::run();
+    }
+}
+
+#[test]
+fn an_end_is_told_and_forgotten_when_acknowledged() {
+    let Some(mut appliance) = Appliance::start(&[]) else { return };
+    appliance.ask("launch a1 exit 7");
+    assert_eq!(appliance.ask("next"), "exited a1 exit-7");
+    assert_eq!(appliance.ask("ack a1"), "ok");
+    appliance.kill_engine();
+    assert_eq!(appliance.ask("held"), "");
+}
+
+#[test]
+fn processes_and_their_output_survive_the_engine() {
+    let Some(mut appliance) = Appliance::start(&[]) else { return };
+    appliance.ask("launch a1 echo before; sleep 1; echo after; exit 3");
+    appliance.ask("launch b2 sleep 1000");
+    let first = appliance.engine_pid();
+    appliance.kill_engine();
+    assert_ne!(appliance.engine_pid(), first);
+    assert_eq!(appliance.ask("held"), "a1:running:note-a1:1 b2:running:note-b2:1");
+    assert_eq!(appliance.ask("output a1"), "before after", "the pipe was held, and nothing of it is lost");
+    assert_eq!(appliance.ask("next"), "exited a1 exit-3");
+}
+
+#[test]
+fn an_end_without_an_engine_is_replayed_in_every_life_until_it_is_acknowledged() {
+    let Some(mut appliance) = Appliance::start(&[]) else { return };
+    appliance.ask("launch a1 sleep 0.3; exit 9");
+    appliance.ask("launch b2 kill -KILL $$");
+    assert_eq!(appliance.ask("next"), "exited b2 signal-9");
+    appliance.ask("stop-self");
+    std::thread::sleep(std::time::Duration::from_millis(600));
+    appliance.kill_engine();
+    assert_eq!(appliance.ask("held"), "a1:exit-9:note-a1:1 b2:signal-9:note-b2:1");
+    appliance.kill_engine();
+    assert_eq!(appliance.ask("held"), "a1:exit-9:note-a1:1 b2:signal-9:note-b2:1");
+    appliance.ask("ack a1");
+    appliance.kill_engine();
+    assert_eq!(appliance.ask("held"), "b2:signal-9:note-b2:1");
+}
+
+#[test]
+fn a_start_that_is_under_way_when_the_engine_dies_is_not_missed() {
+    let Some(mut appliance) = Appliance::start(&[]) else { return };
+    // The child waits before it registers; the engine is killed meanwhile.
+    appliance.tell("launch-slowly a1 sleep 1000");
+    std::thread::sleep(std::time::Duration::from_millis(150));
+    appliance.kill_engine();
+    assert_eq!(appliance.ask("held"), "a1:running:note-a1:1");
+}
+
+#[test]
+fn many_processes_come_back() {
+    let Some(mut appliance) = Appliance::start(&[]) else { return };
+    assert_eq!(appliance.ask("launch-many 500"), "ok");
+    appliance.kill_engine();
+    assert_eq!(appliance.ask("count"), "500");
+}
+
+#[test]
+fn a_client_that_connects_while_the_engine_is_away_is_served() {
+    let Some(appliance) = Appliance::start(&[]) else { return };
+    appliance.ask("crash-at-start 3");
+    appliance.signal_engine("KILL");
+    let waiting = appliance.connect();
+    assert_eq!(appliance.ask_on(waiting, "held"), "");
+    assert_eq!(appliance.status().1, 5, "three of them died at once");
+}
+
+#[test]
+fn an_engine_that_cannot_hear_is_replaced() {
+    let Some(appliance) = Appliance::start(&[]) else { return };
+    appliance.ask("launch a1 sleep 1000");
+    appliance.ask("close-keeper");
+    appliance.wait_for_start(2);
+    assert_eq!(appliance.ask("held"), "a1:running:note-a1:1");
+}
+
+#[test]
+fn power_off_asks_the_engine_and_ends_all() {
+    let Some(mut appliance) = Appliance::start(&[]) else { return };
+    appliance.ask("launch a1 trap 'echo bye' TERM; sleep 1000");
+    assert_eq!(appliance.control("power-off"), "ok\n");
+    assert_eq!(appliance.wait(), Ended::PoweredOff);
+    assert!(appliance.console().contains("fake engine: told to stop within 30 s"), "{}", appliance.console());
+}
+
+#[test]
+fn reboot_and_a_signal_work_too() {
+    let Some(mut appliance) = Appliance::start(&[]) else { return };
+    assert_eq!(appliance.control("reboot"), "ok\n");
+    assert_eq!(appliance.wait(), Ended::Restarted);
+    let Some(mut appliance) = Appliance::start(&[]) else { return };
+    appliance.signal_init("TERM");
+    assert_eq!(appliance.wait(), Ended::PoweredOff);
+}
+
+#[test]
+fn control_lines_are_answered() {
+    let Some(appliance) = Appliance::start(&["hostname=boat"]) else { return };
+    let (pid, starts) = appliance.status();
+    assert_eq!(starts, 1);
+    assert!(pid > 1);
+    assert_eq!(appliance.control("clock 1"), "error the clock is the host's own\n");
+    assert_eq!(appliance.control("nonsense"), "error unknown request\n");
+    assert_eq!(appliance.ask("hostname"), "boat");
+}
+
+#[test]
+fn what_is_wrong_is_said_and_the_boot_ends() {
+    let Some(mut appliance) = Appliance::start_unchecked(&["on-failure=sometimes"]) else { return };
+    assert_eq!(appliance.wait(), Ended::Exit(1));
+    let line = "boot failed: setting on-failure=sometimes is not valid: expected poweroff or reboot";
+    assert!(appliance.console().contains(line), "{}", appliance.console());
+    let Some(mut appliance) = Appliance::start_without("proc") else { return };
+    assert_eq!(appliance.wait(), Ended::Exit(1));
+    let line = "boot failed: phase mounts failed: cannot mount /proc: ";
+    assert!(appliance.console().contains(line), "{}", appliance.console());
+}
