@@ -21,6 +21,7 @@ mod error;
 mod image;
 mod index;
 mod layer;
+mod list;
 mod platform;
 mod prune;
 mod pull;
@@ -31,6 +32,7 @@ mod tag;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::events::{Events, Subject};
@@ -42,9 +44,10 @@ pub use delete::Removed;
 pub use error::ImageError;
 pub use image::{Image, ImageId};
 pub use layer::LayerError;
+pub use list::{Filter, Labels};
 pub use platform::Platform;
 pub use prune::{Prune, Pruned};
-pub use pull::{LayerStep, Pull, PullEvent, Pulled};
+pub use pull::{LayerStep, Pull, PullEvent, Pulled, Sink};
 
 use config::Document;
 use disk::Disk;
@@ -68,6 +71,8 @@ struct Shared {
     /// Held by whoever changes records, files and index together.
     changes: Mutex<()>,
     downloads: Downloads,
+    /// A prune is under way.
+    pruning: AtomicBool,
 }
 
 impl Images {
@@ -78,7 +83,9 @@ impl Images {
         let index = RwLock::new(read_index(&store, &disk)?);
         let downloads = Downloads::default();
         let events = OnceLock::new();
-        let shared = Shared { store, disk, registry, events, index, changes: Mutex::new(()), downloads };
+        let changes = Mutex::new(());
+        let pruning = AtomicBool::new(false);
+        let shared = Shared { store, disk, registry, events, index, changes, downloads, pruning };
         let images = Images { shared: Arc::new(shared) };
         images.shared.collect()?;
         Ok(images)
@@ -92,13 +99,6 @@ impl Images {
     /// Finds an image by name, name and tag, name and digest, id, or the beginning of its id.
     pub fn resolve(&self, text: &str) -> Result<Arc<Image>, ImageError> {
         self.shared.index().resolve(text).cloned()
-    }
-
-    /// Every image, newest first.
-    pub fn list(&self) -> Vec<Arc<Image>> {
-        let mut images: Vec<_> = self.shared.index().images.values().cloned().collect();
-        images.sort_by_key(|image| std::cmp::Reverse(image.created));
-        images
     }
 
     /// Folders of the image's layers, lowest first: the lower layers of an overlay, in overlayfs form.

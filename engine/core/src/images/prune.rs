@@ -1,6 +1,8 @@
 //! Removes images that nobody uses.
 
-use super::{Image, ImageError, Images, Removed};
+use std::sync::atomic::Ordering;
+
+use super::{Image, ImageError, Images, Labels, Removed};
 use crate::timestamp::Timestamp;
 
 /// Which images may go.
@@ -10,10 +12,8 @@ pub struct Prune {
     pub all: bool,
     /// Only those created before.
     pub until: Option<Timestamp>,
-    /// Only those with every one of these labels (`key`, or `key` and value).
-    pub labels: Vec<(String, Option<String>)>,
-    /// Only those with none of these labels.
-    pub without_labels: Vec<(String, Option<String>)>,
+    /// See [`Labels`].
+    pub labels: Labels,
 }
 
 /// What a prune did.
@@ -28,6 +28,15 @@ pub struct Pruned {
 impl Images {
     /// Removes every image that nobody holds and the conditions name. Blocks on the disk.
     pub fn prune(&self, prune: &Prune) -> Result<Pruned, ImageError> {
+        if self.shared.pruning.swap(true, Ordering::AcqRel) {
+            return Err(ImageError::Conflict("a prune operation is already running".to_owned()));
+        }
+        let result = self.prune_alone(prune);
+        self.shared.pruning.store(false, Ordering::Release);
+        result
+    }
+
+    fn prune_alone(&self, prune: &Prune) -> Result<Pruned, ImageError> {
         let shared = &self.shared;
         let mut removed = Vec::new();
         for image in self.list().iter().filter(|image| prune.covers(image)) {
@@ -48,13 +57,8 @@ impl Images {
 
 impl Prune {
     fn covers(&self, image: &Image) -> bool {
-        let has = |(key, value): &(String, Option<String>)| {
-            let own = image.config.labels.get(key);
-            own.is_some_and(|own| value.as_ref().is_none_or(|value| value == own))
-        };
         (self.all || image.is_dangling())
             && self.until.is_none_or(|until| image.created.is_some_and(|created| created < until))
-            && self.labels.iter().all(has)
-            && !self.without_labels.iter().any(has)
+            && self.labels.allow(image)
     }
 }

@@ -56,7 +56,8 @@ async fn a_layer_that_is_not_the_configurations_is_refused() {
 async fn a_layer_that_is_no_archive_is_refused() {
     let real = Real::start();
     let junk = noise(5000);
-    let name = real.push("x", "t", &Made::of(&[junk.clone()], vec![gzip(&junk)], "linux", "amd64"));
+    let name =
+        real.push("x", "t", &Made::of(std::slice::from_ref(&junk), vec![gzip(&junk)], "linux", "amd64"));
     let error = refused(&Data::new(), &name).await.to_string();
     assert!(error.starts_with("failed to register layer: "), "{error}");
 }

@@ -2,6 +2,9 @@
 //!
 //! Needs root, for layers have owners and devices.
 
+// clippy knows tests, not what they are built from.
+#![allow(clippy::unwrap_used)]
+
 mod bad_registries;
 mod fake;
 mod keeping;

@@ -48,7 +48,7 @@ async fn an_image_comes_whole_and_stays() {
     let image = data.images.resolve(&name).unwrap();
     assert_eq!(image.size, 3 + 1 + 3 + 500_000);
     assert_eq!((image.config.cmd[0].as_str(), image.architecture.as_str()), ("sh", "amd64"));
-    assert_eq!(image.repo_tags, [name.clone()]);
+    assert_eq!(image.repo_tags, [name.as_str()]);
     assert_eq!(image.repo_digests, [format!("{}/team/app@{}", real.address, made.digest())]);
     assert_eq!(image.history_sizes, [4, 500_003]);
     assert_eq!(data.read(&name, "etc/name").unwrap(), b"two");
@@ -232,7 +232,7 @@ async fn credentials_do_not_follow_a_redirect_to_another_host() {
     });
     let target = storage.address.clone();
     let fake = Fake::serving(&made, move |asked| {
-        if asked.headers.get("authorization").is_none() {
+        if !asked.headers.contains_key("authorization") {
             let challenge = "Basic realm=\"x\"".to_owned();
             return Some(Answer::Whole(401, vec![("WWW-Authenticate", challenge)], Vec::new()));
         }

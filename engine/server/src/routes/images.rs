@@ -1,0 +1,290 @@
+//! Tag Image: pull, list, inspect, history, tag, remove, prune.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use core::ErrorKind;
+use core::images::{Filter, ImageError, Images, Labels, Platform, Prune, Pull, PullEvent};
+use core::reference::{Digest, Reference};
+use core::timestamp::Timestamp;
+use hyper::StatusCode;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::app::App;
+use crate::call::Call;
+use crate::query::{Filters, Query};
+use crate::reply::{self, ApiError, Reply};
+use crate::wire::images as wire;
+
+/// Records of a pull that wait for a slow client.
+const QUEUE: usize = 64;
+
+/// `POST /images/create`: pull. Answered when the registry has given a manifest, or with its refusal.
+pub async fn create(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
+    if call.query.get("fromSrc").is_some() {
+        let text = "importing an image is not supported by this release of Pinnace yet";
+        return Err(ApiError::of(ErrorKind::NotImplemented, text));
+    }
+    let reference = pulled_reference(&call.query)?;
+    let pull = Pull {
+        reference,
+        platform: call.query.get("platform").map(Platform::parse).transpose()?,
+        credentials: wire::credentials(call.header("x-registry-auth")),
+    };
+    let (lines, receiver) = mpsc::channel(QUEUE);
+    let (begun, beginning) = oneshot::channel();
+    tokio::spawn(run(app.images.clone(), pull, lines, begun));
+    let lost = |_| ApiError::of(ErrorKind::Internal, "the pull was cancelled");
+    beginning.await.map_err(lost)??;
+    Ok(reply::streaming("application/json", receiver))
+}
+
+/// Pulls until done, or until the client goes away.
+async fn run(
+    images: Arc<Images>,
+    pull: Pull,
+    lines: mpsc::Sender<Bytes>,
+    begun: oneshot::Sender<Result<(), ApiError>>,
+) {
+    let (events, mut told) = mpsc::unbounded_channel();
+    let work = async move {
+        // The receiver outlives this future.
+        let sink = |event: PullEvent| drop(events.send(event));
+        pull_all(&images, pull, &sink).await
+    };
+    tokio::pin!(work);
+    let mut begun = Some(begun);
+    let result = loop {
+        tokio::select! {
+            biased;
+            () = lines.closed() => return,
+            Some(event) = told.recv() => {
+                begun.take().map(|begun| begun.send(Ok(())));
+                if lines.send(wire::progress(&event)).await.is_err() {
+                    return;
+                }
+            }
+            result = &mut work => break result,
+        }
+    };
+    while let Ok(event) = told.try_recv() {
+        begun.take().map(|begun| begun.send(Ok(())));
+        if lines.send(wire::progress(&event)).await.is_err() {
+            return;
+        }
+    }
+    match (result, begun) {
+        (Err(error), Some(begun)) => drop(begun.send(Err(error.into()))),
+        (Err(error), None) => {
+            tracing::warn!("pull: {error}");
+            // The client may have gone.
+            let _ = lines.send(wire::failure(&error.to_string())).await;
+        }
+        (Ok(()), begun) => drop(begun.map(|begun| begun.send(Ok(())))),
+    }
+}
+
+/// The API means every tag when it gets none.
+async fn pull_all(images: &Images, pull: Pull, sink: core::images::Sink<'_>) -> Result<(), ImageError> {
+    if pull.reference.tag().is_some() || pull.reference.digest().is_some() {
+        return images.pull(pull, sink).await.map(drop);
+    }
+    for tag in images.tags(&pull.reference, pull.credentials.clone()).await? {
+        let reference = pull.reference.tagged(&tag)?;
+        images.pull(Pull { reference, ..pull.clone() }, sink).await?;
+    }
+    Ok(())
+}
+
+fn pulled_reference(query: &Query) -> Result<Reference, ApiError> {
+    let name = query.get("fromImage").ok_or_else(|| ApiError::bad_request("fromImage is missing"))?;
+    let reference = parse(name)?;
+    let Some(tag) = query.get("tag") else { return Ok(reference) };
+    match tag.parse::<Digest>() {
+        Ok(digest) => Ok(reference.digested(&digest)),
+        Err(_) => Ok(reference.tagged(tag).map_err(ImageError::from)?),
+    }
+}
+
+fn parse(name: &str) -> Result<Reference, ApiError> {
+    Ok(Reference::parse(name).map_err(ImageError::from)?)
+}
+
+/// `GET /images/json`.
+pub async fn list(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
+    const KNOWN: [&str; 7] = ["before", "dangling", "label", "label!", "reference", "since", "until"];
+    let filters = call.query.filters(&KNOWN)?;
+    let filter = Filter {
+        dangling: dangling(&filters)?,
+        labels: labels(&filters),
+        before: one(&filters, "before")?,
+        since: one(&filters, "since")?,
+        until: until(&filters)?,
+        references: filters.get("reference").unwrap_or_default().to_vec(),
+    };
+    let shared_sizes = call.query.flag("shared-size");
+    let rows = app.images.list_filtered(&filter)?.into_iter().map(|image| {
+        let shared_size = shared_sizes.then(|| app.images.shared_size(&image));
+        wire::summary(&image, call.version, shared_size)
+    });
+    Ok(reply::ok(&rows.collect::<Vec<_>>()))
+}
+
+/// `GET /images/{name}/json`.
+pub async fn inspect(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
+    let image = app.images.resolve(&call.name)?;
+    Ok(reply::ok(&wire::inspect(&image, call.version)))
+}
+
+/// `GET /images/{name}/history`.
+pub async fn history(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
+    let image = app.images.resolve(&call.name)?;
+    Ok(reply::ok(&wire::history(&image)))
+}
+
+/// `POST /images/{name}/tag`.
+pub async fn tag(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
+    let repository = call.query.get("repo").ok_or_else(|| ApiError::bad_request("repo is missing"))?;
+    let mut target = parse(repository)?;
+    if let Some(tag) = call.query.get("tag") {
+        target = target.tagged(tag).map_err(ImageError::from)?;
+    }
+    blocking(move || app.images.tag(&call.name, &target)).await?;
+    Ok(reply::empty(StatusCode::CREATED))
+}
+
+/// `DELETE /images/{name}`. Without parents there is nothing for `noprune` to keep.
+pub async fn delete(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
+    if call.query.get("platforms").is_some() {
+        let text = "removing single platforms of an image is not supported by this release of Pinnace yet";
+        return Err(ApiError::of(ErrorKind::NotImplemented, text));
+    }
+    let force = call.query.flag("force");
+    let running = running(&app);
+    let removed =
+        blocking(move || app.images.delete(&call.name, force, &|holder| running.contains(holder))).await?;
+    Ok(reply::ok(&wire::removed(&removed)))
+}
+
+/// `POST /images/prune`.
+pub async fn prune(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
+    let filters = call.query.filters(&["dangling", "label", "label!", "until"])?;
+    let all = dangling(&filters)? == Some(false);
+    let prune = Prune { all, until: until(&filters)?, labels: labels(&filters) };
+    let pruned = blocking(move || app.images.prune(&prune)).await?;
+    let removed = if pruned.removed.is_empty() { Value::Null } else { wire::removed(&pruned.removed) };
+    Ok(reply::ok(&json!({ "ImagesDeleted": removed, "SpaceReclaimed": pruned.space })))
+}
+
+/// Holders of images that run.
+fn running(app: &App) -> HashSet<String> {
+    let containers = app.containers.list();
+    let running = containers.iter().filter(|container| container.snapshot().state.running().is_some());
+    running.map(|container| format!("container:{}", container.id())).collect()
+}
+
+/// Runs what waits for the disk where it holds nobody up.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(|_| ApiError::of(ErrorKind::Internal, "the request was lost"))??)
+}
+
+fn dangling(filters: &Filters) -> Result<Option<bool>, ApiError> {
+    let Some(value) = one(filters, "dangling")? else { return Ok(None) };
+    match value.to_ascii_lowercase().as_str() {
+        "1" | "true" | "t" => Ok(Some(true)),
+        "0" | "false" | "f" => Ok(Some(false)),
+        _ => Err(ApiError::bad_request(format!("invalid filter 'dangling={value}'"))),
+    }
+}
+
+fn one(filters: &Filters, key: &str) -> Result<Option<String>, ApiError> {
+    match filters.get(key) {
+        None => Ok(None),
+        Some([value]) => Ok(Some(value.clone())),
+        Some(_) => Err(ApiError::bad_request(format!("more than one {key} filter specified"))),
+    }
+}
+
+fn labels(filters: &Filters) -> Labels {
+    let pairs = |key: &str| {
+        let words = filters.get(key).unwrap_or_default().iter();
+        let pair = |word: &String| match word.split_once('=') {
+            Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+            None => (word.clone(), None),
+        };
+        words.map(pair).collect()
+    };
+    Labels { with: pairs("label"), without: pairs("label!") }
+}
+
+/// A time, or how long ago.
+fn until(filters: &Filters) -> Result<Option<Timestamp>, ApiError> {
+    let Some(text) = one(filters, "until")? else { return Ok(None) };
+    let ago = |duration: Duration| {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Timestamp(Timestamp::now().0.saturating_sub(nanos))
+    };
+    let time = Timestamp::parse_rfc3339(&text)
+        .or_else(|| Timestamp::parse_unix(&text))
+        .or_else(|| duration(&text).map(ago));
+    time.map(Some).ok_or_else(|| ApiError::bad_request(format!("invalid filter 'until={text}'")))
+}
+
+/// Go's `1h30m`.
+fn duration(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut sum = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, tail) = rest.split_at(digits);
+        let unit = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit);
+        let seconds = match unit {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            _ => return None,
+        };
+        sum = sum.checked_add(Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?)?;
+        rest = tail;
+    }
+    (!text.is_empty()).then_some(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_pull_is_read() {
+        let check = |query: &str, expected: Result<&str, &str>| {
+            let got = pulled_reference(&Query::parse(query)).map(|reference| reference.to_string());
+            let got = got.as_deref().map_err(|error| error.message.as_str());
+            assert_eq!(got, expected, "{query}");
+        };
+        let hex = "d".repeat(64);
+        check("fromImage=docker.io%2Flibrary%2Falpine&tag=3.20", Ok("docker.io/library/alpine:3.20"));
+        check("fromImage=alpine:3.1", Ok("docker.io/library/alpine:3.1"));
+        check("fromImage=alpine:3.1&tag=3.2", Ok("docker.io/library/alpine:3.2"));
+        check("fromImage=alpine", Ok("docker.io/library/alpine"));
+        check(&format!("fromImage=a/b&tag=sha256:{hex}"), Ok(&format!("docker.io/a/b@sha256:{hex}")));
+        check("fromImage=alpine&tag=..", Err("invalid reference format"));
+        check("tag=x", Err("fromImage is missing"));
+    }
+
+    #[test]
+    fn durations_are_gos() {
+        assert_eq!(duration("1h30m"), Some(Duration::from_secs(5400)));
+        assert_eq!(duration("1.5s"), Some(Duration::from_millis(1500)));
+        for bad in ["", "1", "h", "1d", "-1h", "1h2"] {
+            assert_eq!(duration(bad), None, "{bad}");
+        }
+    }
+}
