@@ -19,6 +19,8 @@ use tokio::process::{Child, ChildStdout, Command};
 
 /// A bridge's log that is longer is begun anew, in bytes.
 const LOG_MAX: u64 = 8 << 20;
+/// The engine answered the bridge a moment ago.
+const GREET_DEADLINE: Duration = Duration::from_secs(20);
 const TICK: Duration = Duration::from_millis(100);
 
 /// Options of `pinnace up`.
@@ -245,9 +247,9 @@ async fn listen(mut lines: Lines<BufReader<ChildStdout>>, progress: &mut say::Pr
 /// The whole way once, as docker will go it.
 async fn greet(state: &State) -> Result<(), VerbError> {
     let asked = async { answer::ping(tokio::net::UnixStream::connect(&state.socket).await?).await };
-    match asked.await {
-        Ok(true) => Ok(()),
-        Ok(false) | Err(_) => {
+    match tokio::time::timeout(GREET_DEADLINE, asked).await {
+        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(false) | Err(_)) | Err(_) => {
             let error = format!("the API does not answer on {}: see pinnace logs", state.socket.display());
             Err(VerbError::NotUp { error })
         }
