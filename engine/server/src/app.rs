@@ -1,5 +1,6 @@
 //! What every handler is given.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,27 @@ use core::images::Images;
 use core::networks::Networks;
 use core::store::{Durability, Store, Table};
 use runtime::keeper::Keeper;
+
+/// What PID 1 left open at agreed numbers.
+pub struct Inherited {
+    /// The keeper.
+    pub keeper: Option<OwnedFd>,
+    /// The API's unix socket.
+    pub unix: Option<OwnedFd>,
+    /// The API's vsock, where there is one.
+    pub vsock: Option<OwnedFd>,
+}
+
+impl Inherited {
+    /// Takes all of it over.
+    pub fn take() -> Inherited {
+        Inherited {
+            keeper: sys::inherit::take(paths::KEEPER_FD),
+            unix: sys::inherit::take(paths::API_UNIX_FD),
+            vsock: sys::inherit::take(paths::API_VSOCK_FD),
+        }
+    }
+}
 
 /// The engine.
 pub struct App {
@@ -35,15 +57,16 @@ impl App {
     ///
     /// # Errors
     /// The data disk or PID 1 failed.
-    pub async fn open(settings: &Settings) -> anyhow::Result<Arc<App>> {
+    pub async fn open(settings: &Settings, keeper: Option<OwnedFd>) -> anyhow::Result<Arc<App>> {
         let data = Path::new(paths::DATA);
         let store = Store::open(&data.join("meta.redb"))?;
         let id = engine_id(&store)?;
         let registry = registry(settings)?;
         let events = Arc::new(Events::default());
-        let images = Arc::new(Images::open(store.clone(), data, registry, Some(events.clone()))?);
+        let images = Arc::new(Images::open(store.clone(), data, registry)?);
+        images.publish_to(events.clone());
         let networks = Arc::new(Networks::open(&store, PathBuf::from(paths::RESOLV_CONF))?);
-        let keeper = sys::inherit::take(paths::KEEPER_FD).context("PID 1 gave no keeper socket")?;
+        let keeper = keeper.context("PID 1 gave no keeper socket")?;
         let keeper = Arc::new(Keeper::connect(keeper)?);
         bring_networks_up(networks.clone(), settings.backend);
         let places = containers::Settings {
@@ -78,6 +101,8 @@ fn bring_networks_up(networks: Arc<Networks>, backend: Backend) {
             std::thread::sleep(Duration::from_millis(25));
         }
         networks.bring_up();
+        // What the first container would otherwise pay for.
+        containers::warm_up();
     });
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use contract::{paths, vsock};
+use contract::vsock::HOST_CID;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -18,14 +18,13 @@ use tokio::net::{UnixDatagram, UnixStream};
 use crate::app::App;
 use crate::routes;
 
-/// Serves the sockets that PID 1 left open, for ever.
+/// Serves the sockets that PID 1 gave, for ever.
 ///
 /// # Errors
 /// There is no unix socket to serve.
-pub async fn serve(app: Arc<App>) -> anyhow::Result<()> {
-    let unix = sys::inherit::take(paths::API_UNIX_FD).context("PID 1 gave no API socket")?;
-    let unix = listener(unix)?;
-    if let Some(socket) = sys::inherit::take(paths::API_VSOCK_FD) {
+pub async fn serve(app: Arc<App>, unix: Option<OwnedFd>, vsock: Option<OwnedFd>) -> anyhow::Result<()> {
+    let unix = listener(unix.context("PID 1 gave no API socket")?)?;
+    if let Some(socket) = vsock {
         let vsock = listener(socket)?;
         let app = app.clone();
         tokio::spawn(async move { accept(vsock, app).await });
@@ -61,7 +60,7 @@ async fn accept_one(listener: &UnixDatagram) -> std::io::Result<Option<UnixStrea
     let (socket, peer) = listener.async_io(Interest::READABLE, take).await?;
     match peer {
         // A container without seccomp could open a vsock to its own machine; only the host is served.
-        Peer::Vsock { cid } if cid != vsock::HOST_CID => Ok(None),
+        Peer::Vsock { cid } if cid != HOST_CID => Ok(None),
         _ => UnixStream::from_std(socket.into()).map(Some),
     }
 }

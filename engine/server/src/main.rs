@@ -4,6 +4,8 @@
 //! is spoken is said here: `routes` has a handler for each endpoint, `wire` the JSON, `reply` the one map from
 //! errors to statuses.
 
+#![recursion_limit = "256"]
+
 mod app;
 mod call;
 mod detach;
@@ -24,6 +26,8 @@ fn main() -> anyhow::Result<()> {
         routes::print();
         return Ok(());
     }
+    // Before anything else is opened, which would get a number that PID 1 left free.
+    let inherited = app::Inherited::take();
     let (settings, _) = Settings::parse(words.iter().map(String::as_str))?;
     let level = settings.log.as_deref().and_then(|level| level.parse().ok()).unwrap_or(tracing::Level::INFO);
     tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(std::io::stderr).init();
@@ -34,7 +38,7 @@ fn main() -> anyhow::Result<()> {
         .build()
         .context("start the async runtime")?;
     runtime.block_on(async {
-        let app = app::App::open(&settings).await.context("the engine cannot start")?;
-        listen::serve(app).await
+        let app = app::App::open(&settings, inherited.keeper).await.context("the engine cannot start")?;
+        listen::serve(app, inherited.unix, inherited.vsock).await
     })
 }

@@ -81,6 +81,14 @@ pub(super) fn validate(config: &Config, host: &HostConfig) -> Result<(), Contain
     volumes(host).map(drop)
 }
 
+/// Prepares what all containers share: the default seccomp program and the device gate.
+pub fn warm_up() {
+    drop(seccomp::builtin(capabilities::CONTAINER_DEFAULT));
+    if let Err(error) = Gate::container_default() {
+        tracing::warn!(%error, "devices are not gated");
+    }
+}
+
 /// Starts the first process. Blocks; what it made is undone by [`undo`] on failure and after the end.
 pub(super) fn start(
     shared: &Shared,

@@ -45,6 +45,7 @@ pub use container::Container;
 pub use create::{Create, Created};
 pub use error::ContainerError;
 pub use exec::{Exec, ExecConfig, ExecSession, ExecState};
+pub use launch::warm_up;
 pub use logs::LogRequest;
 pub use record::Record;
 pub use registry::{Containers, Settings};

@@ -12,7 +12,8 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use runtime::network::files::{self, Asked, Resolver};
 use runtime::network::{
-    self, AddressError, Addresses, Bridge, Firewall, Mac, NetworkError, Route, Sandbox, Stock, Subnet,
+    self, AddressError, Addresses, Bridge, Cable, Firewall, Mac, NetworkError, Protected, Route, Sandbox,
+    Stock, Subnet, Transport,
 };
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,12 @@ const MTU: u32 = 1500;
 const READY: usize = 4;
 /// How long a start waits for the bridge while the machine boots.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Ports of the machine that no container may reach, whatever comes to listen there: Docker's own.
+const PROTECTED: [Protected; 2] = [
+    Protected { transport: Transport::Tcp, port: 2375 },
+    Protected { transport: Transport::Tcp, port: 2376 },
+];
 
 /// The networks that always exist: (name, driver).
 pub const PREDEFINED: [(&str, &str); 3] = [("bridge", "bridge"), ("host", "host"), ("none", "null")];
@@ -98,7 +105,13 @@ enum BridgeState {
 
 struct Leases {
     pool: Addresses,
-    by_container: BTreeMap<String, Ipv4Addr>,
+    by_container: BTreeMap<String, Lease>,
+}
+
+struct Lease {
+    address: Ipv4Addr,
+    /// The machine's end of the cable; unknown after the engine was restarted.
+    cable: Option<String>,
 }
 
 fn gateway() -> Ipv4Net {
@@ -167,7 +180,8 @@ impl Networks {
         let address = {
             let mut leases = self.leases();
             let address = leases.pool.take()?;
-            leases.by_container.insert(container.to_owned(), address.addr());
+            let lease = Lease { address: address.addr(), cable: Some(ready.cable.name.clone()) };
+            leases.by_container.insert(container.to_owned(), lease);
             address
         };
         let mac = Mac::of_address(address.addr());
@@ -199,12 +213,16 @@ impl Networks {
         }
     }
 
-    /// The container's run is over: its address is free. Its interfaces went with its last process.
+    /// The container's run is over: its cable is cut, then its address is free. The kernel takes a while to bury a
+    /// network namespace, and until then nobody else must answer for the address.
     pub fn detach(&self, container: &str) {
-        let mut leases = self.leases();
-        if let Some(address) = leases.by_container.remove(container) {
-            leases.pool.release(address);
+        let Some(lease) = self.leases().by_container.remove(container) else { return };
+        if let Some(cable) = &lease.cable
+            && let Err(error) = Route::open().and_then(|route| Cable::cut_named(&route, cable))
+        {
+            tracing::debug!(container, %error, "cannot cut a cable, it goes with its namespace");
         }
+        self.leases().pool.release(lease.address);
     }
 
     /// A run that an engine before this one began keeps its address.
@@ -214,7 +232,7 @@ impl Networks {
             tracing::error!(container, %error, "a running container's address is not free");
             return;
         }
-        leases.by_container.insert(container.to_owned(), address);
+        leases.by_container.insert(container.to_owned(), Lease { address, cable: None });
     }
 
     /// Text of a container's /etc/hosts; `extra` are its own `name:address` words.
@@ -265,6 +283,6 @@ fn bridge_up() -> Result<Stock, NetworksError> {
         internal: false,
         hidden: true,
     };
-    Firewall.replace(&[subnet], &[])?;
+    Firewall.replace(&[subnet], &PROTECTED)?;
     Ok(Stock::new(&bridge, READY)?)
 }

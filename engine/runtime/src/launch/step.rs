@@ -106,11 +106,6 @@ impl Step {
             Step::Mask { target } => absent_is_fine(mask(target)),
             Step::MakeReadOnly { target } => absent_is_fine(make_read_only(target)),
             Step::MakeRootReadOnly => setattr(CWD, c"/", MountAttributes::RDONLY, None, false),
-            Step::MakeFolder { path } => match rustix::fs::mkdir(path.as_c_str(), Mode::from_raw_mode(0o755))
-            {
-                Err(Errno::EXIST) => Ok(()),
-                other => other,
-            },
             Step::Hostname(name) => rustix::system::sethostname(name.to_bytes()),
             Step::Domainname(name) => rustix::system::setdomainname(name.to_bytes()),
             Step::Write { path, value } => write(path, value),

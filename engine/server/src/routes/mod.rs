@@ -154,7 +154,8 @@ pub async fn dispatch(app: Arc<App>, request: Request<Incoming>) -> Reply {
     for (name, value) in fixed {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-    headers.insert(SERVER, HeaderValue::from_static(concat!("Docker/", env!("CARGO_PKG_VERSION"), " (linux)")));
+    headers
+        .insert(SERVER, HeaderValue::from_static(concat!("Docker/", env!("CARGO_PKG_VERSION"), " (linux)")));
     reply
 }
 
@@ -203,7 +204,10 @@ fn matched(template: &str, path: &str) -> Option<String> {
 }
 
 fn unserved(method: &Method, path: &str) -> ApiError {
-    if SWARM.iter().any(|root| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))) {
+    if SWARM
+        .iter()
+        .any(|root| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    {
         let text = match path {
             "/swarm/leave" => "This node is not part of a swarm",
             _ => {
