@@ -204,6 +204,7 @@ impl Server {
     fn ask_power(&mut self, state: &mut State, action: Action, now: Instant) -> Answer {
         let engine_lives = self.keeper.engine_pid().is_some();
         if state.power.request(action, engine_lives, now) {
+            say!("the engine is asked to stop the containers, within {} s", GRACE.as_secs());
             let seconds = u32::try_from(GRACE.as_secs()).unwrap_or(u32::MAX);
             if !self.keeper.tell_power_off(seconds) {
                 state.power.engine_done();

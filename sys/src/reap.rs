@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_child_is_seen_and_then_taken_once() {
-        let child = std::process::Command::new("/bin/sh").args(["-c", "exit 3"]).spawn().unwrap();
+        let mut child = std::process::Command::new("/bin/sh").args(["-c", "exit 3"]).spawn().unwrap();
         let ended = loop {
             if let Some(ended) = take(child.id()).unwrap() {
                 break ended;
@@ -113,5 +113,6 @@ mod tests {
         };
         assert_eq!(ended.status, 3 << 8);
         assert_eq!(take(child.id()).unwrap_err().raw_os_error(), Some(libc::ECHILD));
+        assert!(child.wait().is_err(), "it is taken once");
     }
 }

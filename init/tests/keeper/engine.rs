@@ -147,12 +147,11 @@ impl Engine {
             "output" => self.output(rest),
             "hostname" => fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().into(),
             "stop-self" => {
-                // Another process, so that the answer is on its way before the signal.
-                let pid = std::process::id();
-                std::process::Command::new("sh")
-                    .args(["-c", &format!("sleep 0.05; kill -STOP {pid}")])
-                    .spawn()
-                    .unwrap();
+                // Later, so that the answer is on its way before the signal.
+                std::thread::spawn(|| {
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP)
+                });
                 "ok".into()
             }
             "crash-at-start" => {
