@@ -123,13 +123,10 @@ impl Start<'_> {
     }
 
     /// The way out is made before PID 1 runs. A host without nft still gives a way to itself.
-    fn connect(&self, traces: &mut Traces, plan: network::Plan, pid: u32) -> Result<(), BackendError> {
+    fn connect(&self, traces: &Traces, plan: network::Plan, pid: u32) -> Result<(), BackendError> {
         network::link(&traces.link, plan, pid)?;
         match network::masquerade(&traces.table, &traces.link, plan) {
-            Ok(()) => {
-                traces.forwarding = network::forward()?;
-                traces.note(self.place)
-            }
+            Ok(()) => network::forward(),
             Err(error) => {
                 tracing::warn!("containers reach only this host: {error}");
                 Ok(())

@@ -14,6 +14,8 @@ const SLOTS: u32 = 1 << 14;
 /// Where the host knows no resolver that the guest could reach.
 const FALLBACK_DNS: Ipv4Addr = Ipv4Addr::new(1, 1, 1, 1);
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+/// Exists while forwarding is on because of us; gone with a restart of the host, as is the setting.
+const WAS_OFF: &str = "/run/pinnace.forwarding-was-off";
 
 /// One /30.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,30 +79,34 @@ pub fn link(link: &str, plan: Plan, pid: u32) -> Result<(), BackendError> {
 /// Lets the guest out through the host. Without nft it only reaches the host.
 pub fn masquerade(table: &str, link: &str, plan: Plan) -> Result<(), BackendError> {
     let rules = format!(
-        "table ip {table} {{ chain out {{ type nat hook postrouting priority srcnat; \
-         ip saddr {} oifname != \"{link}\" masquerade; }} }}\n",
+        "table ip {table} {{\nchain out {{\ntype nat hook postrouting priority srcnat\n\
+         ip saddr {} oifname != \"{link}\" masquerade\n}}\n}}\n",
         plan.cidr()
     );
     tool::run("nft", &["-f", "-"], &rules)
 }
 
-/// Turns the host's forwarding on; true when it was off.
-pub fn forward() -> Result<bool, BackendError> {
+/// Turns the host's forwarding on, and notes for all appliances of this host that it was off.
+pub fn forward() -> Result<(), BackendError> {
     let read =
         std::fs::read_to_string(FORWARDING).map_err(BackendError::system(format!("read {FORWARDING}")))?;
     if read.trim() != "0" {
-        return Ok(false);
+        return Ok(());
     }
+    std::fs::write(WAS_OFF, "").map_err(BackendError::system(format!("write {WAS_OFF}")))?;
     std::fs::write(FORWARDING, "1").map_err(BackendError::system(format!("write {FORWARDING}")))?;
     tracing::info!("turned on net.ipv4.ip_forward; it is turned off again with the last appliance");
-    Ok(true)
+    Ok(())
 }
 
-/// Turns forwarding off again, unless another appliance still needs it.
-pub fn stop_forwarding() {
-    let others = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
-    let mut names = others.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    if !names.any(|name| is_our_link(&name))
+/// Turns forwarding off again with the last appliance, if the first one turned it on.
+pub fn stop_forwarding(own_link: &str) {
+    let links = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    let mut names = links.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    // Our own link may still be on its way out.
+    let alone = !names.any(|name| is_our_link(&name) && name != own_link);
+    if alone
+        && std::fs::remove_file(WAS_OFF).is_ok()
         && let Err(error) = std::fs::write(FORWARDING, "0")
     {
         tracing::warn!("cannot turn off {FORWARDING}: {error}");

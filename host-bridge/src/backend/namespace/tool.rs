@@ -4,7 +4,7 @@ use crate::backend::BackendError;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-/// Runs a tool with this input; its last line explains a failure.
+/// Runs a tool with this input; its first complaint explains a failure.
 pub fn run(program: &str, args: &[&str], input: &str) -> Result<(), BackendError> {
     let tool = format!("{program} {}", args.join(" "));
     let failed = |text: String| BackendError::Tool { tool: tool.clone(), text };
@@ -20,6 +20,6 @@ pub fn run(program: &str, args: &[&str], input: &str) -> Result<(), BackendError
         return Ok(());
     }
     let text = String::from_utf8_lossy(&output.stderr);
-    let last = text.lines().rfind(|line| !line.trim().is_empty());
-    Err(failed(last.map_or_else(|| output.status.to_string(), |line| line.trim().to_owned())))
+    let line = text.lines().find(|line| !line.trim().is_empty());
+    Err(failed(line.map_or_else(|| output.status.to_string(), |line| line.trim().to_owned())))
 }

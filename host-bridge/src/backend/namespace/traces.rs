@@ -17,8 +17,6 @@ pub struct Traces {
     pub table: String,
     /// The cgroup, once it is known.
     pub cgroup: Option<PathBuf>,
-    /// We turned the host's forwarding on.
-    pub forwarding: bool,
 }
 
 impl Traces {
@@ -28,7 +26,6 @@ impl Traces {
             link: format!("{}{key:08x}", network::LINK_PREFIX),
             table: format!("pinnace-{key:08x}"),
             cgroup: None,
-            forwarding: false,
         }
     }
 
@@ -43,9 +40,7 @@ impl Traces {
     pub fn remove(&self, place: &Place) {
         network::unlink(&self.link);
         network::unmasquerade(&self.table);
-        if self.forwarding {
-            network::stop_forwarding();
-        }
+        network::stop_forwarding(&self.link);
         if let Some(path) = &self.cgroup
             && let Err(error) = cgroup::remove(path)
         {
