@@ -238,7 +238,7 @@ impl Connection {
     }
 
     /// Sends bytes and tells the first line of the answer, without a panic.
-    pub(crate) fn try_call(mut self, bytes: &[u8]) -> std::io::Result<String> {
+    pub fn try_call(mut self, bytes: &[u8]) -> std::io::Result<String> {
         self.stream.get_mut().write_all(bytes)?;
         let mut line = String::new();
         self.stream.read_line(&mut line)?;

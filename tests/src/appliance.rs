@@ -60,18 +60,28 @@ impl Appliance {
         let mut up = pinnace(dir, "up").args(["--backend", backend.word(), "--no-context"]);
         up = up.args([OsStr::new("--image"), image_folder().as_os_str()]);
         up.args(INSECURE.iter().flat_map(|net| ["--insecure-registry", net])).within(300).run().succeeds();
-        let status = status(dir);
-        let text = |key: &str| {
-            status[key].as_str().unwrap_or_else(|| panic!("pinnace status lacks {key}: {status}")).to_owned()
-        };
-        Appliance::at(backend, dir, text("socket").into(), text("host_address"), Some(guard))
+        Appliance::running(backend, dir, Some(guard))
     }
 
-    fn reference() -> Appliance {
+    /// One that somebody else booted in `dir`, and will switch off.
+    pub fn adopt(backend: Backend, dir: &Path) -> Appliance {
+        Appliance::running(backend, dir, None)
+    }
+
+    /// The engine that `PINNACE_REFERENCE_SOCKET` names.
+    pub fn reference() -> Appliance {
         let var = |key| std::env::var(key).unwrap_or_else(|_| panic!("{key} is not set"));
         let socket = PathBuf::from(var("PINNACE_REFERENCE_SOCKET"));
         let dir = test_dir(Backend::Reference);
         Appliance::at(Backend::Reference, &dir, socket, var("PINNACE_REFERENCE_HOST"), None)
+    }
+
+    fn running(backend: Backend, dir: &Path, guard: Option<Guard>) -> Appliance {
+        let status = status(dir);
+        let text = |key: &str| {
+            status[key].as_str().unwrap_or_else(|| panic!("pinnace status lacks {key}: {status}")).to_owned()
+        };
+        Appliance::at(backend, dir, text("socket").into(), text("host_address"), guard)
     }
 
     fn at(
@@ -189,7 +199,7 @@ impl Appliance {
     /// Ends `engined` with SIGKILL, and returns when its successor answers.
     #[track_caller]
     pub fn kill_engine(&self) {
-        let starts = || self.status()["engine_starts"].as_u64();
+        let starts = || self.status()["guest"]["engine_starts"].as_u64();
         let before = starts();
         match self.backend {
             Backend::Qemu => self.kill_engine_from_inside(),
@@ -206,19 +216,19 @@ impl Appliance {
         });
     }
 
-    /// The appliance's processes are this machine's: the engine is the `engined` whose mounts are in `dir`.
     fn kill_engine_from_outside(&self) {
-        let mark = self.dir.to_string_lossy().into_owned();
-        let is_ours = |process: &Path| {
-            let read = |name: &str| std::fs::read_to_string(process.join(name)).unwrap_or_default();
-            read("comm").trim() == "engined" && read("mountinfo").contains(&mark)
-        };
-        let processes = std::fs::read_dir("/proc").expect("/proc is there");
-        let mut found = processes.flatten().map(|entry| entry.path()).filter(|path| is_ours(path));
-        let Some(process) = found.next() else { return };
-        let pid = process.file_name().expect("/proc/PID").to_string_lossy().into_owned();
-        // It may have died in between.
-        Program::new("kill", self.patience()).args(["-KILL", &pid]).run();
+        // It may just have died.
+        if let Some(pid) = self.engine_process() {
+            Program::new("kill", self.patience()).args(["-KILL", &pid]).run();
+        }
+    }
+
+    /// The engine's process id on this machine: the child of PID 1, as this machine sees both.
+    pub fn engine_process(&self) -> Option<String> {
+        let init = self.status()["machine_pid"].as_u64()?;
+        let children = std::fs::read_to_string(format!("/proc/{init}/task/{init}/children")).ok()?;
+        let name = |pid: &&str| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        children.split_whitespace().find(|pid| name(pid).trim() == "engined").map(str::to_owned)
     }
 
     /// In a VM, only a container that asked for the machine's processes reaches the engine.

@@ -73,7 +73,8 @@ ip link set eth0 up
 ip route add default via 10.0.2.2
 echo nameserver 10.0.2.3 >/etc/resolv.conf
 mke2fs -q -t ext4 /dev/vda && mount -t ext4 /dev/vda /var/lib/docker
-exec env DOCKER_RAMDISK=yes dockerd -H tcp://0.0.0.0:2375 -H unix:///run/docker.sock --storage-driver overlay2 --tls=false
+DOCKER_RAMDISK=yes dockerd -H tcp://0.0.0.0:2375 -H unix:///run/docker.sock --storage-driver overlay2 --tls=false &
+wait
 INIT
 chmod +x root/init
 (cd root && find . | cpio -o -H newc --quiet) | zstd -q -9 -T0 -f -o initrd

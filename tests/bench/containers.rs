@@ -1,0 +1,152 @@
+//! A container of `true` from create to remove, over the socket, beside runtimes without any engine and the kernel.
+
+use crate::rivals::{Bundle, floor, runtime};
+use crate::sample::{Sample, millis};
+use crate::{Row, memory, path, rounds, say};
+use pinnace_tests::api::{Body, Connection};
+use pinnace_tests::{Appliance, Backend};
+use serde_json::{Value, json};
+
+/// Containers in a row before the next rival has its turn: what disturbs the machine disturbs all alike.
+const TURN: usize = 40;
+
+/// The rows of the table.
+pub fn rows() -> Vec<Row> {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let app = Appliance::boot(Backend::Namespace, dir.path());
+    let bundle = Bundle::new();
+    let reference = path("PINNACE_REFERENCE_SOCKET").map(|_| Appliance::reference());
+    let mut field = Field::default();
+    for round in 1..=rounds() {
+        say(&format!("containers, round {round} of {}", rounds()));
+        field.round(&app, reference.as_ref(), &bundle);
+    }
+    let mut rows = field.rows();
+    rows.push(memory::of_processes(&app));
+    rows
+}
+
+/// Everyone's times.
+#[derive(Default)]
+struct Field {
+    none: Sample,
+    bridge: Sample,
+    exec: Sample,
+    crun: Sample,
+    runc: Sample,
+    floor: Vec<f64>,
+    dockerd_none: Sample,
+    dockerd_bridge: Sample,
+}
+
+impl Field {
+    fn round(&mut self, app: &Appliance, reference: Option<&Appliance>, bundle: &Bundle) {
+        containers(app, "none", &mut self.none);
+        runtime("crun", bundle, TURN, &mut self.crun);
+        containers(app, "bridge", &mut self.bridge);
+        runtime("runc", bundle, TURN / 2, &mut self.runc);
+        execs(app, &mut self.exec);
+        self.floor.extend(floor());
+        if let Some(reference) = reference {
+            containers(reference, "none", &mut self.dockerd_none);
+            containers(reference, "bridge", &mut self.dockerd_bridge);
+        }
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        let ratio = |ours: &Sample, theirs: &Sample| {
+            format!("{:.2}", millis(ours.median()) / millis(theirs.median()))
+        };
+        let sides = |ours: &Sample, theirs: &Sample| format!("{} / {}", ours.tell(), theirs.tell());
+        let what = "create, start, wait, remove of `true` without network, divided by";
+        let mut rows = vec![
+            Row::new(
+                &format!("{what} `crun run`"),
+                "1",
+                ratio(&self.none, &self.crun),
+                sides(&self.none, &self.crun),
+            ),
+            Row::new(
+                &format!("{what} `runc run`"),
+                "",
+                ratio(&self.none, &self.runc),
+                sides(&self.none, &self.runc),
+            ),
+        ];
+        rows.extend(self.beside_kernel());
+        rows.push(Row::new(
+            "the same on the bridge, with address and NAT",
+            "",
+            self.bridge.tell(),
+            String::new(),
+        ));
+        rows.push(Row::new("exec of `true` in a running container", "", self.exec.tell(), String::new()));
+        if self.dockerd_none.count() > 0 {
+            let row = |what: &str, ours: &Sample, theirs: &Sample| {
+                Row::new(what, "", ratio(ours, theirs), sides(ours, theirs))
+            };
+            rows.push(row("the same without network, divided by dockerd", &self.none, &self.dockerd_none));
+            rows.push(row("the same on the bridge, divided by dockerd", &self.bridge, &self.dockerd_bridge));
+        }
+        rows
+    }
+
+    fn beside_kernel(&self) -> Option<Row> {
+        let mut floor = self.floor.clone();
+        floor.sort_by(f64::total_cmp);
+        let floor = *floor.get(floor.len() / 2)?;
+        let ours = millis(self.none.median());
+        let what = "the same, divided by the kernel's floor: clone with the same namespaces, exec, wait";
+        Some(Row::new(what, "", format!("{:.1}", ours / floor), format!("{ours:.2} ms / {floor:.2} ms")))
+    }
+}
+
+/// One connection that is kept, as an SDK keeps it.
+struct Caller {
+    connection: Connection,
+}
+
+impl Caller {
+    fn new(app: &Appliance) -> Caller {
+        Caller { connection: app.api().connect() }
+    }
+
+    fn call(&mut self, method: &str, path: &str, body: Option<&Value>) -> Value {
+        let body = body.map_or(Body::Empty, Body::Json);
+        let answer = self.connection.call(method, &format!("/v1.41{path}"), body);
+        assert!(answer.head.status < 400, "{method} {path}: {}", answer.text());
+        if answer.body.is_empty() { Value::Null } else { answer.json() }
+    }
+}
+
+fn containers(app: &Appliance, network: &str, sample: &mut Sample) {
+    let mut caller = Caller::new(app);
+    let body = json!({ "Image": app.busybox(), "Cmd": ["true"], "HostConfig": { "NetworkMode": network } });
+    let mut once = || {
+        let id =
+            caller.call("POST", "/containers/create", Some(&body))["Id"].as_str().expect("an id").to_owned();
+        caller.call("POST", &format!("/containers/{id}/start"), None);
+        let wait = caller.call("POST", &format!("/containers/{id}/wait"), None);
+        assert_eq!(wait["StatusCode"], 0);
+        caller.call("DELETE", &format!("/containers/{id}"), None);
+    };
+    once();
+    sample.measure(TURN, once);
+}
+
+fn execs(app: &Appliance, sample: &mut Sample) {
+    let name = app.name("bench-exec");
+    app.docker(["run", "--detach", "--name", &name, &app.busybox(), "sleep", "600"]).succeeds();
+    let mut caller = Caller::new(app);
+    let create = json!({ "Cmd": ["true"], "AttachStdout": true });
+    let start = json!({ "Detach": false, "Tty": false });
+    sample.measure(TURN, || {
+        let id = caller.call("POST", &format!("/containers/{}/exec", &*name), Some(&create))["Id"]
+            .as_str()
+            .expect("an id")
+            .to_owned();
+        // The stream of an exec ends with its connection.
+        let answer = app.api().call("POST", &format!("/v1.41/exec/{id}/start"), Body::Json(&start));
+        assert_eq!(answer.head.status, 200, "{}", answer.text());
+    });
+}

@@ -1,0 +1,63 @@
+//! The promised numbers, measured from outside beside what others need for the same, in one run on one machine.
+//! `cargo xtask bench` runs this and puts what it prints, a table in Markdown, into SPECIFICATION.md.
+//!
+//! Environment, besides the tests' own: `PINNACE_BENCH_FLOOR` is the compiled `floor.c`, `PINNACE_BENCH_PEER` a
+//! folder with `kernel` and `initrd` of the peer VM, `PINNACE_BENCH_ROUNDS` how often everything is repeated.
+
+mod boot;
+mod containers;
+mod memory;
+mod rivals;
+mod sample;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+/// One line of the table.
+pub struct Row {
+    what: String,
+    limit: &'static str,
+    ours: String,
+    beside: String,
+}
+
+impl Row {
+    /// `ours` against `beside`; an empty `limit` promises nothing.
+    pub fn new(what: &str, limit: &'static str, ours: String, beside: String) -> Row {
+        Row { what: what.to_owned(), limit, ours, beside }
+    }
+}
+
+fn main() {
+    let mut rows = Vec::new();
+    rows.push(boot::size());
+    let (boots, memory) = boot::ours();
+    rows.extend(boots.rows(&boot::peer()));
+    rows.push(memory);
+    rows.extend(containers::rows());
+    print(&rows);
+}
+
+/// Tells what is going on.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "    {text}");
+}
+
+/// A path from the environment, if it is set.
+pub fn path(key: &str) -> Option<PathBuf> {
+    std::env::var_os(key).map(PathBuf::from)
+}
+
+/// How often everything is repeated.
+pub fn rounds() -> usize {
+    std::env::var("PINNACE_BENCH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
+}
+
+fn print(rows: &[Row]) {
+    let mut out = String::from("| what | limit | measured | beside | by |\n|---|---|---|---|---|\n");
+    for row in rows {
+        let Row { what, limit, ours, beside } = row;
+        out += &format!("| {what} | {limit} | {ours} | {beside} | `cargo xtask bench` |\n");
+    }
+    std::io::stdout().write_all(out.as_bytes()).expect("standard output takes the table");
+}
