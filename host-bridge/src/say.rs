@@ -1,6 +1,7 @@
 //! What `pinnace` tells the person in front of it. Results go to stdout, the rest to stderr.
 
 use std::io::{self, IsTerminal, Write};
+use std::time::Instant;
 
 /// A line of the result. A reader that went away is no error.
 pub fn result(text: &str) {
@@ -23,44 +24,51 @@ pub fn error(text: &str) {
     note(&format!("pinnace: {text}"));
 }
 
-/// A step that takes a while: one line that counts on a terminal, one plain line elsewhere.
+/// Steps that take a while: one line that counts on a terminal, one plain line elsewhere.
+#[derive(Default)]
 pub struct Progress {
+    step: Option<Step>,
+}
+
+struct Step {
     text: String,
-    since: std::time::Instant,
-    live: bool,
+    since: Instant,
 }
 
 impl Progress {
-    /// Begins a step.
+    /// Begins with a step.
     pub fn begin(text: &str) -> Progress {
-        let live = io::stderr().is_terminal();
-        if !live {
-            note(text);
-        }
-        Progress { text: text.to_owned(), since: std::time::Instant::now(), live }
-    }
-
-    /// Counts on; called a few times a second.
-    pub fn tick(&self) {
-        if self.live {
-            let _ =
-                write!(io::stderr().lock(), "\r{} {:.1} s ", self.text, self.since.elapsed().as_secs_f32());
-        }
+        let mut progress = Progress::default();
+        progress.step(text);
+        progress
     }
 
     /// Goes on to another step.
     pub fn step(&mut self, text: &str) {
-        if self.text != text {
-            self.end();
-            *self = Progress::begin(text);
+        self.end();
+        if !live() {
+            note(text);
+        }
+        self.step = Some(Step { text: text.to_owned(), since: Instant::now() });
+    }
+
+    /// Counts on; called a few times a second.
+    pub fn tick(&self) {
+        if let (Some(step), true) = (&self.step, live()) {
+            let _ =
+                write!(io::stderr().lock(), "\r{} {:.1} s ", step.text, step.since.elapsed().as_secs_f32());
         }
     }
 
     /// Ends the line.
-    pub fn end(&self) {
-        if self.live {
-            let _ =
-                writeln!(io::stderr().lock(), "\r{} {:.1} s", self.text, self.since.elapsed().as_secs_f32());
+    pub fn end(&mut self) {
+        self.tick();
+        if self.step.take().is_some() && live() {
+            let _ = writeln!(io::stderr().lock());
         }
     }
+}
+
+fn live() -> bool {
+    io::stderr().is_terminal()
 }

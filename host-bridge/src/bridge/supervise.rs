@@ -85,6 +85,19 @@ pub enum BridgeError {
 
 /// Runs an appliance to its end. `tell` hears of its progress until it is ready or failed.
 pub async fn run(order: Order, mut tell: impl FnMut(Event)) -> Result<(), BridgeError> {
+    let mut console = Vec::new();
+    let result = hold(&order, &mut tell, &mut console).await;
+    if let Err(error) = &result {
+        tell(Event::Failed { error: crate::one_line(error), console });
+    }
+    result
+}
+
+async fn hold(
+    order: &Order,
+    tell: &mut dyn FnMut(Event),
+    console: &mut Vec<String>,
+) -> Result<(), BridgeError> {
     let place = Place::at(&order.dir)?;
     place.make()?;
     let Some(_held) = place.hold_bridge()? else {
@@ -92,12 +105,17 @@ pub async fn run(order: Order, mut tell: impl FnMut(Event)) -> Result<(), Bridge
     };
     backend::sweep(&place);
     place.clear_sockets()?;
-    let result = supervise(&order, &place, &mut tell).await;
+    let result = supervise(order, &place, tell, console).await;
     place.remove_sockets();
     result
 }
 
-async fn supervise(order: &Order, place: &Place, tell: &mut dyn FnMut(Event)) -> Result<(), BridgeError> {
+async fn supervise(
+    order: &Order,
+    place: &Place,
+    tell: &mut dyn FnMut(Event),
+    console: &mut Vec<String>,
+) -> Result<(), BridgeError> {
     let mut backend = backend::prepare(order, place)?;
     let consoles = Consoles::begin(&place.console_log(), &place.serial_log())
         .map_err(|source| BridgeError::Make { path: place.console_log(), source })?;
@@ -112,14 +130,10 @@ async fn supervise(order: &Order, place: &Place, tell: &mut dyn FnMut(Event)) ->
     shared.publish(|state| {
         state.machine_pid = None;
         state.state = if result.is_ok() { Phase::Stopped } else { Phase::Failed };
-        state.reason = result.as_ref().err().map(ToString::to_string);
+        state.reason = result.as_ref().err().map(|error| crate::one_line(error));
     });
-    match &result {
-        Ok(()) => tracing::info!("stopped"),
-        Err(error) => {
-            let console = shared.consoles.last_lines(TAIL_LINES);
-            (supervisor.tell)(Event::Failed { error: error.to_string(), console });
-        }
+    if result.is_err() {
+        *console = shared.consoles.last_lines(TAIL_LINES);
     }
     // Those who wait for the end must find the sockets gone.
     place.remove_sockets();

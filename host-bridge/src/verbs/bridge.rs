@@ -15,7 +15,10 @@ pub fn run() -> Result<ExitCode, VerbError> {
     become_daemon().map_err(system("become a daemon"))?;
     log_to_stderr();
     Ok(match supervise(order, tell_up)? {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            tracing::info!("stopped");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             tracing::error!("{}", crate::one_line(&error));
             ExitCode::FAILURE

@@ -34,7 +34,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<(), VerbError> {
     let place = place(&options.which)?;
     if place.has_bridge()? {
-        let progress = say::Progress::begin("powering off");
+        let mut progress = say::Progress::begin("powering off");
         end(&place, Duration::from_secs(options.timeout))?;
         progress.end();
     } else {

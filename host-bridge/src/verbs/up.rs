@@ -191,7 +191,7 @@ async fn background(place: &Place, order: &Order) -> Result<State, VerbError> {
     stdin.write_all(&order).await.map_err(system("give the bridge its order"))?;
     drop(stdin);
     let stdout = child.stdout.take().expect("stdout is piped");
-    let mut progress = say::Progress::begin("starting");
+    let mut progress = say::Progress::default();
     let heard = tokio::select! {
         heard = listen(BufReader::new(stdout).lines(), &mut progress) => heard,
         _ = tokio::signal::ctrl_c() => {

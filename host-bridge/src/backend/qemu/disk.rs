@@ -2,7 +2,8 @@
 
 use crate::backend::BackendError;
 use crate::order::Order;
-use std::fs::OpenOptions;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -12,8 +13,8 @@ const FREE_MIN: u64 = 64 << 20;
 /// Smallest disk the guest's template fits on, in bytes.
 const DISK_MIN: u64 = 256 << 20;
 
-/// Makes the disk, or lets it grow to the size that was asked for.
-pub fn prepare(order: &Order) -> Result<(), BackendError> {
+/// Makes the disk, or lets it grow to the size that was asked for. The lock keeps other appliances away from it.
+pub fn prepare(order: &Order) -> Result<Flock<File>, BackendError> {
     let path = order.disk.as_path();
     let wrong = |problem| BackendError::Disk { path: path.to_owned(), problem };
     let failed = |source| BackendError::DiskFile { path: path.to_owned(), source };
@@ -33,11 +34,12 @@ pub fn prepare(order: &Order) -> Result<(), BackendError> {
         }
         Ok(_) => {}
     }
-    OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
-    match free(path.parent().unwrap_or(Path::new("/"))).map_err(failed)? < FREE_MIN {
-        true => Err(wrong("lies on a full file system: free at least 64M there or name another with --disk")),
-        false => Ok(()),
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
+    if free(path.parent().unwrap_or(Path::new("/"))).map_err(failed)? < FREE_MIN {
+        return Err(wrong("lies on a full file system: free at least 64M there or name another with --disk"));
     }
+    Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|_| wrong("is used by another appliance: name another with --disk"))
 }
 
 fn make(order: &Order) -> Result<(), BackendError> {

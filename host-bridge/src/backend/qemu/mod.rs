@@ -16,7 +16,8 @@ use accel::Accel;
 use args::Vsock;
 use futures_util::future::{BoxFuture, FutureExt};
 use image::Image;
-use std::fs::OpenOptions;
+use nix::fcntl::Flock;
+use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
 
 const PROGRAM: &str = "qemu-system-x86_64";
@@ -32,6 +33,8 @@ pub struct Qemu {
     image: Image,
     accel: Accel,
     vsock: Vsock,
+    /// Held as long as boots may use the disk.
+    _disk: Flock<File>,
 }
 
 impl Qemu {
@@ -39,7 +42,7 @@ impl Qemu {
     pub fn prepare(order: &Order, place: &Place) -> Result<Qemu, BackendError> {
         let image = Image::open(&order.image)?;
         let program = find_program().ok_or(BackendError::NoQemu)?;
-        disk::prepare(order)?;
+        let disk = disk::prepare(order)?;
         let qemu = Qemu {
             order: order.clone(),
             place: place.clone(),
@@ -47,6 +50,7 @@ impl Qemu {
             image,
             accel: Accel::detect(),
             vsock: choose_vsock(),
+            _disk: disk,
         };
         Ok(qemu)
     }
