@@ -112,6 +112,7 @@ impl Uplink {
 
     fn begin(&mut self, card: &Card, now: Instant) -> Result<(), NetError> {
         let failed = |what| move |source| NetError::Configure { card: card.name.clone(), what, source };
+        accept_router_advertisements(&card.name);
         link::up(card.index, None).map_err(failed("switch it on"))?;
         match self.net {
             Net::None => Ok(()),
@@ -196,6 +197,17 @@ impl Uplink {
         if let Err(error) = link::remove_address(card.index, lease.address, lease.prefix) {
             say!("network: cannot remove {}: {error}", lease.address);
         }
+    }
+}
+
+/// 2: even when the engine makes this machine a router (Documentation/networking/ip-sysctl). All other cards leave it
+/// at 0. Without IPv6 in the kernel there is no such file, and nothing to accept.
+fn accept_router_advertisements(card: &str) {
+    let path = format!("/proc/sys/net/ipv6/conf/{card}/accept_ra");
+    if Path::new(&path).exists()
+        && let Err(error) = std::fs::write(&path, "2")
+    {
+        say!("network card {card}: no IPv6 by router advertisement: {error}");
     }
 }
 
