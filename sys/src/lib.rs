@@ -4,6 +4,7 @@
 pub mod block;
 pub mod bpf;
 pub mod clone;
+pub mod heap;
 pub mod inherit;
 pub mod listen;
 pub mod mounts;

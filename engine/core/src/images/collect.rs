@@ -12,6 +12,9 @@ impl Shared {
     /// [`Shared::change`].
     pub(super) fn collect(&self) -> Result<u64, ImageError> {
         let _changing = self.change();
+        if !self.index().damaged.is_empty() {
+            return Ok(0);
+        }
         let freed = self.collect_layers()?;
         self.collect_blobs()?;
         Ok(freed)

@@ -1,6 +1,6 @@
 //! What is known about images, in memory: rebuilt from the store at start, read without waiting for the disk.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::records::LayerRecord;
@@ -17,6 +17,9 @@ pub(super) struct Index {
     pub(super) references: BTreeMap<Reference, ImageId>,
     /// Layers that are whole on disk, used by an image or not.
     pub(super) layers: HashMap<Digest, LayerRecord>,
+    /// Images that the store knows and that are not whole. While there are any nothing is collected, so that
+    /// what is left of them is still there when they are mended.
+    pub(super) damaged: BTreeSet<ImageId>,
 }
 
 impl Index {
@@ -65,6 +68,7 @@ impl Index {
 
     pub(super) fn put(&mut self, image: Image) {
         let id = image.id.clone();
+        self.damaged.remove(&id);
         self.images.insert(id.clone(), Arc::new(image));
         self.rename(&id);
     }

@@ -161,7 +161,10 @@ fn read_index(store: &Store, disk: &Disk) -> Result<Index, ImageError> {
     for (id, record) in images {
         match read_image(&id, &record, disk, &index) {
             Ok(image) => index.put(image),
-            Err(error) => tracing::error!("image {id} is damaged, pull it again: {error}"),
+            Err(error) => {
+                tracing::error!("image {id} is damaged, pull it again: {error}");
+                index.damaged.extend(id.parse::<ImageId>());
+            }
         }
     }
     for (text, id) in references {

@@ -1,5 +1,7 @@
 //! The committer: one thread that owns all writing and lets writes that wait together share one fdatasync.
 
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -7,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use redb::{Builder, Database, ReadableDatabase, WriteTransaction};
+use rustix::fs::{FallocateFlags, fallocate};
 
 use super::{Durability, Reader, StoreError, Table, Writer};
 
@@ -14,6 +17,8 @@ use super::{Durability, Reader, StoreError, Table, Writer};
 const CACHE: usize = 2 << 20;
 /// Most writes that share one transaction; also how many may wait before submitting blocks.
 const GROUP: usize = 256;
+/// Disk space that is kept for the database, bytes.
+const RESERVE: u64 = 8 << 20;
 /// How long a write may stay without being durable.
 pub(super) const SOON: Duration = Duration::from_secs(1);
 
@@ -127,15 +132,17 @@ impl Shared {
         let mut answers = Vec::with_capacity(group.len());
         let result = self.transact(group, synced, &mut answers);
         if result.is_err() {
-            self.reopen();
+            // Opening may fail for the same reason, and is tried again by the next group.
+            self.renew();
         }
         answers.into_iter().for_each(|answer| answer(result.clone()));
         !synced && result.is_ok()
     }
 
     fn transact(&self, group: Vec<Job>, synced: bool, answers: &mut Vec<Answer>) -> Result<(), StoreError> {
+        let opened = self.open_again();
         let guard = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        match begin(guard.as_ref(), synced) {
+        match opened.and_then(|()| begin(guard.as_ref(), synced)) {
             Ok(transaction) => {
                 answers.extend(group.into_iter().map(|job| (job.apply)(Ok(&transaction))));
                 transaction.commit().map_err(StoreError::storage)
@@ -149,13 +156,21 @@ impl Shared {
 
     /// redb refuses everything after a failed read or write (a full disk, say) until the file is opened anew.
     /// What was committed without being durable is gone then.
-    fn reopen(&self) {
+    fn renew(&self) {
         let mut guard = self.database.write().unwrap_or_else(PoisonError::into_inner);
         drop(guard.take());
-        match open(&self.path) {
-            Ok(database) => *guard = Some(database),
-            Err(error) => tracing::error!("{error}"),
+        if let Ok(database) = open(&self.path) {
+            *guard = Some(database);
         }
+    }
+
+    fn open_again(&self) -> Result<(), StoreError> {
+        if self.database.read().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return Ok(());
+        }
+        let database = open(&self.path)?;
+        *self.database.write().unwrap_or_else(PoisonError::into_inner) = Some(database);
+        Ok(())
     }
 }
 
@@ -171,6 +186,9 @@ fn open(path: &Path) -> Result<Database, StoreError> {
 }
 
 fn open_tables(path: &Path) -> Result<Database, redb::Error> {
+    if let Err(error) = reserve(path) {
+        tracing::debug!("no disk space is kept for {}: {error}", path.display());
+    }
     // Without the check, a page spoilt on disk is trusted and ends in a panic later.
     let mut builder = Builder::new();
     let database = builder.set_cache_size(CACHE).set_check_integrity_on_open(true).create(path)?;
@@ -184,4 +202,12 @@ fn open_tables(path: &Path) -> Result<Database, redb::Error> {
         transaction.commit()?;
     }
     Ok(database)
+}
+
+/// Takes disk space for the database beforehand, beyond its present end: on a full disk containers and images
+/// must still be removable, and a removal is a write.
+fn reserve(path: &Path) -> io::Result<()> {
+    let file = File::options().create(true).truncate(false).write(true).open(path)?;
+    let wanted = file.metadata()?.len().saturating_mul(2).max(RESERVE);
+    Ok(fallocate(&file, FallocateFlags::KEEP_SIZE, 0, wanted)?)
 }

@@ -137,3 +137,38 @@ async fn many_waiting_writes_share_their_commits() {
     }
     assert_eq!(get(&store, "count"), Some(200));
 }
+
+/// Not a test: the engine that [`a_kill_loses_at_most_what_was_to_be_written_soon`] kills.
+#[test]
+#[ignore = "run by a_kill_loses_at_most_what_was_to_be_written_soon"]
+fn an_engine_to_be_killed() {
+    let Some(folder) = std::env::var_os("KILLED_STORE") else { return };
+    let folder = Path::new(&folder);
+    let store = Store::open(&folder.join("meta.redb")).unwrap();
+    put(&store, Durability::Synced, "synced", 1);
+    put(&store, Durability::Soon, "soon", 1);
+    std::thread::sleep(commit::SOON * 2);
+    put(&store, Durability::Soon, "late", 1);
+    std::fs::write(folder.join("ready"), "").unwrap();
+    std::thread::park();
+}
+
+#[test]
+fn a_kill_loses_at_most_what_was_to_be_written_soon() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "store::tests::an_engine_to_be_killed", "--ignored"])
+        .env("KILLED_STORE", folder.path())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    while !folder.path().join("ready").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let store = Store::open(&folder.path().join("meta.redb")).unwrap();
+    assert_eq!((get(&store, "synced"), get(&store, "soon")), (Some(1), Some(1)));
+    put(&store, Durability::Synced, "after", 2);
+    assert_eq!(get(&store, "after"), Some(2));
+}

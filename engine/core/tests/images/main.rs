@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_registries;
+mod disks;
 mod fake;
 mod keeping;
 mod kit;

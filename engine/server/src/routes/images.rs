@@ -36,7 +36,12 @@ pub async fn create(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
     };
     let (lines, receiver) = mpsc::channel(QUEUE);
     let (begun, beginning) = oneshot::channel();
-    tokio::spawn(run(app.images.clone(), pull, lines, begun));
+    let images = app.images.clone();
+    tokio::spawn(async move {
+        run(images, pull, lines, begun).await;
+        // A pull needs buffers that an idle engine should not keep.
+        tokio::task::spawn_blocking(sys::heap::give_back);
+    });
     let lost = |_| ApiError::of(ErrorKind::Internal, "the pull was cancelled");
     beginning.await.map_err(lost)??;
     Ok(reply::streaming("application/json", receiver))

@@ -105,14 +105,19 @@ impl Shared {
         sink: Sink<'_>,
     ) -> Result<(ImageId, bool), ImageError> {
         let manifest = &resolved.manifest;
-        let config = fetch_config(repository.as_ref(), &manifest.config).await?;
+        let id = ImageId::new(manifest.config.digest.clone());
+        let is_here = self.index().images.contains_key(&id);
+        let config = match self.disk.read_blob(id.digest()) {
+            Ok(bytes) if is_here => bytes.into(),
+            _ => fetch_config(repository.as_ref(), &manifest.config).await?,
+        };
         let document = Document::parse(&config)?;
         check_fits(&document, manifest)?;
         if let Some(note) = other_platform(&document, pull, reference) {
             sink(PullEvent::Note(note));
         }
-        let id = ImageId::new(manifest.config.digest.clone());
         let pins = Pins::new(self, &document.diff_ids);
+        // Looked at again, for until the pins hold it may go.
         let is_here = self.index().images.contains_key(&id);
         if !is_here {
             self.bring_layers(repository, manifest, &document, sink).await?;

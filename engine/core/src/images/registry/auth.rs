@@ -169,6 +169,15 @@ fn encode(fields: &[(&str, &str)]) -> String {
     text
 }
 
+/// Docker Hub's answer for a repository that does not exist or is private (RFC 6750, section 3.1).
+pub(super) fn lacks_scope(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(hyper::header::WWW_AUTHENTICATE);
+    let texts = values.iter().filter_map(|value| value.to_str().ok());
+    let rests = texts.filter_map(|text| text.trim().split_once(' '));
+    let mut all = rests.flat_map(|(_, rest)| parameters(rest));
+    all.any(|(name, value)| name.eq_ignore_ascii_case("error") && value == "insufficient_scope")
+}
+
 fn parse_challenge(text: &str) -> Option<Challenge> {
     let (scheme, rest) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
     if scheme.eq_ignore_ascii_case("basic") {

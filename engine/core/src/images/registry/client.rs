@@ -11,7 +11,7 @@ use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HeaderMa
 use hyper::{Method, Response, StatusCode, Uri};
 use serde::Deserialize;
 
-use super::auth::{Challenge, Credentials};
+use super::auth::{self, Challenge, Credentials};
 use super::http::{Asked, Http, Trust, collect, nonsense, stream};
 use super::insecure::Insecure;
 use super::{BoxFuture, RawManifest, Registry, RegistryError, Repository};
@@ -193,8 +193,9 @@ impl Session {
             return Ok((url, response));
         }
         let status = response.status().as_u16();
+        let lacks_scope = auth::lacks_scope(response.headers());
         let body = collect(&url, response, ERROR_MAX).await?;
-        Err(RegistryError::from_answer(status, &body))
+        Err(if lacks_scope { RegistryError::denied(status) } else { RegistryError::from_answer(status, &body) })
     }
 
     async fn ask(

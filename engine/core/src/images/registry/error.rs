@@ -71,6 +71,14 @@ impl RegistryError {
     }
 }
 
+impl RegistryError {
+    /// The token was good, but not for this repository.
+    pub(super) fn denied(status: u16) -> RegistryError {
+        let (code, message) = fallback(403);
+        RegistryError::Refused { status, code, message }
+    }
+}
+
 #[derive(Deserialize)]
 struct ErrorBody {
     #[serde(default)]
