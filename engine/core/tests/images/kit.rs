@@ -160,8 +160,11 @@ impl Data {
 }
 
 pub fn open(folder: &Path) -> Images {
+    open_with(folder, ClientConfig { ca_certificates: "/nowhere".into(), ..ClientConfig::default() })
+}
+
+pub fn open_with(folder: &Path, config: ClientConfig) -> Images {
     let store = Store::open(&folder.join("meta.redb")).unwrap();
-    let config = ClientConfig { ca_certificates: "/nowhere".into(), ..ClientConfig::default() };
     Images::open(store, folder, Arc::new(Client::new(config).unwrap())).unwrap()
 }
 

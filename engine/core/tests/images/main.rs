@@ -12,3 +12,4 @@ mod keeping;
 mod kit;
 mod pulling;
 mod real;
+mod trust;

@@ -19,9 +19,44 @@ pub struct Real {
 impl Real {
     pub fn start() -> Real {
         let folder = tempfile::tempdir().unwrap();
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let address = free_address("127.0.0.1");
+        Real::serve(folder, address, "")
+    }
+
+    /// The same content over https, with a certificate for the host that nobody has signed but itself.
+    pub fn with_tls(&self, host: &str) -> (Real, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let (key, certificate) = (folder.path().join("key.pem"), folder.path().join("cert.pem"));
+        let made = Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-days",
+                "2",
+            ])
+            .args(["-subj", "/CN=registry", "-addext", &format!("subjectAltName=IP:{host}")])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .arg("-keyout")
+            .arg(&key)
+            .arg("-out")
+            .arg(&certificate)
+            .stderr(Stdio::null())
+            .status();
+        assert!(made.expect("openssl is installed").success());
+        std::os::unix::fs::symlink(self.folder.path().join("data"), folder.path().join("data")).unwrap();
+        let tls = format!("  tls:\n    certificate: {}\n    key: {}\n", certificate.display(), key.display());
+        (Real::serve(folder, free_address(host), &tls), certificate)
+    }
+
+    fn serve(folder: tempfile::TempDir, address: String, tls: &str) -> Real {
         let config = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n",
+            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: \
+             {address}\n{tls}",
             folder.path().join("data").display()
         );
         let file = folder.path().join("config.yml");
@@ -85,6 +120,10 @@ impl Real {
         let blobs = self.folder.path().join("data/docker/registry/v2/blobs/sha256");
         blobs.join(&hex[..2]).join(hex).join("data")
     }
+}
+
+fn free_address(host: &str) -> String {
+    TcpListener::bind((host, 0)).unwrap().local_addr().unwrap().to_string()
 }
 
 impl Drop for Real {
