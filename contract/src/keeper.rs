@@ -8,6 +8,7 @@
 //!     ◄─────────────────────── Held (+fds), one for each key ── then ReplayEnd
 //!     Launched (+fds), sent by the container's own first process just before its execve
 //!     ◄─────────────────────────────────────────── Exited
+//!     Shed ────────────────────────────────────► closes some of its fds
 //!     Ack ─────────────────────────────────────► forgets the key, closes its fds
 //!     ◄────────────────────────────────────── PowerOff
 //!     Stopped ─────────────────────────────────►
@@ -76,6 +77,14 @@ pub enum ToKeeper {
     },
     /// Every container is stopped and recorded: power off may go on.
     Stopped,
+    /// Of the descriptors held for `key` only the first `keep` are needed any more: the others are closed, so that
+    /// a program reads the end of its standard input when its client closed it.
+    Shed {
+        /// Name of the process.
+        key: Key,
+        /// How many stay.
+        keep: u8,
+    },
 }
 
 /// What `init` sends.
@@ -140,6 +149,11 @@ impl ToKeeper {
                 out.extend(key.0);
             }
             ToKeeper::Stopped => out.push(4),
+            ToKeeper::Shed { key, keep } => {
+                out.push(5);
+                out.extend(key.0);
+                out.push(*keep);
+            }
         }
         out
     }
@@ -152,6 +166,7 @@ impl ToKeeper {
             2 => ToKeeper::Launched { key: Key(reader.take()?), note: reader.note()? },
             3 => ToKeeper::Ack { key: Key(reader.take()?) },
             4 => ToKeeper::Stopped,
+            5 => ToKeeper::Shed { key: Key(reader.take()?), keep: reader.take::<1>()?[0] },
             kind => return Err(DecodeError::Kind(kind)),
         };
         reader.end(message)
@@ -266,6 +281,7 @@ mod tests {
             ToKeeper::Launched { key: KEY, note: vec![1; NOTE_MAX] },
             ToKeeper::Ack { key: KEY },
             ToKeeper::Stopped,
+            ToKeeper::Shed { key: KEY, keep: 2 },
         ] {
             let bytes = message.encode();
             assert!(bytes.len() <= MESSAGE_MAX);

@@ -198,6 +198,8 @@ impl Keeper {
                 None => say!("a registration without a process id is ignored"),
             },
             (Ok(ToKeeper::Ack { key }), _) => tell(self.table.acknowledged(key)),
+            // The process may have ended and been acknowledged in the meantime.
+            (Ok(ToKeeper::Shed { key, keep }), _) => drop(self.table.shed(key, usize::from(keep))),
             (Ok(ToKeeper::Hello { version }), Sender::Present) => self.hello(version, now),
             (Ok(ToKeeper::Stopped), Sender::Present) => events.push(Event::Stopped),
             (Ok(_), Sender::Departed) => {}

@@ -61,8 +61,8 @@ pub enum Refused {
         /// Who has it.
         pid: u32,
     },
-    /// An acknowledgement for a name that is not held.
-    #[error("{key:?} was acknowledged but is not held")]
+    /// A name that is not held.
+    #[error("{key:?} is not held")]
     Unknown {
         /// The name.
         key: Key,
@@ -144,6 +144,12 @@ impl<F> Table<F> {
                 Ok(self.entries.remove(&key).map(|entry| entry.fds).unwrap_or_default())
             }
         }
+    }
+
+    /// Only the first `keep` descriptors of `key` are needed any more. Returns the others, to be closed.
+    pub fn shed(&mut self, key: Key, keep: usize) -> Result<Vec<F>, Refused> {
+        let entry = self.entries.get_mut(&key).ok_or(Refused::Unknown { key })?;
+        Ok(entry.fds.split_off(keep.min(entry.fds.len())))
     }
 
     /// The next message for the engine with the descriptors it carries; the same until [`Table::sent`].

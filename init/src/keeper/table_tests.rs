@@ -69,6 +69,17 @@ fn mistakes_of_the_engine_change_nothing() {
     assert_eq!(table.running(), 1);
 }
 
+#[test]
+fn what_is_shed_is_not_held_for_the_next_engine() {
+    let mut table = Table::default();
+    table.launched(key(1), 10, vec![], vec![7, 8, 9]).unwrap();
+    assert_eq!(table.shed(key(1), 2), Ok(vec![9]));
+    assert_eq!(table.shed(key(1), 5), Ok(vec![]), "there are fewer");
+    assert_eq!(table.shed(key(2), 0), Err(Refused::Unknown { key: key(2) }));
+    table.hello();
+    assert_eq!(table.next().map(|(_, fds)| fds), Some(&[7, 8][..]));
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Launch,

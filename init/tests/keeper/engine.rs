@@ -1,6 +1,6 @@
 //! The fake engine: does to the keeper what a real one does, one line at a time over the API socket.
 //!
-//! `launch KEY COMMAND`, `launch-slowly KEY COMMAND`, `launch-many N`, `next`, `ack KEY`, `held`, `count`,
+//! `launch KEY COMMAND`, `launch-slowly KEY COMMAND`, `launch-many N`, `next`, `ack KEY`, `shed KEY`, `held`, `count`,
 //! `output KEY`, `hostname`, `stop-self`, `close-keeper`, `crash-at-start N`.
 
 use std::collections::BTreeMap;
@@ -140,6 +140,10 @@ impl Engine {
             "next" => self.exited.recv().unwrap(),
             "ack" => {
                 send(self.keeper.as_fd(), &ToKeeper::Ack { key: key(rest) });
+                "ok".into()
+            }
+            "shed" => {
+                send(self.keeper.as_fd(), &ToKeeper::Shed { key: key(rest), keep: 0 });
                 "ok".into()
             }
             "held" => self.held.join(" "),

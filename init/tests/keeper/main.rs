@@ -69,6 +69,15 @@ fn a_start_that_is_under_way_when_the_engine_dies_is_not_missed() {
 }
 
 #[test]
+fn a_shed_descriptor_is_not_held_any_more() {
+    let Some(mut appliance) = Appliance::start(&[]) else { return };
+    appliance.ask("launch a1 sleep 1000");
+    appliance.ask("shed a1");
+    appliance.kill_engine();
+    assert_eq!(appliance.ask("held"), "a1:running:note-a1:0");
+}
+
+#[test]
 fn many_processes_come_back() {
     let Some(mut appliance) = Appliance::start(&[]) else { return };
     assert_eq!(appliance.ask("launch-many 500"), "ok");
