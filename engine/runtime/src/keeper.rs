@@ -75,6 +75,15 @@ impl Keeper {
         Ok(Some(Delivery { message: FromKeeper::decode(&packet.bytes)?, fds: packet.fds }))
     }
 
+    /// The program of `key` shall read the end of its standard input: PID 1 closes its copy of the write end, which
+    /// comes after the two output streams.
+    ///
+    /// # Errors
+    /// As [`Keeper::send`].
+    pub fn shed_stdin(&self, key: Key) -> Result<(), KeeperError> {
+        self.send(&ToKeeper::Shed { key, keep: 2 })
+    }
+
     /// PID 1 may forget `key`.
     ///
     /// # Errors

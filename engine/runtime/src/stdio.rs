@@ -50,7 +50,7 @@ pub struct Stdio {
 pub enum StdioKind {
     /// stdout, stderr.
     Pipes,
-    /// stdout, stderr, stdin.
+    /// stdout, stderr, stdin; the last may have been shed.
     PipesWithStdin,
     /// master, relay.
     Terminal,
@@ -198,9 +198,7 @@ impl Ends {
         let mut next = || riders.next();
         let ends = match kind {
             StdioKind::Pipes => Ends::Pipes { stdout: next()?, stderr: next()?, stdin: None },
-            StdioKind::PipesWithStdin => {
-                Ends::Pipes { stdout: next()?, stderr: next()?, stdin: Some(next()?) }
-            }
+            StdioKind::PipesWithStdin => Ends::Pipes { stdout: next()?, stderr: next()?, stdin: next() },
             StdioKind::Terminal => Ends::Terminal { master: next()?, relay: (next()?, next()?) },
             StdioKind::Null => Ends::Null,
         };

@@ -119,11 +119,6 @@ impl Exec {
         self.stdin.write(bytes).await
     }
 
-    /// The process reads the end of its input.
-    pub async fn finish(&self) {
-        self.stdin.close().await;
-    }
-
     /// Waits until the process has ended.
     pub async fn ended(&self) {
         let mut states = self.state.subscribe();
@@ -227,6 +222,29 @@ impl Containers {
         Ok(ExecSession { output, exec })
     }
 
+    /// The exec's process reads the end of its input. A terminal has none.
+    pub async fn close_exec_stdin(&self, exec: &Exec) {
+        if !exec.config.tty {
+            exec.stdin.close().await;
+            self.shed_stdin(&exec.id);
+        }
+    }
+
+    /// The container's program reads the end of its input, as soon as it runs. A terminal has none.
+    pub async fn close_stdin(&self, container: &Container) {
+        if !container.record().config.tty {
+            container.stdin.finish().await;
+            self.shed_stdin(container.id());
+        }
+    }
+
+    fn shed_stdin(&self, id: &str) {
+        let Some(key) = key(id) else { return };
+        if let Err(error) = self.shared.keeper.shed_stdin(key) {
+            tracing::error!(process = id, %error, "cannot close a standard input");
+        }
+    }
+
     /// PID 1 says that an exec ended. Its output is waited for, so that inspect shows the end only after the
     /// client has read all.
     pub(super) fn exec_ended(&self, exec: Arc<Exec>, exit: Exit, pid: u32) {
@@ -238,6 +256,11 @@ impl Containers {
             let wait = drained.wait_for(|drained| *drained);
             let _ = tokio::time::timeout(Duration::from_secs(10), wait).await;
             let exit_code = exit_code(exit.status);
+            let failed = matches!(exec.state(), ExecState::Exited { .. });
+            if failed {
+                // Its program could not be executed; its client was told why.
+                return acknowledge(&containers.shared, &exec.id);
+            }
             exec.state.send_replace(ExecState::Exited { exit_code, pid });
             exec.stdin.close().await;
             *exec.terminal.lock().expect("no holder of the terminal panics") = None;

@@ -85,7 +85,8 @@ pub async fn start(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
         Err(error @ ContainerError::Start { .. }) => failure(&error),
         Err(error) => return Err(error.into()),
     };
-    let input = Keyboard { typing: exec.config.attach_stdin, keys: tty.then_some(keys), exec };
+    let input =
+        Keyboard { app: app.clone(), typing: exec.config.attach_stdin, keys: tty.then_some(keys), exec };
     let kind = content_type(tty, call.version);
     hijack::upgrade(&mut call, kind, tty, output, input)
 }
@@ -99,6 +100,7 @@ fn failure(error: &ContainerError) -> mpsc::Receiver<Chunk> {
 }
 
 struct Keyboard {
+    app: Arc<App>,
     exec: Arc<Exec>,
     typing: bool,
     keys: Option<DetachKeys>,
@@ -118,8 +120,8 @@ impl Input for Keyboard {
     }
 
     async fn finish(&mut self) {
-        if self.typing && self.keys.is_none() {
-            self.exec.finish().await;
+        if self.typing {
+            self.app.containers.close_exec_stdin(&self.exec).await;
         }
     }
 }

@@ -84,6 +84,7 @@ pub async fn attach(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
     let output = merge(past, live, stdout, stderr);
     let typing = stream && call.query.flag("stdin") && record.config.open_stdin;
     let input = Attached {
+        app: app.clone(),
         container: container.clone(),
         typing,
         closes: record.config.stdin_once && !tty,
@@ -133,6 +134,7 @@ fn merge(
 
 /// An attached client's keyboard.
 struct Attached {
+    app: Arc<App>,
     container: Arc<Container>,
     typing: bool,
     closes: bool,
@@ -154,7 +156,7 @@ impl Input for Attached {
 
     async fn finish(&mut self) {
         if self.typing && self.closes {
-            self.container.stdin.finish().await;
+            self.app.containers.close_stdin(&self.container).await;
         }
     }
 }

@@ -10,7 +10,7 @@
 
 use std::io::{self, BufRead, Read, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -85,6 +85,17 @@ struct Sinks {
     extractor: JoinHandle<Result<(Unpacked, Temporary), ImageError>>,
     /// Compressed bytes that the extractor has taken.
     extracted: Arc<AtomicU64>,
+    abandon: Abandon,
+}
+
+/// Tells the extractor to stop when it is dropped; afterwards there is nothing left to stop.
+#[derive(Default)]
+struct Abandon(Arc<AtomicBool>);
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 struct Finished {
@@ -97,14 +108,21 @@ impl Sinks {
     fn start(disk: &Arc<Disk>) -> Result<Sinks, ImageError> {
         let (blob, blob_chunks) = mpsc::channel(QUEUE);
         let (layer, layer_chunks) = mpsc::channel(QUEUE);
-        let extracted = Arc::new(AtomicU64::new(0));
-        let (for_blob, for_layer, count) = (disk.clone(), disk.clone(), extracted.clone());
+        let (extracted, abandon) = (Arc::new(AtomicU64::new(0)), Abandon::default());
+        let (for_blob, for_layer) = (disk.clone(), disk.clone());
+        let chunks = Chunks {
+            chunks: layer_chunks,
+            present: Bytes::new(),
+            extracted: extracted.clone(),
+            abandoned: abandon.0.clone(),
+        };
         Ok(Sinks {
             blob,
             layer: Some(layer),
             blob_writer: tokio::task::spawn_blocking(move || write_blob(&for_blob, blob_chunks)),
-            extractor: tokio::task::spawn_blocking(move || extract(&for_layer, layer_chunks, count)),
+            extractor: tokio::task::spawn_blocking(move || extract(&for_layer, chunks)),
             extracted,
+            abandon,
         })
     }
 
@@ -121,7 +139,7 @@ impl Sinks {
 
     /// Waits for both and compares what they found with what was promised.
     async fn finish(self, source: &Source, told: Told<'_>) -> Result<Finished, ImageError> {
-        let Sinks { blob, layer, blob_writer, mut extractor, extracted } = self;
+        let Sinks { blob, layer, blob_writer, mut extractor, extracted, abandon: _abandon } = self;
         drop((blob, layer));
         let (digest, blob) = blob_writer.await??;
         if digest != source.layer {
@@ -238,14 +256,9 @@ fn write_blob(
     Ok((Digest::from_sha256(&hash.finalize().into()), temporary))
 }
 
-fn extract(
-    disk: &Arc<Disk>,
-    chunks: mpsc::Receiver<Bytes>,
-    extracted: Arc<AtomicU64>,
-) -> Result<(Unpacked, Temporary), ImageError> {
+fn extract(disk: &Arc<Disk>, chunks: Chunks) -> Result<(Unpacked, Temporary), ImageError> {
     let (folder, temporary) = disk.new_folder()?;
     let scratch = disk.scratch()?;
-    let chunks = Chunks { chunks, present: Bytes::new(), extracted };
     match unpack(chunks, folder, scratch) {
         Ok(unpacked) => Ok((unpacked, temporary)),
         Err(error) => Err(ImageError::Layer(Arc::<LayerError>::new(error))),
@@ -257,10 +270,14 @@ struct Chunks {
     chunks: mpsc::Receiver<Bytes>,
     present: Bytes,
     extracted: Arc<AtomicU64>,
+    abandoned: Arc<AtomicBool>,
 }
 
 impl BufRead for Chunks {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.abandoned.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         while self.present.is_empty() {
             match self.chunks.blocking_recv() {
                 Some(chunk) => self.present = chunk,

@@ -195,7 +195,11 @@ impl Session {
         let status = response.status().as_u16();
         let lacks_scope = auth::lacks_scope(response.headers());
         let body = collect(&url, response, ERROR_MAX).await?;
-        Err(if lacks_scope { RegistryError::denied(status) } else { RegistryError::from_answer(status, &body) })
+        Err(if lacks_scope {
+            RegistryError::denied(status)
+        } else {
+            RegistryError::from_answer(status, &body)
+        })
     }
 
     async fn ask(
