@@ -41,6 +41,9 @@ impl Disk {
         for folder in [&tmp, &blobs, &layers] {
             fs::create_dir_all(folder).map_err(ImageError::disk("make", folder))?;
         }
+        for folder in [data, &data.join("blobs")] {
+            File::open(folder).and_then(|f| f.sync_all()).map_err(ImageError::disk("sync", folder))?;
+        }
         let tmp_fd = File::open(&tmp).map_err(ImageError::disk("open", &tmp))?;
         let disk = Arc::new(Disk { tmp, blobs, layers, tmp_fd });
         let left = names(&disk.tmp)?;
