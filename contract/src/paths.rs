@@ -10,8 +10,9 @@ pub const MODULES: &str = "/lib/modules";
 pub const MODULES_BOOT: &str = "/lib/modules/boot.list";
 /// Modules that containers and networks need; loaded while the engine already serves.
 pub const MODULES_LATE: &str = "/lib/modules/late.list";
-/// The blank data disk's ext4 image, zstd-compressed.
-pub const DATA_TEMPLATE: &str = "/usr/share/pinnace/data.ext4.zst";
+/// The blank data disk's ext4 image without its zeros: for each run of bytes its offset (u64) and length (u32), both
+/// little-endian, then the bytes; offsets ascend. The last run has no bytes and the image's size as its offset.
+pub const DATA_TEMPLATE: &str = "/usr/share/pinnace/data.ext4.runs";
 /// CA certificates in PEM form.
 pub const CA_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 

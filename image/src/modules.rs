@@ -10,10 +10,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// Before the engine can serve: the way to the host first, then the data disk, then the network.
-pub const BOOT: &[&str] = &["vsock", "vmw_vsock_virtio_transport", "virtio_blk", "virtio_net"];
+pub const BOOT: &[&str] = &["vsock", "vmw_vsock_virtio_transport", "virtio_blk"];
 
 /// What containers, networks and power management need; loaded while the engine already serves.
 pub const LATE: &[&str] = &[
+    "virtio_net",
     "overlay",
     "button",
     "evdev",

@@ -168,6 +168,8 @@ impl Networks {
     /// # Errors
     /// The bridge is not there, or no address is free.
     pub fn attach(&self, mode: &str, container: &str) -> Result<Attachment, NetworksError> {
+        // Also without a bridge: what it waits for (the machine's modules) a root file system needs as well.
+        drop(self.wait_for_bridge());
         match mode {
             "host" => Ok(Attachment { netns: None, endpoint: None }),
             "none" => Ok(Attachment { netns: Some(Sandbox::create()?.into_netns()), endpoint: None }),
@@ -201,7 +203,7 @@ impl Networks {
         Ok(Attachment { netns: Some(ready.sandbox.into_netns()), endpoint: Some(endpoint) })
     }
 
-    fn take_ready(&self) -> Result<network::Ready, NetworksError> {
+    fn wait_for_bridge(&self) -> std::sync::MutexGuard<'_, BridgeState> {
         let state = self.bridge.lock().expect("no holder of the bridge panics");
         let coming = |state: &mut BridgeState| matches!(state, BridgeState::Coming);
         let (state, _) =

@@ -214,10 +214,6 @@ impl Plan {
             let path = c(&format!("/proc/sys/{}", name.replace('.', "/")))?;
             self.steps.push(Step::Write { path, value: value.clone().into_bytes() });
         }
-        if spec.process.oom_score_adj != 0 {
-            let value = spec.process.oom_score_adj.to_string().into_bytes();
-            self.steps.push(Step::Write { path: c"/proc/self/oom_score_adj".into(), value });
-        }
         for path in &spec.readonly_paths {
             self.steps.push(Step::MakeReadOnly { target: c(path)? });
         }
@@ -239,6 +235,9 @@ impl Plan {
         riders: usize,
         terminal: bool,
     ) -> Result<(), NulInside> {
+        // Written even where it is 0: the engine's own, which a child inherits, protects it from the killer.
+        let value = process.oom_score_adj.to_string().into_bytes();
+        self.steps.push(Step::Write { path: c"/proc/self/oom_score_adj".into(), value });
         for limit in &process.rlimits {
             let limit_of = rustix::process::Rlimit { current: limit.soft, maximum: limit.hard };
             self.steps.push(Step::Rlimit { resource: limit.resource, limit: limit_of });
@@ -365,7 +364,10 @@ mod tests {
         assert!(register < capabilities);
         let pivot = position(&plan, |s| matches!(s, Step::EnterRoot { .. }));
         let proc = position(&plan, |s| matches!(s, Step::MountNew { target, .. } if &**target == c"/proc"));
-        let sysctl = position(&plan, |s| matches!(s, Step::Write { .. }));
+        let sysctl = position(
+            &plan,
+            |s| matches!(s, Step::Write { path, .. } if path.to_bytes().ends_with(b"ip_forward")),
+        );
         let readonly = position(&plan, |s| matches!(s, Step::MakeReadOnly { .. }));
         assert!(pivot < proc && proc < sysctl && sysctl < readonly);
     }

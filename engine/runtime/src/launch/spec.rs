@@ -57,7 +57,7 @@ pub struct Process {
     pub seccomp: Option<Arc<Filter>>,
     /// Resource limits.
     pub rlimits: Vec<Rlimit>,
-    /// Written to /proc/self/oom_score_adj where not 0.
+    /// Written to /proc/self/oom_score_adj.
     pub oom_score_adj: i32,
     /// A pty becomes the controlling terminal.
     pub terminal: bool,

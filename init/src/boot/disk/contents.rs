@@ -97,7 +97,7 @@ fn is_zero(disk: &File, from: u64, length: u64) -> io::Result<bool> {
 }
 
 /// Whether every byte is zero.
-pub fn all_zero(bytes: &[u8]) -> bool {
+fn all_zero(bytes: &[u8]) -> bool {
     let (words, rest) = bytes.as_chunks::<16>();
     words.iter().all(|word| u128::from_ne_bytes(*word) == 0) && rest.iter().all(|byte| *byte == 0)
 }

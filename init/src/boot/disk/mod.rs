@@ -107,7 +107,10 @@ fn prepare(device: &Path) -> Result<u64, DiskError> {
 fn make(device: &Path) -> Result<u64, TemplateError> {
     let template = File::open(DATA_TEMPLATE).map_err(|source| TemplateError::Template { source })?;
     let disk = File::options().read(true).write(true).open(device);
-    template::write(template, &mut Device::new(disk.map_err(|source| TemplateError::Disk { source })?))
+    template::write(
+        io::BufReader::new(template),
+        &mut Device::new(disk.map_err(|source| TemplateError::Disk { source })?),
+    )
 }
 
 /// The mounted file system of `blocks` blocks gets all of the device.

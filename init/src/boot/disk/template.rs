@@ -16,12 +16,12 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
 use super::BLOCK;
-use super::contents::{MARK, all_zero, blocks};
+use super::contents::{MARK, blocks};
 
 const SECTOR: usize = 512;
 
-/// The template is read in pieces of this many bytes.
-const PIECE: usize = 1 << 20;
+/// Longest run of bytes that a template may have.
+const RUN_MAX: usize = 1 << 20;
 
 /// Why the template is not on the disk.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +29,7 @@ pub enum TemplateError {
     /// The template in the image is missing or broken.
     #[error("the image's template is not readable")]
     Template {
-        /// From the file or the decompressor.
+        /// From the file.
         source: io::Error,
     },
     /// The template in the image is no ext4.
@@ -98,31 +98,44 @@ impl Target for Device {
     }
 }
 
-/// Decompresses `template` onto `disk`. Returns the size of the file system in blocks.
-pub fn write(template: impl Read, disk: &mut impl Target) -> Result<u64, TemplateError> {
+/// Puts `template` (see [`contract::paths::DATA_TEMPLATE`]) on `disk`. Returns the size of the file system in blocks.
+pub fn write(mut template: impl Read, disk: &mut impl Target) -> Result<u64, TemplateError> {
     let broken = |source| TemplateError::Template { source };
-    let decoder = ruzstd::decoding::StreamingDecoder::new(template)
-        .map_err(|error| broken(io::Error::new(io::ErrorKind::InvalidData, error)))?;
-    let mut pieces = Pieces { decoder, offset: 0 };
-    let mut piece = vec![0; PIECE];
-    let length = pieces.next(&mut piece).map_err(broken)?;
-    let total = blocks(&piece[..length]).ok_or(TemplateError::NotExt4)?;
-    let has = disk.size().map_err(|source| TemplateError::Disk { source })?;
+    let failed = |source| TemplateError::Disk { source };
+    let (start, mut first) = next(&mut template).map_err(broken)?;
+    let total = blocks(&first).filter(|_| start == 0).ok_or(TemplateError::NotExt4)?;
+    let has = disk.size().map_err(failed)?;
     if has < total * BLOCK {
         return Err(TemplateError::Small { has: has >> 20, needs: (total * BLOCK) >> 20 });
     }
-    let mut first = [0; BLOCK as usize];
-    first.copy_from_slice(&piece[..BLOCK as usize]);
-    begin(disk, total).map_err(|source| TemplateError::Disk { source })?;
-    piece[..BLOCK as usize].fill(0);
-    let mut length = length;
-    while length > 0 {
-        let at = pieces.offset - length as u64;
-        write_blocks(disk, at, &piece[..length]).map_err(|source| TemplateError::Disk { source })?;
-        length = pieces.next(&mut piece).map_err(broken)?;
+    begin(disk, total).map_err(failed)?;
+    let rest = first.split_off(BLOCK as usize);
+    let mut run = (BLOCK, rest);
+    loop {
+        if !run.1.is_empty() {
+            disk.write(run.0, &run.1).map_err(failed)?;
+        }
+        run = next(&mut template).map_err(broken)?;
+        if run.1.is_empty() {
+            break;
+        }
     }
-    finish(disk, &first).map_err(|source| TemplateError::Disk { source })?;
+    finish(disk, &first).map_err(failed)?;
     Ok(total)
+}
+
+/// The next run: where it belongs, and its bytes, whole blocks.
+fn next(template: &mut impl Read) -> io::Result<(u64, Vec<u8>)> {
+    let (mut offset, mut length) = ([0; 8], [0; 4]);
+    template.read_exact(&mut offset)?;
+    template.read_exact(&mut length)?;
+    let (offset, length) = (u64::from_le_bytes(offset), u32::from_le_bytes(length) as usize);
+    if length > RUN_MAX || !(length as u64).is_multiple_of(BLOCK) || !offset.is_multiple_of(BLOCK) {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut bytes = vec![0; length];
+    template.read_exact(&mut bytes)?;
+    Ok((offset, bytes))
 }
 
 /// Steps 1 and the zeros of 2.
@@ -142,49 +155,6 @@ fn finish(disk: &mut impl Target, first: &[u8]) -> io::Result<()> {
     disk.flush()?;
     disk.write(0, sector)?;
     disk.flush()
-}
-
-/// Writes the blocks that are not zero, neighbours together.
-fn write_blocks(disk: &mut impl Target, at: u64, bytes: &[u8]) -> io::Result<()> {
-    let mut from = None;
-    let blocks = bytes.len() / BLOCK as usize;
-    for block in 0..=blocks {
-        let range = |from: usize, to: usize| from * BLOCK as usize..to * BLOCK as usize;
-        let filled = block < blocks && !all_zero(&bytes[range(block, block + 1)]);
-        match (from, filled) {
-            (None, true) => from = Some(block),
-            (Some(first), false) => {
-                disk.write(at + first as u64 * BLOCK, &bytes[range(first, block)])?;
-                from = None;
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-struct Pieces<R> {
-    decoder: R,
-    /// Bytes read so far.
-    offset: u64,
-}
-
-impl<R: Read> Pieces<R> {
-    /// Fills `piece`, or as much of it as there is; whole blocks.
-    fn next(&mut self, piece: &mut [u8]) -> io::Result<usize> {
-        let mut filled = 0;
-        while filled < piece.len() {
-            match self.decoder.read(&mut piece[filled..])? {
-                0 => break,
-                got => filled += got,
-            }
-        }
-        if !(filled as u64).is_multiple_of(BLOCK) {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.offset += filled as u64;
-        Ok(filled)
-    }
 }
 
 #[cfg(test)]

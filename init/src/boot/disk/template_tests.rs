@@ -20,8 +20,23 @@ fn template() -> Vec<u8> {
     image
 }
 
-fn compressed() -> Vec<u8> {
-    zstd::encode_all(&template()[..], 3).unwrap()
+fn run(offset: u64, bytes: &[u8]) -> Vec<u8> {
+    [&offset.to_le_bytes()[..], &(bytes.len() as u32).to_le_bytes(), bytes].concat()
+}
+
+/// Each block that is not zero is a run.
+fn runs(image: &[u8]) -> Vec<u8> {
+    let blocks = image.chunks(BLOCK as usize).zip((0..).step_by(BLOCK as usize));
+    let mut out: Vec<u8> = blocks
+        .filter(|(block, _)| block.iter().any(|byte| *byte != 0))
+        .flat_map(|(block, offset)| run(offset, block))
+        .collect();
+    out.extend(run(image.len() as u64, &[]));
+    out
+}
+
+fn packed() -> Vec<u8> {
+    runs(&template())
 }
 
 /// A disk whose power is cut after so many operations; what was not flushed is there sector by sector, as luck
@@ -90,14 +105,14 @@ fn is_finished(disk: &Cut) {
 /// Cuts after `operations`, then boots again with power. Returns whether the first boot came to its end.
 fn cut_and_boot_again(start: &[u8], operations: usize, luck: u64) -> bool {
     let mut disk = Cut::new(start.to_vec(), operations, luck);
-    let finished = write(&compressed()[..], &mut disk).is_ok();
+    let finished = write(&packed()[..], &mut disk).is_ok();
     disk.settle(false);
     match disk.contents() {
         Contents::Ours { .. } => {}
         Contents::Blank | Contents::Unfinished => {
             assert!(!finished, "a boot that came to its end left a finished disk");
             disk.operations_left = usize::MAX;
-            assert_eq!(write(&compressed()[..], &mut disk).unwrap(), BLOCKS);
+            assert_eq!(write(&packed()[..], &mut disk).unwrap(), BLOCKS);
         }
         other => panic!("cut after {operations}: {other:?}"),
     }
@@ -128,13 +143,21 @@ fn what_cannot_work_is_refused_before_the_disk_is_touched() {
         assert_eq!(write(template, &mut disk).unwrap_err().to_string(), want);
         assert_eq!(disk.contents(), Contents::Blank);
     };
-    check(1 << 20, &compressed(), "it has 1 MiB and needs 2 MiB");
-    check(SIZE, b"not zstd at all", "the image's template is not readable");
-    check(
-        SIZE,
-        &zstd::encode_all(&[0; 8192][..], 3).unwrap(),
-        "the image's template is not an ext4 file system",
-    );
+    check(1 << 20, &packed(), "it has 1 MiB and needs 2 MiB");
+    check(SIZE, b"nothing of the kind", "the image's template is not readable");
+    check(SIZE, &run(0, &[0; 4095]), "the image's template is not readable");
+    check(SIZE, &run(0, &[0; 4096]), "the image's template is not an ext4 file system");
+    check(SIZE, &run(4096, &template()[..4096]), "the image's template is not an ext4 file system");
+}
+
+#[test]
+fn a_template_that_breaks_off_never_looks_finished() {
+    for length in (4200..packed().len()).step_by(1000) {
+        let mut disk = Cut::new(vec![0; SIZE], usize::MAX, 0);
+        write(&packed()[..length], &mut disk).unwrap_err();
+        disk.settle(true);
+        assert_eq!(disk.contents(), Contents::Unfinished);
+    }
 }
 
 proptest! {
