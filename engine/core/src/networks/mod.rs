@@ -206,9 +206,11 @@ impl Networks {
     fn wait_for_bridge(&self) -> std::sync::MutexGuard<'_, BridgeState> {
         let state = self.bridge.lock().expect("no holder of the bridge panics");
         let coming = |state: &mut BridgeState| matches!(state, BridgeState::Coming);
-        let (state, _) =
-            self.changed.wait_timeout_while(state, PATIENCE, coming).expect("no holder of the bridge panics");
-        match &*state {
+        self.changed.wait_timeout_while(state, PATIENCE, coming).expect("no holder of the bridge panics").0
+    }
+
+    fn take_ready(&self) -> Result<network::Ready, NetworksError> {
+        match &*self.wait_for_bridge() {
             BridgeState::Here(stock) => Ok(stock.take()?),
             BridgeState::Failed(why) => Err(NetworksError::Bridge(why.clone())),
             BridgeState::Coming => Err(NetworksError::Bridge("the machine is still booting".to_owned())),

@@ -205,7 +205,8 @@ fn open_tables(path: &Path) -> Result<Database, redb::Error> {
 }
 
 /// Takes disk space for the database beforehand, beyond its present end: on a full disk containers and images
-/// must still be removable, and a removal is a write.
+/// must still be removable, and a removal is a write. It also makes a synced write an order of magnitude cheaper on
+/// ext4: fdatasync(2) then finds no new blocks or length that the journal must commit first.
 fn reserve(path: &Path) -> io::Result<()> {
     let file = File::options().create(true).truncate(false).write(true).open(path)?;
     let wanted = file.metadata()?.len().saturating_mul(2).max(RESERVE);
