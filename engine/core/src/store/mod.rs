@@ -12,8 +12,9 @@
 //! ```
 //!
 //! Cost: a group of writes with at least one [`Durability::Synced`] in it costs exactly one fdatasync(2), a
-//! group without costs none. The file's blocks are taken beforehand, so that a full disk can still be emptied. What waits for durability is made durable with the next synced write, and by the
-//! committer itself after [`commit::SOON`] at the latest.
+//! group without costs none. The file's blocks are taken beforehand, so that a full disk can still be emptied.
+//! What waits for durability is made durable with the next synced write, and by the committer itself after
+//! [`commit::SOON`] at the latest.
 
 mod commit;
 mod error;
