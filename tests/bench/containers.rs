@@ -33,6 +33,7 @@ struct Field {
     bridge: Sample,
     exec: Sample,
     crun: Sample,
+    crun_bare: Sample,
     runc: Sample,
     floor: Vec<f64>,
     dockerd_none: Sample,
@@ -43,6 +44,7 @@ impl Field {
     fn round(&mut self, app: &Appliance, reference: Option<&Appliance>, bundle: &Bundle) {
         containers(app, "none", &mut self.none);
         runtime("crun", bundle, TURN, &mut self.crun);
+        runtime("crun --cgroup-manager=disabled", bundle, TURN, &mut self.crun_bare);
         containers(app, "bridge", &mut self.bridge);
         runtime("runc", bundle, TURN / 2, &mut self.runc);
         execs(app, &mut self.exec);

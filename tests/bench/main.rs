@@ -29,6 +29,10 @@ impl Row {
 }
 
 fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().is_some_and(|word| word == rivals::TURN_OF_RUNTIME) {
+        return rivals::turn(&args[1..]);
+    }
     let mut rows = Vec::new();
     rows.push(boot::size());
     let (boots, memory) = boot::ours();

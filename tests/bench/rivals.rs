@@ -5,6 +5,7 @@ use crate::sample::Sample;
 use pinnace_tests::Program;
 use pinnace_tests::images::{Compression, busybox_tree};
 use serde_json::{Value, json};
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -33,23 +34,42 @@ impl Bundle {
     }
 }
 
-/// `RUNTIME run` of the bundle; nothing where it is not installed.
-pub fn runtime(program: &str, bundle: &Bundle, times: usize, sample: &mut Sample) {
+/// `RUNTIME run` of the bundle, measured in a process of its own.
+///
+/// On a host with both versions of control groups crun 1.8 refuses to run: version 2 is hidden from everyone there.
+pub fn runtime(words: &str, bundle: &Bundle, times: usize, sample: &mut Sample) {
+    let script = "umount /sys/fs/cgroup/unified 2>/dev/null; exec \"$0\" \"$@\"";
+    let own = std::env::current_exe().expect("this program has a path").to_string_lossy().into_owned();
+    let bundle = bundle.0.path().to_string_lossy().into_owned();
+    let args = ["--mount", "sh", "-c", script, &own, TURN_OF_RUNTIME, words, &bundle, &times.to_string()];
+    let outcome = Program::new("unshare", Duration::from_secs(300)).args(args).run().succeeds();
+    for line in outcome.lines() {
+        sample.push(Duration::from_nanos(line.parse().expect("nanoseconds")));
+    }
+}
+
+/// First argument of this program where it is the process of [`runtime`].
+pub const TURN_OF_RUNTIME: &str = "turn-of-runtime";
+
+/// The process of [`runtime`]: prints nanoseconds, one run a line.
+pub fn turn(args: &[String]) {
+    let [words, bundle, times] = args else { panic!("expected WORDS BUNDLE TIMES") };
+    let mut sample = Sample::default();
     let mut number = 0;
     let mut once = || {
         number += 1;
+        let mut words = words.split(' ');
+        let program = words.next().expect("a program");
         let name = format!("bench-{}-{number}", std::process::id());
         let mut run = Command::new(program);
-        run.args(["run", "--bundle"])
-            .arg(bundle.0.path())
-            .arg(name)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
+        run.args(words).args(["run", "--bundle", bundle, &name]).stdin(Stdio::null()).stdout(Stdio::null());
         let status = run.status().unwrap_or_else(|error| panic!("{program}: {error}"));
         assert!(status.success(), "{program} run: {status}");
     };
     once();
-    sample.measure(times, once);
+    sample.measure(times.parse().expect("a number"), once);
+    let lines: String = sample.nanos().map(|nanos| format!("{nanos}\n")).collect();
+    std::io::stdout().write_all(lines.as_bytes()).expect("standard output takes the times");
 }
 
 /// The kernel's median in milliseconds, as `floor.c` tells it; nothing where it was not compiled.

@@ -21,6 +21,11 @@ impl Sample {
         self.0.push(duration);
     }
 
+    /// All of them, in nanoseconds.
+    pub fn nanos(&self) -> impl Iterator<Item = u128> {
+        self.0.iter().map(Duration::as_nanos)
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.0.len()

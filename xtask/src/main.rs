@@ -6,6 +6,7 @@
 mod needs;
 mod say;
 mod task_arrows;
+mod task_bench;
 mod task_build;
 mod task_ci;
 mod task_coverage;
@@ -33,6 +34,8 @@ struct Door {
 enum Task {
     /// Install what is missing, build, and run every test, also in the real machine
     Test(task_test::Options),
+    /// Measure the promised numbers beside others', and write them to SPECIFICATION.md
+    Bench(task_bench::Options),
     /// All checks and all tests, as .ci/run
     Ci,
     /// Complain about what is too large, missing from the documents, or forbidden
@@ -82,6 +85,7 @@ fn run(task: Task) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     match task {
         Task::Test(options) => done(task_test::run(&workspace, &options)),
+        Task::Bench(options) => done(task_bench::run(&workspace, &options)),
         Task::Ci => done(task_ci::run(&workspace)),
         Task::Tidy { all } => done(task_tidy::run(&workspace, all)),
         Task::Arrows => done(task_arrows::run(&workspace)),

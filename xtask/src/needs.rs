@@ -35,6 +35,16 @@ const TESTS: &[Need] = &[
     Need { have: python_makes_environments, package: "python3-venv" },
 ];
 
+/// For the measurements: those we are measured beside, and what the peer VM is made with.
+const BENCH: &[Need] = &[
+    Need { have: || program("crun"), package: "crun" },
+    Need { have: || program("runc"), package: "runc" },
+    Need { have: || program("cpio"), package: "cpio" },
+    Need { have: || program("zstd"), package: "zstd" },
+    Need { have: || program("depmod"), package: "kmod" },
+    Need { have: || program("xz"), package: "xz-utils" },
+];
+
 /// Meets what building and running need.
 pub fn meet(namespace: bool) -> Result<()> {
     let needs = MACHINE.iter().chain(if namespace { NAMESPACE } else { &[] });
@@ -44,6 +54,11 @@ pub fn meet(namespace: bool) -> Result<()> {
 /// Meets what the tests need besides.
 pub fn meet_tests() -> Result<()> {
     meet_all(MACHINE.iter().chain(NAMESPACE).chain(TESTS))
+}
+
+/// Meets what the measurements need besides.
+pub fn meet_bench() -> Result<()> {
+    meet_all(MACHINE.iter().chain(NAMESPACE).chain(TESTS).chain(BENCH))
 }
 
 /// Installs what is missing, or says with which line to install it.
