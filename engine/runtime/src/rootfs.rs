@@ -138,11 +138,11 @@ pub fn devpts() -> Result<OwnedFd, PrepareError> {
     make().when(|| "mount devpts".to_owned())
 }
 
-/// A tmpfs for /dev with the default nodes, links and folders and `devices`.
+/// A tmpfs for /dev with the default nodes, links and folders, `devices`, and with `terminal` a place to bind the console to.
 ///
 /// # Errors
 /// A node cannot be made.
-pub fn dev(devices: &[Device]) -> Result<OwnedFd, PrepareError> {
+pub fn dev(devices: &[Device], terminal: bool) -> Result<OwnedFd, PrepareError> {
     let fs = new_fs("tmpfs").when(|| "mount /dev".to_owned())?;
     let make = || {
         mount::fsconfig_set_string(fs.as_fd(), "mode", "755")?;
@@ -157,8 +157,10 @@ pub fn dev(devices: &[Device]) -> Result<OwnedFd, PrepareError> {
         for folder in ["pts", "shm", "mqueue"] {
             rustix::fs::mkdirat(dev.as_fd(), folder, Mode::from_raw_mode(0o755))?;
         }
-        let console = OFlags::CREATE | OFlags::CLOEXEC | OFlags::WRONLY;
-        rustix::fs::openat(dev.as_fd(), "console", console, Mode::from_raw_mode(0o600))?;
+        if terminal {
+            let console = OFlags::CREATE | OFlags::CLOEXEC | OFlags::WRONLY;
+            rustix::fs::openat(dev.as_fd(), "console", console, Mode::from_raw_mode(0o600))?;
+        }
         Ok(dev)
     };
     let dev = make().when(|| "fill /dev".to_owned())?;

@@ -1,5 +1,7 @@
 //! Launches real processes: root only, in a cgroup of its own.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test says what it needs, and fails by panic")]
+
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;

@@ -56,7 +56,7 @@ pub enum Typed {
     Detach,
 }
 
-/// Turns the connection into a raw one: `output` to the client, the client's bytes to `input`. The connection is
+/// Turns the connection into a raw one: `output`, begun only when the client has its answer, to the client, the client's bytes to `input`. The connection is
 /// closed when `output` ends, or when the client detaches or is gone.
 ///
 /// # Errors
@@ -65,7 +65,7 @@ pub fn upgrade(
     call: &mut Call,
     content_type: &'static str,
     tty: bool,
-    output: mpsc::Receiver<Chunk>,
+    output: impl Future<Output = mpsc::Receiver<Chunk>> + Send + 'static,
     input: impl Input,
 ) -> Result<Reply, ApiError> {
     let wants = call.wants_upgrade();
@@ -76,8 +76,12 @@ pub fn upgrade(
     let upgrading = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         match upgrading.await {
-            Ok(upgraded) => copy(TokioIo::new(upgraded), tty, output, input).await,
-            Err(error) => tracing::debug!(%error, "connection ended before its upgrade"),
+            Ok(upgraded) => copy(TokioIo::new(upgraded), tty, output.await, input).await,
+            Err(error) => {
+                tracing::debug!(%error, "connection ended before its upgrade");
+                // What the client asked for goes on without it.
+                drop(output.await);
+            }
         }
     });
     let mut reply = reply::empty(StatusCode::SWITCHING_PROTOCOLS);
@@ -89,18 +93,29 @@ pub fn upgrade(
     Ok(reply)
 }
 
-/// Without `Upgrade` a client reads only; the body ends with the output.
-fn one_way(content_type: &'static str, tty: bool, mut output: mpsc::Receiver<Chunk>) -> Reply {
+/// Without `Upgrade` a client reads only, raw bytes up to the connection's end: HTTP/1.0 has no chunks.
+fn one_way(
+    content_type: &'static str,
+    tty: bool,
+    output: impl Future<Output = mpsc::Receiver<Chunk>> + Send + 'static,
+) -> Reply {
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
+        let mut output = output.await;
         while let Some(chunk) = output.recv().await {
             if sender.send(frame(chunk.stream, chunk.bytes, tty)).await.is_err() {
                 return;
             }
         }
     });
-    reply::streaming(content_type, receiver)
+    let mut reply = reply::streaming(content_type, receiver);
+    *reply.version_mut() = hyper::Version::HTTP_10;
+    reply
 }
+
+/// How long a client that was sent the end is listened to: closing with its bytes unread would reset the
+/// connection, and the client might lose output that is still on its way.
+const LINGER: std::time::Duration = std::time::Duration::from_secs(10);
 
 async fn copy(
     connection: TokioIo<Upgraded>,
@@ -108,22 +123,22 @@ async fn copy(
     mut output: mpsc::Receiver<Chunk>,
     mut input: impl Input,
 ) {
-    let (reader, mut writer) = tokio::io::split(connection);
-    let (detached, mut detaching) = mpsc::channel::<()>(1);
-    let reading = tokio::spawn(async move {
-        if read_client(reader, &mut input).await == Typed::Detach {
-            drop(detached);
-        } else {
+    let (mut reader, mut writer) = tokio::io::split(connection);
+    let (detach, mut detached) = tokio::sync::oneshot::channel::<()>();
+    let mut reading = tokio::spawn(async move {
+        let typed = read_client(&mut reader, &mut input).await;
+        match typed {
+            // Nobody waits for it where the output has ended already.
+            Typed::Detach => drop(detach.send(())),
             // A half-closed connection goes on in the other direction.
-            input.finish().await;
-            std::future::pending::<()>().await;
+            Typed::On => input.finish().await,
         }
     });
     loop {
         let chunk = tokio::select! {
             biased;
             chunk = output.recv() => chunk,
-            _ = detaching.recv() => None,
+            Ok(()) = &mut detached => None,
         };
         let Some(chunk) = chunk else { break };
         let bytes = frame(chunk.stream, chunk.bytes, tty);
@@ -132,20 +147,24 @@ async fn copy(
         }
     }
     let _ = writer.shutdown().await;
-    reading.abort();
+    if tokio::time::timeout(LINGER, &mut reading).await.is_err() {
+        reading.abort();
+    }
 }
 
-async fn read_client(mut reader: impl AsyncRead + Unpin, input: &mut impl Input) -> Typed {
+/// Reads up to the client's end. What the program does not take any more is read all the same.
+async fn read_client(reader: &mut (impl AsyncRead + Unpin), input: &mut impl Input) -> Typed {
     let mut buffer = vec![0; 32 * 1024];
+    let mut taken = true;
     loop {
         match reader.read(&mut buffer).await {
             Ok(0) | Err(_) => return Typed::On,
-            Ok(count) => match input.write(&buffer[..count]).await {
+            Ok(count) if taken => match input.write(&buffer[..count]).await {
                 Ok(Typed::On) => {}
                 Ok(Typed::Detach) => return Typed::Detach,
-                // The container takes no more; what it still prints is wanted.
-                Err(_) => return Typed::On,
+                Err(_) => taken = false,
             },
+            Ok(_) => {}
         }
     }
 }

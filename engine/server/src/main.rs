@@ -26,6 +26,8 @@ fn main() -> anyhow::Result<()> {
         routes::print();
         return Ok(());
     }
+    // Files of containers are for every user in them, whatever PID 1 left as mask.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     // Before anything else is opened, which would get a number that PID 1 left free.
     let inherited = app::Inherited::take();
     let (settings, _) = Settings::parse(words.iter().map(String::as_str))?;

@@ -1,5 +1,7 @@
 //! Creating a container: name reserved → image held → recorded. Each step undoes itself.
 
+use std::os::unix::fs::MetadataExt;
+
 use super::config::{Config, HostConfig};
 use super::error::ContainerError;
 use super::names;
@@ -59,6 +61,7 @@ impl Containers {
             return Err(ContainerError::Invalid("no command specified".to_owned()));
         }
         let id = new_id();
+        config.working_dir = clean(&config.working_dir);
         if config.hostname.is_empty() {
             config.hostname = id[..12].to_owned();
         }
@@ -73,7 +76,7 @@ impl Containers {
             state: Recorded::Created(Ended::default()),
             endpoint: None,
         };
-        self.make_folders(&id)?;
+        self.make_folders(&id, &image)?;
         let stored = self.store_new(record.clone(), &image).await;
         if let Err(error) = stored {
             super::remove::delete_folder(&self.shared.folder(&id));
@@ -101,11 +104,19 @@ impl Containers {
         Ok(Reservation { containers: self, name, kept: false })
     }
 
-    fn make_folders(&self, id: &str) -> Result<(), ContainerError> {
+    /// The writable folder becomes the root folder that the container sees: it looks like the image's.
+    fn make_folders(&self, id: &str, image: &Image) -> Result<(), ContainerError> {
         let folder = self.shared.folder(id);
+        let layers = self.shared.images.rootfs(&image.id)?;
         let make = || {
             std::fs::create_dir(&folder)?;
-            std::fs::create_dir(folder.join("upper"))?;
+            let upper = folder.join("upper");
+            std::fs::create_dir(&upper)?;
+            if let Some(top) = layers.last() {
+                let top = std::fs::metadata(top)?;
+                std::os::unix::fs::chown(&upper, Some(top.uid()), Some(top.gid()))?;
+                std::fs::set_permissions(&upper, top.permissions())?;
+            }
             std::fs::create_dir(folder.join("work"))
         };
         make().map_err(ContainerError::machine("make the container's folder"))
@@ -158,6 +169,19 @@ fn merge(mut config: Config, image: &ImageConfig) -> Config {
     config
 }
 
+/// The path without `.`, `..` and repeated slashes, as Go's path.Clean gives it.
+fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    if path.is_empty() { String::new() } else { format!("/{}", parts.join("/")) }
+}
+
 fn some_words(words: &[String]) -> Option<Vec<String>> {
     (!words.is_empty()).then(|| words.to_vec())
 }
@@ -196,6 +220,15 @@ mod tests {
         check(Some("/own"), None, "/own");
         check(Some("/own"), Some("c"), "/own c");
         check(Some(""), Some("c"), "c");
+    }
+
+    #[test]
+    fn working_directories_are_cleaned() {
+        for (path, expected) in
+            [("", ""), ("/", "/"), ("/a/../b/.", "/b"), ("//a//b/", "/a/b"), ("/../x", "/x")]
+        {
+            assert_eq!(clean(path), expected);
+        }
     }
 
     #[test]

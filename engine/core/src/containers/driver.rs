@@ -21,6 +21,7 @@ use super::record::{Record, Recorded};
 use super::registry::Shared;
 use super::state::{Ended, Running, State};
 use crate::events::Subject;
+use crate::networks::Endpoint;
 use crate::store::{Durability, Table};
 use crate::timestamp::Timestamp;
 
@@ -40,7 +41,13 @@ pub(super) enum Order {
     /// PID 1 says that the first process ended.
     Exited(Exit),
     /// PID 1 still holds the run that an engine before this one began.
-    Resume { pid: u32, started_at: Timestamp, ends: Option<Ends>, answer: Answer<()> },
+    Resume {
+        pid: u32,
+        started_at: Timestamp,
+        endpoint: Option<Endpoint>,
+        ends: Option<Ends>,
+        answer: Answer<()>,
+    },
     /// The record says it was started, PID 1 does not hold it: the power was cut.
     Lost(Answer<()>),
 }
@@ -86,7 +93,8 @@ impl Driver {
             Order::Freeze(frozen, answer) => drop(answer.send(self.freeze(frozen))),
             Order::Remove(answer) => drop(answer.send(self.remove().await)),
             Order::Exited(exit) => self.exited(exit).await,
-            Order::Resume { pid, started_at, ends, answer } => {
+            Order::Resume { pid, started_at, endpoint, ends, answer } => {
+                self.amend(|record| record.endpoint = endpoint);
                 drop(answer.send(self.resume(pid, started_at, ends).await));
             }
             Order::Lost(answer) => drop(answer.send(self.lost().await)),
@@ -109,6 +117,17 @@ impl Driver {
         let mut attributes = self.container.record().attributes();
         attributes.extend(extra.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
         self.shared.events.publish(Subject::Container, action, self.container.id(), attributes);
+    }
+
+    fn network_event(&self, action: &str) {
+        let record = self.container.record();
+        let mode = record.host.network_mode.as_str();
+        let kind =
+            crate::networks::PREDEFINED.iter().find(|(name, _)| *name == mode).map_or("", |(_, kind)| kind);
+        let attributes = [("container", record.id.as_str()), ("name", mode), ("type", kind)];
+        let attributes = attributes.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let id = self.shared.networks.id(mode).unwrap_or_default();
+        self.shared.events.publish(Subject::Network, action, id, attributes);
     }
 
     /// Changes the record in memory; returns it for the store.
@@ -153,6 +172,7 @@ impl Driver {
         self.run = Some(Run { pidfd: launched.process.pidfd, pump });
         self.publish(State::Running(Running { pid: launched.process.pid, started_at, paused: false }));
         self.save(record, Durability::Soon).await?;
+        self.network_event("connect");
         self.event("start", &[]);
         Ok(())
     }
@@ -282,6 +302,7 @@ impl Driver {
             snapshot.exits += 1;
             snapshot.last_exit = exit_code;
         });
+        self.network_event("disconnect");
         self.event("die", &[("exitCode", exit_code.to_string()), ("execDuration", seconds.to_string())]);
         if auto_remove {
             if let Err(error) = self.remove_now().await {

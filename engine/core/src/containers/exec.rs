@@ -92,12 +92,10 @@ pub struct Exec {
     drained: watch::Sender<bool>,
 }
 
-/// The streams of a started exec.
-pub struct ExecSession {
-    /// Output in order; ends with the process.
-    pub output: mpsc::Receiver<Chunk>,
-    /// The exec, to write to.
-    pub exec: Arc<Exec>,
+/// The right to start an exec, which exists once.
+pub struct ClaimedExec {
+    exec: Arc<Exec>,
+    container: Arc<Container>,
 }
 
 /// How long an exec can be inspected after its end, as dockerd keeps it.
@@ -176,20 +174,29 @@ impl Containers {
         Ok(id)
     }
 
-    /// Starts an exec; returns when its program was executed.
+    /// Takes the one start of an exec.
     ///
     /// # Errors
-    /// It was started before, the container does not run, or [`ContainerError::Start`] with the runtime's words.
-    pub async fn start_exec(
-        &self,
-        id: &str,
-        attach: bool,
-        console_size: Option<(u16, u16)>,
-    ) -> Result<ExecSession, ContainerError> {
+    /// It was started before, or the container does not run.
+    pub fn claim_exec(&self, id: &str) -> Result<ClaimedExec, ContainerError> {
         let exec = self.find_exec(id)?;
         let container = self.find(&exec.container)?;
         permit(&container.snapshot().state, Verb::Exec, container.id())?;
         exec.claim()?;
+        Ok(ClaimedExec { exec, container })
+    }
+
+    /// Starts a claimed exec; returns its output when its program was executed.
+    ///
+    /// # Errors
+    /// [`ContainerError::Start`] with the runtime's words.
+    pub async fn start_exec(
+        &self,
+        claimed: ClaimedExec,
+        attach: bool,
+        console_size: Option<(u16, u16)>,
+    ) -> Result<mpsc::Receiver<Chunk>, ContainerError> {
+        let ClaimedExec { exec, container } = claimed;
         let (shared, task_exec, task_container) = (self.shared.clone(), exec.clone(), container.clone());
         let started = tokio::task::spawn_blocking(move || {
             start_blocking(&shared, &task_container, &task_exec, attach, console_size)
@@ -219,7 +226,7 @@ impl Containers {
         });
         let shown = exec.config.command.join(" ");
         self.publish(&container, &format!("exec_start: {shown}"), &[("execID", exec.id.clone())]);
-        Ok(ExecSession { output, exec })
+        Ok(output)
     }
 
     /// The exec's process reads the end of its input. A terminal has none.
@@ -349,7 +356,7 @@ fn start_blocking(
         exec: true,
         started_at: Timestamp::now(),
         stdio: Note::number(stdio.kind()),
-        address: None,
+        endpoint: None,
     };
     let key = key(&exec.id).expect("an exec's id is made as 64 hexadecimal digits");
     let registration = Registration { socket: shared.keeper.fd(), key, note: note.encode() };

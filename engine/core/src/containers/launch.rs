@@ -116,7 +116,7 @@ pub(super) fn start(
         exec: false,
         started_at,
         stdio: Note::number(stdio.kind()),
-        address: endpoint.as_ref().map(|endpoint| endpoint.address.addr()),
+        endpoint: endpoint.clone(),
     };
     let key = key(&record.id).expect("a container's id is made as 64 hexadecimal digits");
     let registration = Registration { socket: shared.keeper.fd(), key, note: note.encode() };

@@ -87,7 +87,7 @@ async fn follow(
 /// Sends all there is; false when nobody wants more.
 async fn deliver(reader: &mut Reader, request: &LogRequest, sender: &mpsc::Sender<Record>) -> bool {
     loop {
-        let record = match reader.next() {
+        let record = match reader.next_record() {
             Ok(Some(record)) => record,
             Ok(None) => return true,
             Err(error) => {

@@ -17,8 +17,8 @@ pub(super) struct Note {
     pub started_at: Timestamp,
     /// How its streams are to be read back.
     pub stdio: u8,
-    /// Its address on the default bridge.
-    pub address: Option<std::net::Ipv4Addr>,
+    /// Its place on the network.
+    pub endpoint: Option<crate::networks::Endpoint>,
 }
 
 impl Note {
@@ -69,13 +69,15 @@ mod tests {
 
     #[test]
     fn notes_survive_the_way_and_are_small() {
-        let note = Note {
-            container: new_id(),
-            exec: true,
-            started_at: Timestamp::now(),
-            stdio: 3,
-            address: Some(std::net::Ipv4Addr::BROADCAST),
+        let endpoint = crate::networks::Endpoint {
+            network: "bridge".to_owned(),
+            endpoint_id: new_id(),
+            address: "255.255.255.255/32".parse().unwrap(),
+            gateway: std::net::Ipv4Addr::BROADCAST,
+            mac: "02:42:ff:ff:ff:ff".to_owned(),
         };
+        let (container, started_at) = (new_id(), Timestamp::now());
+        let note = Note { container, exec: true, started_at, stdio: 3, endpoint: Some(endpoint) };
         let bytes = note.encode();
         assert!(bytes.len() <= contract::keeper::NOTE_MAX);
         assert_eq!(Note::decode(&bytes), Some(note));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::driver::Order;
 use super::error::ContainerError;
+use super::legality::{Verb, permit};
 use super::registry::Containers;
 use super::state::State;
 
@@ -24,7 +25,11 @@ impl Containers {
             let mut states = container.watch();
             let _ = states.wait_for(|snapshot| snapshot.state.running().is_none()).await;
         }
-        let removed = container.order(Order::Remove).await;
+        // Judged here too, for the words: a client reads the name it gave.
+        let removed = match permit(&container.snapshot().state, Verb::Remove, reference) {
+            Ok(()) => container.order(Order::Remove).await,
+            Err(error) => Err(error),
+        };
         match removed {
             // A container that removes itself is on its way; force waits for that.
             Err(ContainerError::Conflict(_)) if force && is_going(&container.snapshot().state) => {

@@ -122,11 +122,12 @@ impl Containers {
             return self.resume_exec(id, note, pid, ends).await;
         }
         let Ok(container) = self.find(&id) else { return };
-        if let Some(address) = note.address {
-            self.shared.networks.resume(&id, address);
+        if let Some(endpoint) = &note.endpoint {
+            self.shared.networks.resume(&id, endpoint.address.addr());
         }
-        let started_at = note.started_at;
-        let resumed = container.order(|answer| Order::Resume { pid, started_at, ends, answer }).await;
+        let (started_at, endpoint) = (note.started_at, note.endpoint.clone());
+        let resumed =
+            container.order(|answer| Order::Resume { pid, started_at, endpoint, ends, answer }).await;
         if let Err(error) = resumed {
             tracing::error!(container = id, %error, "cannot take a running container back");
         }

@@ -114,7 +114,8 @@ struct Lease {
     cable: Option<String>,
 }
 
-fn gateway() -> Ipv4Net {
+/// The default bridge's address, with the length of its subnet.
+pub fn gateway() -> Ipv4Net {
     GATEWAY.parse().expect("the constant is an address with a prefix")
 }
 

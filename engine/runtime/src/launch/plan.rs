@@ -23,7 +23,12 @@ const FIRST_SOURCE: usize = 5;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Source {
     /// A tmpfs with the device nodes.
-    Dev(Vec<Device>),
+    Dev {
+        /// Beyond the default ones.
+        devices: Vec<Device>,
+        /// A console is bound.
+        terminal: bool,
+    },
     /// The devpts instance that the terminal, if any, was opened from.
     DevPts,
     /// A tmpfs.
@@ -153,7 +158,7 @@ impl Plan {
         let quiet = MountAttributes::NOSUID.and(MountAttributes::NOEXEC).and(MountAttributes::NODEV);
         let sys = if spec.writable_sys { quiet } else { quiet.and(MountAttributes::RDONLY) };
         self.mount_new(c"proc", c"/proc", quiet, false);
-        let dev = self.source(Source::Dev(spec.devices.clone()));
+        let dev = self.source(Source::Dev { devices: spec.devices.clone(), terminal: spec.process.terminal });
         self.steps.push(Step::Attach { file: dev, target: c"/dev".into(), follow: false });
         let pts = self.source(Source::DevPts);
         self.steps.push(Step::Attach { file: pts, target: c"/dev/pts".into(), follow: false });

@@ -155,7 +155,7 @@ fn prepare(plan: &Plan, root: BorrowedFd<'_>, stdio: &Stdio) -> Result<Vec<Owned
     let mut files = Vec::with_capacity(plan.sources.len());
     for source in &plan.sources {
         files.push(match source {
-            Source::Dev(devices) => rootfs::dev(devices)?,
+            Source::Dev { devices, terminal } => rootfs::dev(devices, *terminal)?,
             Source::DevPts => stdio.devpts().map_or_else(rootfs::devpts, |fd| {
                 fd.try_clone_to_owned().map_err(|e| PrepareError {
                     what: "mount devpts".to_owned(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use core::containers::{Container, Create};
+use core::containers::{Container, Create, Size};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
@@ -86,7 +86,7 @@ pub async fn list(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
     let (before, since) = (bound("before")?, bound("since")?);
     let all = call.query.flag("all") || limit.is_some() || filters.get("status").is_some();
     let all = all || filters.get("exited").is_some();
-    let rows: Vec<Value> = app
+    let wanted: Vec<Arc<Container>> = app
         .containers
         .list()
         .into_iter()
@@ -98,9 +98,26 @@ pub async fn list(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
         })
         .filter(|container| matches(&app, &filters, container))
         .take(limit.unwrap_or(usize::MAX))
-        .map(|container| summary(&container, &app.images, &app.networks))
         .collect();
+    let mut rows = Vec::with_capacity(wanted.len());
+    for container in wanted {
+        let mut row = summary(&container, &app.images, &app.networks);
+        if call.query.flag("size") {
+            add_size(&mut row, measure(app.clone(), container).await?);
+        }
+        rows.push(row);
+    }
     Ok(reply::ok(&rows))
+}
+
+async fn measure(app: Arc<App>, container: Arc<Container>) -> Result<Size, ApiError> {
+    let measuring = tokio::task::spawn_blocking(move || app.containers.size(&container));
+    measuring.await.map_err(|_| ApiError::of(core::ErrorKind::Internal, "the measuring was lost"))
+}
+
+fn add_size(value: &mut Value, size: Size) {
+    value["SizeRw"] = json!(size.writable);
+    value["SizeRootFs"] = json!(size.total);
 }
 
 fn matches(app: &App, filters: &Filters, container: &Container) -> bool {
@@ -139,10 +156,10 @@ fn matches(app: &App, filters: &Filters, container: &Container) -> bool {
 
 /// `GET /containers/{id}/json`.
 pub async fn inspect(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
-    if call.query.flag("size") {
-        let text = "sizes of containers are not supported by this release of Pinnace yet";
-        return Err(ApiError::of(core::ErrorKind::NotImplemented, text));
-    }
     let container = app.containers.find(&call.name)?;
-    Ok(reply::ok(&inspect_wire(&container, &app.networks, call.version)))
+    let mut value = inspect_wire(&container, &app.networks, call.version);
+    if call.query.flag("size") {
+        add_size(&mut value, measure(app, container).await?);
+    }
+    Ok(reply::ok(&value))
 }

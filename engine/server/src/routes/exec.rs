@@ -64,26 +64,25 @@ pub async fn start(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
     let body: StartBody = call.json().await?.unwrap_or_default();
     let exec = app.containers.find_exec(&call.name)?;
     if body.detach {
-        let name = call.name.clone();
-        let started =
-            tokio::spawn(async move { app.containers.start_exec(&name, false, body.console_size).await });
+        let claimed = app.containers.claim_exec(&call.name)?;
+        let started = tokio::spawn(async move {
+            app.containers.start_exec(claimed, false, body.console_size).await.map(drop)
+        });
         started.await.map_err(|_| ApiError::of(core::ErrorKind::Internal, "the exec was lost"))??;
         return Ok(reply::empty(StatusCode::OK));
     }
     let tty = exec.config.tty;
     let keys = Some(exec.config.detach_keys.as_str()).filter(|keys| !keys.is_empty());
     let keys = DetachKeys::parse(keys)?;
-    let name = call.name.clone();
-    let starting = {
-        let app = app.clone();
-        tokio::spawn(async move { app.containers.start_exec(&name, true, body.console_size).await })
-    };
-    let started = starting.await.map_err(|_| ApiError::of(core::ErrorKind::Internal, "the exec was lost"))?;
-    let output = match started {
-        Ok(session) => session.output,
-        // The program's failure is part of the stream: the exec itself went as asked.
-        Err(error @ ContainerError::Start { .. }) => failure(&error),
-        Err(error) => return Err(error.into()),
+    let claimed = app.containers.claim_exec(&call.name)?;
+    // Clients that read the answer's head through a buffer would lose output that came along with it, so the
+    // program is started only when the head is out, as dockerd does.
+    let running = app.clone();
+    let output = async move {
+        match running.containers.start_exec(claimed, true, body.console_size).await {
+            Ok(output) => output,
+            Err(error) => failure(&error),
+        }
     };
     let input =
         Keyboard { app: app.clone(), typing: exec.config.attach_stdin, keys: tty.then_some(keys), exec };

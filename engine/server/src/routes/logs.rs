@@ -92,7 +92,7 @@ pub async fn attach(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
     };
     app.containers.told(&container, "attach");
     let kind = content_type(tty, call.version);
-    hijack::upgrade(&mut call, kind, tty, output, input)
+    hijack::upgrade(&mut call, kind, tty, std::future::ready(output), input)
 }
 
 /// The log's past, then what is printed now, of the wanted streams.

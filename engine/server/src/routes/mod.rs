@@ -9,6 +9,7 @@ mod exec;
 mod images;
 mod lifecycle;
 mod logs;
+mod networks;
 mod system;
 
 use std::io::Write;
@@ -67,6 +68,8 @@ const ROUTES: &[Route] = &[
     route!("POST", "/exec/{id}/start", exec::start),
     route!("POST", "/exec/{id}/resize", exec::resize),
     route!("GET", "/exec/{id}/json", exec::inspect),
+    route!("GET", "/networks", networks::list),
+    route!("GET", "/networks/{id}", networks::inspect),
     route!("POST", "/images/create", images::create),
     route!("GET", "/images/json", images::list),
     route!("GET", "/images/{name*}/json", images::inspect),
@@ -105,11 +108,9 @@ const LATER: &[(&str, &str)] = &[
     ("GET", "/images/{name*}/attestations"),
     ("GET", "/images/{name*}/get"),
     ("POST", "/images/{name*}/push"),
-    ("GET", "/networks"),
     ("POST", "/networks/create"),
     ("POST", "/networks/prune"),
     ("DELETE", "/networks/{id}"),
-    ("GET", "/networks/{id}"),
     ("POST", "/networks/{id}/connect"),
     ("POST", "/networks/{id}/disconnect"),
     ("POST", "/plugins/create"),

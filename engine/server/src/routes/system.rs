@@ -93,7 +93,7 @@ pub async fn info(app: Arc<App>, _: Call) -> Result<Reply, ApiError> {
         "ContainersStopped": stopped, "Images": app.images.list().len(),
         "Driver": "overlay2", "DriverStatus": [["Backing Filesystem", "extfs"]],
         "Plugins": {
-            "Volume": [], "Network": ["bridge", "host", "null"], "Authorization": null,
+            "Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": null,
             "Log": ["json-file", "none"],
         },
         "MemoryLimit": limits.memory, "SwapLimit": limits.memory, "CpuCfsPeriod": limits.cpu,

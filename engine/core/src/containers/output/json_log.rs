@@ -132,7 +132,7 @@ impl Reader {
     ///
     /// # Errors
     /// Those of read(2).
-    pub fn next(&mut self) -> io::Result<Option<Record>> {
+    pub fn next_record(&mut self) -> io::Result<Option<Record>> {
         loop {
             self.file.read_until(b'\n', &mut self.line)?;
             if self.line.last() != Some(&b'\n') {
@@ -166,7 +166,7 @@ fn tail_offset(file: &File, lines: u64) -> io::Result<u64> {
     }
     let mut left = lines;
     let mut follower = None;
-    while let Some((offset, line)) = backwards.next()? {
+    while let Some((offset, line)) = backwards.line()? {
         // A line begins behind a record that ends one.
         let ends_line = parse(&line).is_none_or(|record| record.text.ends_with('\n'));
         if let (Some(begin), true) = (follower, ends_line) {
@@ -191,7 +191,7 @@ struct Backwards<'a> {
 impl Backwards<'_> {
     const BLOCK: u64 = 64 * 1024;
 
-    fn next(&mut self) -> io::Result<Option<(u64, Vec<u8>)>> {
+    fn line(&mut self) -> io::Result<Option<(u64, Vec<u8>)>> {
         loop {
             let text = self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer);
             if let Some(newline) = text.iter().rposition(|byte| *byte == b'\n') {
@@ -257,7 +257,7 @@ mod tests {
         for lines in [0u64, 1, 2, 3, 100, 5001, 5002, 9000] {
             let mut reader = Reader::open(&path, Some(lines)).unwrap().unwrap();
             let mut got = String::new();
-            while let Some(record) = reader.next().unwrap() {
+            while let Some(record) = reader.next_record().unwrap() {
                 got += &record.text;
             }
             let all: Vec<_> = text.split_inclusive('\n').collect();
