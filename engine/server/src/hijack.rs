@@ -56,8 +56,8 @@ pub enum Typed {
     Detach,
 }
 
-/// Turns the connection into a raw one: `output`, begun only when the client has its answer, to the client, the client's bytes to `input`. The connection is
-/// closed when `output` ends, or when the client detaches or is gone.
+/// Turns the connection into a raw one: `output`, begun only when the client has its answer, to the client, the
+/// client's bytes to `input`. The connection is closed when `output` ends, or when the client detaches or is gone.
 ///
 /// # Errors
 /// The request was taken already.
@@ -124,12 +124,12 @@ async fn copy(
     mut input: impl Input,
 ) {
     let (mut reader, mut writer) = tokio::io::split(connection);
-    let (detach, mut detached) = tokio::sync::oneshot::channel::<()>();
+    let (detach, mut detached) = mpsc::channel::<()>(1);
     let mut reading = tokio::spawn(async move {
         let typed = read_client(&mut reader, &mut input).await;
         match typed {
             // Nobody waits for it where the output has ended already.
-            Typed::Detach => drop(detach.send(())),
+            Typed::Detach => drop(detach.try_send(())),
             // A half-closed connection goes on in the other direction.
             Typed::On => input.finish().await,
         }
@@ -138,7 +138,7 @@ async fn copy(
         let chunk = tokio::select! {
             biased;
             chunk = output.recv() => chunk,
-            Ok(()) = &mut detached => None,
+            Some(()) = detached.recv() => None,
         };
         let Some(chunk) = chunk else { break };
         let bytes = frame(chunk.stream, chunk.bytes, tty);

@@ -6,6 +6,7 @@ mod disk;
 mod image;
 mod machine;
 mod qmp;
+pub mod vmlinux;
 mod vsock;
 
 use crate::backend::{Backend, BackendError, Machine};
@@ -40,15 +41,19 @@ pub struct Qemu {
 impl Qemu {
     /// Looks at everything a boot needs: QEMU, the image and the disk, which is made when it is missing.
     pub fn prepare(order: &Order, place: &Place) -> Result<Qemu, BackendError> {
-        let image = Image::open(&order.image)?;
+        let mut image = Image::open(&order.image)?;
         let program = find_program().ok_or(BackendError::NoQemu)?;
         let disk = disk::prepare(order)?;
+        let accel = Accel::detect();
+        if accel == Accel::Tcg {
+            image.kernel = vmlinux::of(&image.kernel, place);
+        }
         let qemu = Qemu {
             order: order.clone(),
             place: place.clone(),
             program,
             image,
-            accel: Accel::detect(),
+            accel,
             vsock: choose_vsock(),
             _disk: disk,
         };
