@@ -172,7 +172,7 @@ impl Appliance {
     /// SIGKILL, and waits for the next one.
     pub fn kill_engine(&mut self) {
         let starts = self.status().1;
-        self.signal_engine("KILL");
+        self.end_engine();
         self.wait_for_start(starts + 1);
     }
 
@@ -180,9 +180,12 @@ impl Appliance {
         self.until("the next engine", || (self.status().1 >= starts).then_some(()));
     }
 
-    /// By a shell inside the pid namespace, where the number means what `init` means by it.
-    pub fn signal_engine(&self, signal: &str) {
-        self.run_inside(&["kill", &format!("-{signal}"), &self.engine_pid().to_string()]);
+    /// SIGKILL, by a program inside the pid namespace, where the number means what `init` means by it; returns when that
+    /// engine takes no more connections.
+    pub fn end_engine(&self) {
+        let pid = self.engine_pid();
+        self.run_inside(&["kill", "-KILL", &pid.to_string()]);
+        self.until("the engine's end", || Some(()).filter(|()| self.status().0 != pid));
     }
 
     fn run_inside(&self, command: &[&str]) {

@@ -89,7 +89,7 @@ fn many_processes_come_back() {
 fn a_client_that_connects_while_the_engine_is_away_is_served() {
     let Some(appliance) = Appliance::start(&[]) else { return };
     appliance.ask("crash-at-start 3");
-    appliance.signal_engine("KILL");
+    appliance.end_engine();
     let waiting = appliance.connect();
     assert_eq!(appliance.ask_on(waiting, "held"), "");
     assert_eq!(appliance.status().1, 5, "three of them died at once");
