@@ -7,6 +7,7 @@ pub mod clone;
 pub mod heap;
 pub mod inherit;
 pub mod listen;
+pub mod mntns;
 pub mod mounts;
 pub mod netns;
 pub mod packet;

@@ -13,3 +13,4 @@ pub mod rootfs;
 pub mod seccomp;
 pub mod stdio;
 pub mod user;
+pub mod view;

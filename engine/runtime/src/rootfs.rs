@@ -85,6 +85,26 @@ pub fn overlay(root: &Root) -> Result<OwnedFd, PrepareError> {
     make().when(|| format!("mount overlay with upper folder {}", root.upper.display()))
 }
 
+/// Read-only layers, lowest first, as one tree.
+///
+/// # Errors
+/// A folder is missing or the kernel refuses the overlay.
+pub fn layers(layers: &[PathBuf]) -> Result<OwnedFd, PrepareError> {
+    let make = || {
+        if let [only] = layers {
+            // The kernel wants two layers, or one and a writable one.
+            let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            return rustix::fs::open(only.as_path(), folder, Mode::empty());
+        }
+        let fs = new_fs("overlay")?;
+        for layer in layers.iter().rev() {
+            mount::fsconfig_set_string(fs.as_fd(), "lowerdir+", layer.as_path())?;
+        }
+        finish(&fs, MountAttrFlags::MOUNT_ATTR_RDONLY)
+    };
+    make().when(|| format!("mount overlay of {} layers", layers.len()))
+}
+
 /// Fills `folder` with what every container finds where its image has nothing: mount points, the engine's mark
 /// and the link of /etc/mtab. It serves all containers as the lowest layer, so a start makes none of them.
 ///
