@@ -176,3 +176,32 @@ fn a_death_at_any_moment_of_a_run_leaves_a_whole_container_or_none() {
         app.docker(["wait", &name]).prints("3\n").succeeds();
     }
 }
+
+#[test]
+fn restart_policies_go_on() {
+    let (app, _turn) = mortal!();
+    let image = app.busybox();
+    let (waits, stopped, ends) =
+        (app.name("policy-waits"), app.name("policy-stopped"), app.name("policy-ends"));
+    let count = |name: &str| app.inspect(name)["RestartCount"].as_u64().expect("a count is a number");
+    let run = |name: &str, policy: &str, script: &str| {
+        app.docker(["run", "-d", "--restart", policy, "--name", name, &image, "sh", "-c", script]).succeeds();
+    };
+    run(&waits, "always", "exit 3");
+    run(&stopped, "always", "exec sleep 600");
+    run(&ends, "on-failure:1", "sleep 1; usleep 200000; exit 4");
+    app.docker(["stop", "-t", "0", &stopped]).succeeds();
+    eventually("its delay is long", app.patience(), || (count(&waits) >= 5).then_some(()));
+    let before = count(&waits);
+    // Once in the delay, and once about when the other ends.
+    app.kill_engine();
+    app.kill_engine();
+    eventually("it is started again", app.patience(), || (count(&waits) > before).then_some(()));
+    eventually("it ran twice", app.patience(), || {
+        let seen = app.inspect(&ends);
+        (seen["RestartCount"] == 1 && seen["State"]["Status"] == "exited").then_some(())
+    });
+    assert_eq!(app.inspect(&ends)["State"]["ExitCode"], 4);
+    // What was stopped by hand stays so: only the engine returned, not the machine.
+    assert_eq!(app.inspect(&stopped)["State"]["Status"], "exited");
+}

@@ -17,6 +17,7 @@ mod logs;
 mod network;
 mod ps;
 mod pull;
+mod restart;
 mod run;
 mod stop;
 mod streams;

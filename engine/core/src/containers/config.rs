@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::restart::RestartPolicy;
+
 /// What runs in the container: Docker's `Config`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -58,6 +60,8 @@ pub struct Config {
 pub struct HostConfig {
     /// Removed when it ends.
     pub auto_remove: bool,
+    /// When the engine starts it again by itself.
+    pub restart: RestartPolicy,
     /// `bridge`, `none`, `host`.
     pub network_mode: String,
     /// `json-file` or `none`.
@@ -123,6 +127,7 @@ impl Default for HostConfig {
     fn default() -> HostConfig {
         HostConfig {
             auto_remove: false,
+            restart: RestartPolicy::No,
             network_mode: "bridge".to_owned(),
             log_driver: "json-file".to_owned(),
             privileged: false,

@@ -7,6 +7,7 @@ use super::error::ContainerError;
 use super::names;
 use super::record::{Record, Recorded};
 use super::registry::Containers;
+use super::restart::Restarts;
 use super::state::{Ended, State};
 use crate::id::new_id;
 use crate::images::{Image, ImageConfig};
@@ -75,6 +76,8 @@ impl Containers {
             host: request.host,
             state: Recorded::Created(Ended::default()),
             endpoint: None,
+            restarts: Restarts::default(),
+            finished_at: Timestamp::default(),
         };
         self.make_folders(&id, &image)?;
         let stored = self.store_new(record.clone(), &image).await;

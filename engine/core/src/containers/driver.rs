@@ -1,5 +1,6 @@
 //! The driver of one container: the task that alone changes its state.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,6 +11,7 @@ use runtime::cgroup::{self, Cgroup};
 use runtime::stdio::Ends;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::container::Container;
 use super::error::ContainerError;
@@ -19,12 +21,14 @@ use super::note;
 use super::output::Pump;
 use super::record::{Record, Recorded};
 use super::registry::Shared;
+use super::restart::{RestartPolicy, Restarts};
 use super::state::{Ended, Running, State};
 use crate::events::Subject;
 use crate::networks::Endpoint;
-use crate::store::{Durability, Table};
+use crate::store::{Durability, Table, Writer};
 use crate::timestamp::Timestamp;
 
+type Queue = mpsc::UnboundedReceiver<Order>;
 type Answer<T> = oneshot::Sender<Result<T, ContainerError>>;
 
 /// What enters a driver's queue.
@@ -38,8 +42,14 @@ pub(super) enum Order {
     Freeze(bool, Answer<()>),
     /// Take the container away.
     Remove(Answer<()>),
-    /// PID 1 says that the first process ended.
-    Exited(Exit),
+    /// Whether the container stays after the end of this run although it removes itself.
+    Keep(bool, Answer<()>),
+    /// PID 1 says that the first process, `pid`, ended.
+    Exited { pid: u32, exit: Exit },
+    /// The delay of the restart policy is over.
+    Again,
+    /// An engine before this one left it waiting for its restart.
+    Rearm,
     /// PID 1 still holds the run that an engine before this one began.
     Resume {
         pid: u32,
@@ -54,11 +64,15 @@ pub(super) enum Order {
 
 /// How long after a process's end its output may still come before the run counts as over.
 const OUTPUT_GRACE: Duration = Duration::from_secs(10);
+/// How long PID 1 may take to tell the end of a process that failed to execute its program.
+const BURIAL: Duration = Duration::from_secs(2);
+const SIGKILL: i32 = 9;
 /// Exit code of a run whose end nobody saw, as dockerd tells it.
 const LOST_EXIT_CODE: i32 = 255;
 
 /// A run that goes on.
 struct Run {
+    pid: u32,
     pidfd: OwnedFd,
     pump: JoinHandle<()>,
 }
@@ -67,17 +81,29 @@ struct Driver {
     shared: Arc<Shared>,
     container: Arc<Container>,
     run: Option<Run>,
+    /// Writes down the end of the last run; true when PID 1 may forget it.
+    settling: Option<JoinHandle<bool>>,
+    /// When the restart policy's delay is over.
+    wake: Option<Instant>,
+    /// See [`Order::Keep`].
+    kept: bool,
+    /// What came while something else was waited for.
+    later: VecDeque<Order>,
 }
 
 /// Serves `queue` until the container is removed.
-pub(super) async fn run(
-    shared: Arc<Shared>,
-    container: Arc<Container>,
-    mut queue: mpsc::UnboundedReceiver<Order>,
-) {
-    let mut driver = Driver { shared, container, run: None };
-    while let Some(order) = queue.recv().await {
-        driver.obey(order).await;
+pub(super) async fn run(shared: Arc<Shared>, container: Arc<Container>, mut queue: Queue) {
+    let mut driver = Driver {
+        shared,
+        container,
+        run: None,
+        settling: None,
+        wake: None,
+        kept: false,
+        later: VecDeque::new(),
+    };
+    while let Some(order) = driver.next(&mut queue).await {
+        driver.obey(order, &mut queue).await;
         if matches!(driver.container.snapshot.borrow().state, State::Removed(_)) {
             return;
         }
@@ -85,14 +111,32 @@ pub(super) async fn run(
 }
 
 impl Driver {
-    async fn obey(&mut self, order: Order) {
+    async fn next(&mut self, queue: &mut Queue) -> Option<Order> {
+        if let Some(order) = self.later.pop_front() {
+            return Some(order);
+        }
+        let Some(wake) = self.wake else { return queue.recv().await };
+        tokio::select! {
+            biased;
+            order = queue.recv() => order,
+            () = tokio::time::sleep_until(wake) => Some(Order::Again),
+        }
+    }
+
+    async fn obey(&mut self, order: Order, queue: &mut Queue) {
         // An answer nobody waits for any more is fine: the client went away.
         match order {
-            Order::Start(answer) => drop(answer.send(self.start().await)),
-            Order::Signal(signal, answer) => drop(answer.send(self.signal(signal))),
+            Order::Start(answer) => drop(answer.send(self.start(queue).await)),
+            Order::Signal(signal, answer) => drop(answer.send(self.signal(signal).await)),
             Order::Freeze(frozen, answer) => drop(answer.send(self.freeze(frozen))),
             Order::Remove(answer) => drop(answer.send(self.remove().await)),
-            Order::Exited(exit) => self.exited(exit).await,
+            Order::Keep(kept, answer) => {
+                self.kept = kept;
+                drop(answer.send(Ok(())));
+            }
+            Order::Exited { pid, exit } => self.exited(pid, exit).await,
+            Order::Again => self.again(queue).await,
+            Order::Rearm => self.rearm(),
             Order::Resume { pid, started_at, endpoint, ends, answer } => {
                 self.amend(|record| record.endpoint = endpoint);
                 drop(answer.send(self.resume(pid, started_at, ends).await));
@@ -139,39 +183,48 @@ impl Driver {
         guard.clone()
     }
 
-    async fn save(&self, record: Arc<Record>, durability: Durability) -> Result<(), ContainerError> {
-        self.shared
-            .store
-            .write_async(durability, move |writer| writer.put(Table::Containers, &record.id, &*record))
-            .await
-            .map_err(ContainerError::Store)
+    async fn save(&self, durability: Durability) -> Result<(), ContainerError> {
+        save(&self.shared, &self.container, durability).await
     }
 
-    async fn start(&mut self) -> Result<(), ContainerError> {
+    async fn start(&mut self, queue: &mut Queue) -> Result<(), ContainerError> {
         self.permit(Verb::Start)?;
         if self.shared.going_down.load(Ordering::Relaxed) {
             return Err(ContainerError::GoingDown);
         }
+        self.amend(|record| record.restarts = Restarts::default());
+        let started = self.begin().await;
+        self.kept = false;
+        if let Err(error) = &started {
+            let exit_code = match error {
+                ContainerError::Start { exit_code, .. } => *exit_code,
+                _ => 128,
+            };
+            self.start_failed(error, exit_code, queue).await;
+        }
+        started
+    }
+
+    /// Begins a run.
+    async fn begin(&mut self) -> Result<(), ContainerError> {
+        self.settle_exit().await;
         let started_at = Timestamp::now();
         let (shared, container) = (self.shared.clone(), self.container.clone());
         let launched = tokio::task::spawn_blocking(move || launch::start(&shared, &container, started_at))
             .await
             .unwrap_or_else(|_| Err(launch::panicked()));
-        let launched = match launched {
-            Ok(launched) => launched,
-            Err(error) => {
-                self.start_failed(&error).await;
-                return Err(error);
-            }
-        };
-        let record = self.amend(|record| {
+        let launched = launched?;
+        let finished_at = self.state().ended().map_or(Timestamp(0), |ended| ended.finished_at);
+        self.amend(|record| {
             record.state = Recorded::Started(started_at);
             record.endpoint = launched.endpoint.clone();
+            record.finished_at = finished_at;
         });
         let pump = self.connect(launched.ends, Pump::begin).await?;
-        self.run = Some(Run { pidfd: launched.process.pidfd, pump });
-        self.publish(State::Running(Running { pid: launched.process.pid, started_at, paused: false }));
-        self.save(record, Durability::Soon).await?;
+        let pid = launched.process.pid;
+        self.run = Some(Run { pid, pidfd: launched.process.pidfd, pump });
+        self.publish(State::Running(Running { pid, started_at, paused: false }));
+        self.save(Durability::Soon).await?;
         self.network_event("connect");
         self.event("start", &[]);
         Ok(())
@@ -204,27 +257,117 @@ impl Driver {
         Ok(tokio::spawn(pump.run()))
     }
 
-    async fn start_failed(&mut self, error: &ContainerError) {
+    /// A container that ran before stays one that ran.
+    async fn start_failed(&mut self, error: &ContainerError, exit_code: i32, queue: &mut Queue) {
         launch::undo(&self.shared, &self.container);
-        let exit_code = match error {
-            ContainerError::Start { exit_code, .. } => *exit_code,
-            _ => 128,
-        };
-        let ended = Ended { exit_code, error: error.to_string(), ..Ended::default() };
-        let record = self.amend(|record| record.state = Recorded::Created(ended.clone()));
-        self.container.hub.close();
-        self.container.snapshot.send_modify(|snapshot| {
-            snapshot.state = State::Created(ended);
-            snapshot.exits += 1;
-            snapshot.last_exit = exit_code;
+        if matches!(error, ContainerError::Start { exit_code: 126 | 127, .. }) {
+            self.await_burial(queue).await;
+        }
+        let before = self.state().ended().cloned().unwrap_or_default();
+        let ended = Ended { exit_code, error: error.to_string(), oom_killed: false, ..before };
+        let ran = ended.started_at != Timestamp(0);
+        let record = self.amend(|record| {
+            let recorded = if ran { Recorded::Exited } else { Recorded::Created };
+            record.state = recorded(ended.clone());
         });
-        if self.save(record.clone(), Durability::Soon).await.is_ok() && record.host.auto_remove {
+        self.container.hub.close();
+        self.ended_as(if ran { State::Exited(ended) } else { State::Created(ended) }, exit_code);
+        if self.save(Durability::Soon).await.is_ok() && record.host.auto_remove {
             let _ = self.remove_now().await;
         }
     }
 
-    fn signal(&self, signal: i32) -> Result<(), ContainerError> {
+    /// A process that could not execute its program had registered with PID 1 before: until its end is told, PID 1
+    /// refuses another of that name.
+    async fn await_burial(&mut self, queue: &mut Queue) {
+        let buried = async {
+            while let Some(order) = queue.recv().await {
+                match order {
+                    Order::Exited { .. } => return,
+                    other => self.later.push_back(other),
+                }
+            }
+        };
+        let _ = tokio::time::timeout(BURIAL, buried).await;
+        self.acknowledge();
+    }
+
+    /// The end of the run before is on disk, or PID 1 forgets it now: it holds one process of a name.
+    async fn settle_exit(&mut self) {
+        let Some(settling) = self.settling.take() else { return };
+        if !settling.await.unwrap_or(false) {
+            self.acknowledge();
+        }
+    }
+
+    /// Publishes a state without a run, and that a run ended, to those who wait.
+    fn ended_as(&self, state: State, exit_code: i32) {
+        self.container.snapshot.send_modify(|snapshot| {
+            snapshot.state = state;
+            snapshot.exits += 1;
+            snapshot.last_exit = exit_code;
+        });
+    }
+
+    /// The delay of the restart policy is over. A failed start ends the policy's work, as it does in dockerd.
+    async fn again(&mut self, queue: &mut Queue) {
+        self.wake = None;
+        let State::Restarting(ended) = self.state() else { return };
+        if self.shared.going_down.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = self.begin().await {
+            tracing::warn!(container = self.container.id(), %error, "cannot start an ended container again");
+            self.start_failed(&error, ended.exit_code, queue).await;
+        }
+    }
+
+    fn rearm(&mut self) {
+        let State::Restarting(ended) = self.state() else { return };
+        let over = Duration::from_nanos(Timestamp::now().0.saturating_sub(ended.finished_at.0));
+        self.wake = Some(Instant::now() + self.container.record().restarts.delay().saturating_sub(over));
+    }
+
+    /// A signal by hand ends the policy's work until the next start: any where the container names no stop signal of
+    /// its own, else that one and SIGKILL. On disk before it is sent, as the engine may not see what comes of it.
+    async fn note_hand(&self, signal: i32) -> Result<(), ContainerError> {
+        if self.shared.going_down.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let own = super::stop::signal_number(&self.container.record().config.stop_signal);
+        let ends = signal == SIGKILL || own.is_none_or(|own| own == signal);
+        let record = self.container.record();
+        if record.restarts.by_hand && (record.restarts.cancelled || !ends) {
+            return Ok(());
+        }
+        self.amend(|record| {
+            record.restarts.by_hand = true;
+            record.restarts.cancelled |= ends;
+        });
+        if record.host.restart == RestartPolicy::No {
+            return Ok(());
+        }
+        self.save(Durability::Synced).await
+    }
+
+    /// The wait for a restart is over without one.
+    async fn give_up(&mut self, ended: Ended) -> Result<(), ContainerError> {
+        self.wake = None;
+        let exit_code = ended.exit_code;
+        self.amend(|record| record.state = Recorded::Exited(ended.clone()));
+        self.ended_as(State::Exited(ended), exit_code);
+        self.save(Durability::Synced).await
+    }
+
+    async fn signal(&mut self, signal: i32) -> Result<(), ContainerError> {
         self.permit(Verb::Signal)?;
+        self.note_hand(signal).await?;
+        if let State::Restarting(ended) = self.state() {
+            return match self.container.record().restarts.cancelled {
+                true => self.give_up(ended).await,
+                false => Ok(()),
+            };
+        }
         let Some(run) = &self.run else { return Ok(()) };
         match sys::process::pidfd_send_signal(run.pidfd.as_fd(), signal) {
             // It ended a moment ago; its exit is on its way.
@@ -237,9 +380,7 @@ impl Driver {
     fn after_signal(&self, signal: i32) -> Result<(), ContainerError> {
         self.event("kill", &[("signal", signal.to_string())]);
         // A frozen process dies only when it thaws.
-        if signal == rustix::process::Signal::KILL.as_raw()
-            && self.state().running().is_some_and(|running| running.paused)
-        {
+        if signal == SIGKILL && self.state().running().is_some_and(|running| running.paused) {
             self.set_frozen(false)?;
         }
         Ok(())
@@ -263,8 +404,8 @@ impl Driver {
     }
 
     /// The run is over once its output is: inspect, wait and logs agree from then on.
-    async fn exited(&mut self, exit: Exit) {
-        let Some(mut run) = self.run.take() else {
+    async fn exited(&mut self, pid: u32, exit: Exit) {
+        let Some(mut run) = self.run.take_if(|run| run.pid == pid) else {
             // A start that failed after PID 1 was told.
             return self.acknowledge();
         };
@@ -288,48 +429,50 @@ impl Driver {
         if oom_killed {
             self.event("oom", &[]);
         }
-        self.end(ended).await;
+        self.end(ended, !self.shared.going_down.load(Ordering::Relaxed)).await;
     }
 
-    async fn end(&mut self, ended: Ended) {
+    async fn end(&mut self, ended: Ended, may_restart: bool) {
         launch::undo(&self.shared, &self.container);
-        let seconds = ended.finished_at.0.saturating_sub(ended.started_at.0) / 1_000_000_000;
+        let ran = Duration::from_nanos(ended.finished_at.0.saturating_sub(ended.started_at.0));
         let exit_code = ended.exit_code;
-        let record = self.amend(|record| record.state = Recorded::Exited(ended.clone()));
-        let auto_remove = record.host.auto_remove;
-        self.container.snapshot.send_modify(|snapshot| {
-            snapshot.state = if auto_remove { State::Removing(ended) } else { State::Exited(ended) };
-            snapshot.exits += 1;
-            snapshot.last_exit = exit_code;
+        let mut delay = None;
+        let record = self.amend(|record| {
+            if may_restart {
+                delay = record.restarts.after_run(record.host.restart, exit_code, ran);
+            }
+            let recorded = if delay.is_some() { Recorded::Restarting } else { Recorded::Exited };
+            record.state = recorded(ended.clone());
         });
+        self.wake = delay.map(|delay| Instant::now() + delay);
+        let auto_remove = record.host.auto_remove && !self.kept;
+        let state = match delay {
+            Some(_) => State::Restarting(ended),
+            None if auto_remove => State::Removing(ended),
+            None => State::Exited(ended),
+        };
+        self.ended_as(state, exit_code);
         self.network_event("disconnect");
-        self.event("die", &[("exitCode", exit_code.to_string()), ("execDuration", seconds.to_string())]);
+        let seconds = ran.as_secs().to_string();
+        self.event("die", &[("exitCode", exit_code.to_string()), ("execDuration", seconds)]);
         if auto_remove {
             if let Err(error) = self.remove_now().await {
                 tracing::error!(container = self.container.id(), %error, "cannot remove an ended container");
             }
             return self.acknowledge();
         }
-        // PID 1 keeps the status until it is on disk; nobody waits for that but PID 1.
-        let (shared, id) = (self.shared.clone(), self.container.id().to_owned());
-        tokio::spawn(async move {
-            let saved = shared
-                .store
-                .write_async(Durability::Synced, move |writer| {
-                    // Removed in the meantime: a late write must not bring it back.
-                    match writer.contains(Table::Containers, &record.id)? {
-                        true => writer.put(Table::Containers, &record.id, &*record),
-                        false => Ok(()),
-                    }
-                })
-                .await;
-            match saved {
-                Ok(()) => acknowledge(&shared, &id),
-                Err::<(), crate::store::StoreError>(error) => {
-                    tracing::error!(container = id, %error, "cannot record an exit");
+        // PID 1 keeps the status until it is on disk; nobody waits for that but PID 1 and the next run.
+        let (shared, container) = (self.shared.clone(), self.container.clone());
+        self.settling = Some(tokio::spawn(async move {
+            match save(&shared, &container, Durability::Synced).await {
+                Ok(()) => acknowledge(&shared, container.id()),
+                Err(error) => {
+                    tracing::error!(container = container.id(), %error, "cannot record an exit");
+                    return false;
                 }
             }
-        });
+            true
+        }));
     }
 
     fn acknowledge(&self) {
@@ -397,7 +540,7 @@ impl Driver {
             None => tokio::spawn(async {}),
         };
         let pidfd = pidfd.map_err(ContainerError::machine("open the container's process"))?;
-        self.run = Some(Run { pidfd, pump });
+        self.run = Some(Run { pid, pidfd, pump });
         self.amend(|record| record.state = Recorded::Started(started_at));
         let frozen = Cgroup::open(&self.shared.cgroup(self.container.id()))
             .and_then(|cgroup| cgroup.read("cgroup.freeze"))
@@ -410,9 +553,27 @@ impl Driver {
         let Recorded::Started(started_at) = self.container.record().state.clone() else { return Ok(()) };
         let finished_at = Timestamp::now();
         let ended = Ended { exit_code: LOST_EXIT_CODE, started_at, finished_at, ..Ended::default() };
-        self.end(ended).await;
+        self.end(ended, false).await;
         Ok(())
     }
+}
+
+/// Writes the container's present record: two writers in any order leave the newest.
+pub(super) async fn save(
+    shared: &Shared,
+    container: &Arc<Container>,
+    durability: Durability,
+) -> Result<(), ContainerError> {
+    let container = container.clone();
+    let write = move |writer: &mut Writer<'_>| {
+        let record = container.record();
+        // Removed in the meantime: a late write must not bring it back.
+        match writer.contains(Table::Containers, &record.id)? {
+            true => writer.put(Table::Containers, &record.id, &*record),
+            false => Ok(()),
+        }
+    };
+    shared.store.write_async(durability, write).await.map_err(ContainerError::Store)
 }
 
 /// PID 1 may forget the process.

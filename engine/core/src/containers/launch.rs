@@ -23,6 +23,7 @@ use super::exec::ExecConfig;
 use super::note::{Note, key};
 use super::record::Record;
 use super::registry::Shared;
+use super::restart::RestartPolicy;
 use crate::images::ImageId;
 use crate::networks::{Attachment, Endpoint};
 use crate::timestamp::Timestamp;
@@ -63,6 +64,9 @@ pub(super) fn validate(config: &Config, host: &HostConfig) -> Result<(), Contain
     }
     if !matches!(host.log_driver.as_str(), "json-file" | "none") {
         return invalid(format!("logger: no log driver named '{}' is registered", host.log_driver));
+    }
+    if host.auto_remove && host.restart != RestartPolicy::No {
+        return invalid("can't create 'AutoRemove' container with restart policy".to_owned());
     }
     if (1..6 << 20).contains(&host.memory) {
         return invalid("Minimum memory limit allowed is 6MB".to_owned());

@@ -47,8 +47,8 @@ pub fn judge(state: &State, verb: Verb, id: &str) -> Verdict {
         (State::Running(_), Verb::Start) if paused => {
             deny("cannot start a paused container, try unpause instead".to_owned())
         }
-        (State::Running(_), Verb::Start) => Verdict::AlreadySo,
-        (State::Running(_), Verb::Remove) => deny(format!(
+        (State::Running(_) | State::Restarting(_), Verb::Start) => Verdict::AlreadySo,
+        (State::Running(_) | State::Restarting(_), Verb::Remove) => deny(format!(
             "cannot remove container \"{id}\": container is {}: stop the container before removing or force remove",
             state.status()
         )),
@@ -57,7 +57,10 @@ pub fn judge(state: &State, verb: Verb, id: &str) -> Verdict {
         (State::Running(_), Verb::Exec) if paused => {
             deny(format!("container {id} is paused, unpause the container before exec"))
         }
-        (State::Running(_), _) => Verdict::Accept,
+        (State::Running(_), _) | (State::Restarting(_), Verb::Signal) => Verdict::Accept,
+        (State::Restarting(_), Verb::Pause | Verb::Exec) => {
+            deny(format!("container {id} is restarting, wait until the container is running"))
+        }
         (_, Verb::Start | Verb::Remove) => Verdict::Accept,
         (_, Verb::Signal) => deny(format!("cannot kill container: {id}: container {id} is not running")),
         (_, Verb::Unpause) => deny(format!("Container {id} is not paused")),
@@ -88,6 +91,7 @@ mod tests {
             running(false),
             running(true),
             State::Exited(ended.clone()),
+            State::Restarting(ended.clone()),
             State::Removing(ended.clone()),
             State::Removed(ended),
         ]
@@ -95,7 +99,7 @@ mod tests {
 
     #[test]
     fn every_pair_is_decided() {
-        // created, running, paused, exited, removing, removed; a accept, s already so, d deny.
+        // created, running, paused, exited, restarting, removing, removed; a accept, s already so, d deny.
         let check = |verb: Verb, expected: &str| {
             let got: String = states()
                 .iter()
@@ -107,12 +111,12 @@ mod tests {
                 .collect();
             assert_eq!(got, expected, "{verb:?}");
         };
-        check(Verb::Start, "asdadd");
-        check(Verb::Signal, "daaddd");
-        check(Verb::Pause, "dadddd");
-        check(Verb::Unpause, "ddaddd");
-        check(Verb::Remove, "addadd");
-        check(Verb::Exec, "dadddd");
-        check(Verb::Resize, "daaddd");
+        check(Verb::Start, "asdasdd");
+        check(Verb::Signal, "daadadd");
+        check(Verb::Pause, "daddddd");
+        check(Verb::Unpause, "ddadddd");
+        check(Verb::Remove, "addaddd");
+        check(Verb::Exec, "daddddd");
+        check(Verb::Resize, "daadddd");
     }
 }

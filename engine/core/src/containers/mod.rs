@@ -6,7 +6,7 @@
 //!      │  ▲             │  ▲
 //!      │  └ failed start│  │ start
 //!      │                ▼  │
-//!      │             Exited
+//!      │    Restarting ► Exited        (see [`restart`])
 //!      │   remove       │ remove
 //!      └──────► Removing ◄┘──► Removed
 //! ```
@@ -35,6 +35,7 @@ pub mod output;
 mod record;
 mod registry;
 mod remove;
+mod restart;
 mod restore;
 mod size;
 mod state;
@@ -50,6 +51,7 @@ pub use launch::warm_up;
 pub use logs::LogRequest;
 pub use record::Record;
 pub use registry::{Containers, Settings};
+pub use restart::{RestartPolicy, Restarts};
 pub use size::Size;
 pub use state::{Ended, Running, Snapshot, State};
 pub use stop::signal_number;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::config::{Config, HostConfig};
+use super::restart::Restarts;
 use super::state::Ended;
 use crate::networks::Endpoint;
 use crate::timestamp::Timestamp;
@@ -17,6 +18,8 @@ pub enum Recorded {
     Started(Timestamp),
     /// Ran to its end.
     Exited(Ended),
+    /// Ran to its end and waits to be started again.
+    Restarting(Ended),
 }
 
 /// A container as recorded.
@@ -38,6 +41,12 @@ pub struct Record {
     pub state: Recorded,
     /// Its place on its network, kept over runs.
     pub endpoint: Option<Endpoint>,
+    /// What its restart policy did so far.
+    #[serde(default)]
+    pub restarts: Restarts,
+    /// End of the run before the one that goes on.
+    #[serde(default)]
+    pub finished_at: Timestamp,
 }
 
 impl Record {

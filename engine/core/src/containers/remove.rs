@@ -16,14 +16,14 @@ impl Containers {
     /// It runs and `force` is not given, or its removal is under way.
     pub async fn remove(&self, reference: &str, force: bool) -> Result<(), ContainerError> {
         let container = self.find(reference)?;
-        if force && container.snapshot().state.running().is_some() {
+        if force && container.snapshot().state.is_active() {
             match container.order(|answer| Order::Signal(9, answer)).await {
                 // It ended by itself in between.
                 Ok(()) | Err(ContainerError::Conflict(_)) => {}
                 Err(error) => return Err(error),
             }
             let mut states = container.watch();
-            let _ = states.wait_for(|snapshot| snapshot.state.running().is_none()).await;
+            let _ = states.wait_for(|snapshot| !snapshot.state.is_active()).await;
         }
         // Judged here too, for the words: a client reads the name it gave.
         let removed = match permit(&container.snapshot().state, Verb::Remove, reference) {

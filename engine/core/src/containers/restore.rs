@@ -1,6 +1,7 @@
 //! The engine returns: what the store recorded and what PID 1 holds become containers again.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,6 +10,7 @@ use runtime::cgroup::{self, Cgroup};
 use runtime::keeper::{Delivery, Keeper};
 use runtime::stdio::Ends;
 
+use super::container::Container;
 use super::driver::{Order, acknowledge};
 use super::error::ContainerError;
 use super::note::Note;
@@ -20,6 +22,9 @@ use crate::events::Events;
 use crate::images::Images;
 use crate::networks::Networks;
 use crate::store::{Store, Table};
+
+/// Starts at boot that go on at the same time.
+const AT_ONCE: usize = 8;
 
 impl Containers {
     /// Reads the records, takes back what PID 1 holds, and puts right what neither explains. From then on a task
@@ -48,13 +53,65 @@ impl Containers {
         };
         let containers = Containers { shared: Arc::new(shared) };
         containers.prepare_folders()?;
-        containers.adopt_records()?;
+        let booted = !containers.mark().exists();
+        containers.adopt_records(booted)?;
         let held = containers.take_back().await?;
         containers.collect_strays(&held);
         containers.settle_lost(&held).await;
         let listener = containers.clone();
         tokio::spawn(async move { listener.listen().await });
+        containers.go_on(booted);
         Ok(containers)
+    }
+
+    /// Stands as long as the machine does, from when all was started that starts with it.
+    fn mark(&self) -> PathBuf {
+        self.shared.settings.run.join("started")
+    }
+
+    /// The restart policies take up their work. An engine that only returns changes nothing: what was stopped by
+    /// hand stays so until the machine boots.
+    fn go_on(&self, booted: bool) {
+        if !booted {
+            let waiting =
+                |container: &Arc<Container>| matches!(container.snapshot().state, State::Restarting(_));
+            for container in self.list().into_iter().filter(waiting) {
+                let _ = container.orders.send(Order::Rearm);
+            }
+            return;
+        }
+        let containers = self.clone();
+        tokio::spawn(async move {
+            containers.start_at_boot().await;
+            if let Err(error) = std::fs::write(containers.mark(), "") {
+                tracing::warn!(%error, "cannot leave the mark of a finished start");
+            }
+        });
+    }
+
+    /// Oldest first, a few at a time: each start blocks a thread.
+    async fn start_at_boot(&self) {
+        let wanted = |container: &Arc<Container>| {
+            let record = container.record();
+            let State::Exited(ended) = container.snapshot().state else { return false };
+            record.host.restart.at_boot(&record.restarts, ended.exit_code)
+        };
+        let mut waiting: Vec<_> = self.list().into_iter().filter(wanted).collect();
+        let mut starting = tokio::task::JoinSet::new();
+        while let Some(container) = waiting.pop() {
+            if starting.len() >= AT_ONCE {
+                starting.join_next().await;
+            }
+            starting.spawn(async move {
+                match container.order(Order::Start).await {
+                    Ok(()) | Err(ContainerError::AlreadySo | ContainerError::NotFound(_)) => {}
+                    Err(error) => {
+                        tracing::error!(container = container.id(), %error, "cannot start a container at boot");
+                    }
+                }
+            });
+        }
+        starting.join_all().await;
     }
 
     fn prepare_folders(&self) -> Result<(), ContainerError> {
@@ -68,13 +125,19 @@ impl Containers {
         make().map_err(ContainerError::machine("prepare the engine's folders"))
     }
 
-    fn adopt_records(&self) -> Result<(), ContainerError> {
+    fn adopt_records(&self, booted: bool) -> Result<(), ContainerError> {
         let records: Vec<(String, Record)> =
             self.shared.store.read(|reader| reader.list(Table::Containers))?;
-        for (_, record) in records {
+        for (_, mut record) in records {
+            if let Recorded::Restarting(ended) = &record.state
+                && booted
+            {
+                record.state = Recorded::Exited(ended.clone());
+            }
             let state = match &record.state {
                 Recorded::Created(ended) => State::Created(ended.clone()),
                 Recorded::Exited(ended) => State::Exited(ended.clone()),
+                Recorded::Restarting(ended) => State::Restarting(ended.clone()),
                 // Until PID 1 or `settle_lost` says more.
                 Recorded::Started(_) => State::Exited(Ended::default()),
             };
@@ -122,6 +185,12 @@ impl Containers {
             return self.resume_exec(id, note, pid, ends).await;
         }
         let Ok(container) = self.find(&id) else { return };
+        if let Recorded::Exited(ended) | Recorded::Restarting(ended) = &container.record().state
+            && ended.started_at == note.started_at
+        {
+            // This run's end is on disk; only the acknowledgement was lost.
+            return;
+        }
         if let Some(endpoint) = &note.endpoint {
             self.shared.networks.resume(&id, endpoint.address.addr());
         }
@@ -163,7 +232,7 @@ impl Containers {
         let id = format!("{key:?}");
         let container = self.shared.index().by_id.get(&id).cloned();
         if let Some(container) = container {
-            let _ = container.orders.send(Order::Exited(exit));
+            let _ = container.orders.send(Order::Exited { pid, exit });
         } else if let Some(exec) = self.shared.exec(&id) {
             self.exec_ended(exec, exit, pid);
         } else {

@@ -39,6 +39,8 @@ pub enum State {
     Running(Running),
     /// It ran.
     Exited(Ended),
+    /// It ran, and waits to be started again.
+    Restarting(Ended),
     /// It is being removed.
     Removing(Ended),
     /// It is gone; only those who still hold the handle see this.
@@ -53,6 +55,7 @@ impl State {
             State::Running(Running { paused: true, .. }) => "paused",
             State::Running(_) => "running",
             State::Exited(_) => "exited",
+            State::Restarting(_) => "restarting",
             State::Removing(_) | State::Removed(_) => "removing",
         }
     }
@@ -65,10 +68,19 @@ impl State {
         }
     }
 
+    /// Docker's "running": a run goes on, or will begin by itself.
+    pub fn is_active(&self) -> bool {
+        matches!(self, State::Running(_) | State::Restarting(_))
+    }
+
     /// The last run's end, where no run goes on.
     pub fn ended(&self) -> Option<&Ended> {
         match self {
-            State::Created(e) | State::Exited(e) | State::Removing(e) | State::Removed(e) => Some(e),
+            State::Created(e)
+            | State::Exited(e)
+            | State::Restarting(e)
+            | State::Removing(e)
+            | State::Removed(e) => Some(e),
             State::Running(_) => None,
         }
     }

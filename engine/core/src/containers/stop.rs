@@ -51,18 +51,22 @@ impl Containers {
         seconds: Option<i64>,
     ) -> Result<(), ContainerError> {
         let container = self.find(reference)?;
-        if container.record().host.auto_remove && container.snapshot().state.running().is_some() {
-            let text = "a container that removes itself cannot be restarted yet: stop it and run it again";
-            return Err(ContainerError::NotSupported(text.to_owned()));
-        }
         let containers = self.clone();
         let restarting = tokio::spawn(async move {
+            // One that removes itself when it ends shall not do so now.
+            container.order(|answer| Order::Keep(true, answer)).await?;
             match containers.stop_container(&container, signal, seconds).await {
                 Ok(()) | Err(ContainerError::AlreadySo) => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    container.order(|answer| Order::Keep(false, answer)).await?;
+                    return Err(error);
+                }
             }
-            container.order(Order::Start).await?;
-            Ok(container)
+            match container.order(Order::Start).await {
+                // Its policy was faster.
+                Ok(()) | Err(ContainerError::AlreadySo) => Ok(container),
+                Err(error) => Err(error),
+            }
         });
         let container = restarting.await.unwrap_or(Err(ContainerError::GoingDown))?;
         self.publish(&container, "restart", &[]);
@@ -123,7 +127,9 @@ async fn end_run(
     seconds: Option<i64>,
 ) -> Result<(), ContainerError> {
     let state = container.snapshot().state;
-    let Some(running) = state.running() else { return Err(ContainerError::AlreadySo) };
+    if !state.is_active() {
+        return Err(ContainerError::AlreadySo);
+    }
     let record = container.record();
     let own = signal_number(&record.config.stop_signal);
     let signal = signal.or(own).unwrap_or(SIGTERM);
@@ -132,7 +138,7 @@ async fn end_run(
     tokio::pin!(ended);
     if seconds != 0 {
         send(container, signal).await?;
-        if running.paused {
+        if state.running().is_some_and(|running| running.paused) {
             match container.order(|answer| Order::Freeze(false, answer)).await {
                 Ok(()) | Err(ContainerError::Conflict(_)) => {}
                 Err(error) => return Err(error),

@@ -8,7 +8,7 @@ use super::state::State;
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WaitCondition {
-    /// No run goes on; true at once for one that was never started.
+    /// No run goes on, and none waits to begin by itself; true at once for one that was never started.
     #[default]
     NotRunning,
     /// The end of a run, even where none goes on now.
@@ -28,7 +28,7 @@ pub(super) fn bind(
     async move {
         let met = states
             .wait_for(|snapshot| match condition {
-                WaitCondition::NotRunning => snapshot.state.running().is_none() || snapshot.exits > exits,
+                WaitCondition::NotRunning => !snapshot.state.is_active() || snapshot.exits > exits,
                 WaitCondition::NextExit => {
                     snapshot.exits > exits || matches!(snapshot.state, State::Removed(_))
                 }

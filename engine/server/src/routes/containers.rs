@@ -90,7 +90,7 @@ pub async fn list(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
         .containers
         .list()
         .into_iter()
-        .filter(|container| all || container.snapshot().state.running().is_some())
+        .filter(|container| all || container.snapshot().state.is_active())
         .filter(|container| {
             let created = container.record().created;
             before.as_ref().is_none_or(|other| created < other.record().created)

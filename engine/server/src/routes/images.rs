@@ -187,7 +187,7 @@ pub async fn prune(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
 /// Holders of images that run.
 fn running(app: &App) -> HashSet<String> {
     let containers = app.containers.list();
-    let running = containers.iter().filter(|container| container.snapshot().state.running().is_some());
+    let running = containers.iter().filter(|container| container.snapshot().state.is_active());
     running.map(|container| format!("container:{}", container.id())).collect()
 }
 

@@ -69,6 +69,10 @@ pub async fn attach(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
         let text = format!("container {} is paused, unpause the container before attach", call.name);
         return Err(ApiError::of(core::ErrorKind::Conflict, text));
     }
+    if container.snapshot().state.status() == "restarting" {
+        let text = format!("container {} is restarting, wait until the container is running", call.name);
+        return Err(ApiError::of(core::ErrorKind::Conflict, text));
+    }
     let record = container.record();
     let tty = record.config.tty;
     let (replay, stream) = (call.query.flag("logs"), call.query.flag("stream"));

@@ -70,7 +70,7 @@ pub async fn info(app: Arc<App>, _: Call) -> Result<Reply, ApiError> {
     let (mut running, mut paused, mut stopped) = (0, 0, 0);
     for container in &containers {
         match container.snapshot().state.status() {
-            "running" => running += 1,
+            "running" | "restarting" => running += 1,
             "paused" => paused += 1,
             _ => stopped += 1,
         }

@@ -128,6 +128,13 @@ struct RestartPolicy {
     maximum_retry_count: i64,
 }
 
+impl RestartPolicy {
+    fn read(&self) -> Result<core::containers::RestartPolicy, ApiError> {
+        core::containers::RestartPolicy::read(&self.name, self.maximum_retry_count)
+            .map_err(ApiError::bad_request)
+    }
+}
+
 #[derive(Debug, Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
 struct Ulimit {
@@ -270,6 +277,7 @@ fn check_endpoints(networking: &Networking) -> Result<(), ApiError> {
 impl Host {
     fn into_core(self) -> Result<HostConfig, ApiError> {
         self.check()?;
+        let restart = self.restart_policy.read()?;
         let or = |text: String, default: &str| if text.is_empty() { default.to_owned() } else { text };
         let network_mode = match self.network_mode.as_str() {
             "" | "default" => "bridge".to_owned(),
@@ -278,6 +286,7 @@ impl Host {
         let default = HostConfig::default();
         Ok(HostConfig {
             auto_remove: self.auto_remove,
+            restart,
             network_mode,
             log_driver: or(self.log_config.r#type, "json-file"),
             privileged: self.privileged,
@@ -310,10 +319,6 @@ impl Host {
     }
 
     fn check(&self) -> Result<(), ApiError> {
-        let policy = &self.restart_policy;
-        if !matches!(policy.name.as_str(), "" | "no") || policy.maximum_retry_count != 0 {
-            return Err(not_yet(format_args!("the restart policy {}", policy.name)));
-        }
         if let Some(option) = self.log_config.config.keys().next() {
             return Err(not_yet(format_args!("the log option {option}")));
         }
@@ -386,7 +391,7 @@ mod tests {
             assert!(error.message.contains(text), "{}", error.message);
         };
         check(serde_json::json!({"PortBindings": {"80/tcp": [{}]}}), 501, "HostConfig.PortBindings");
-        check(serde_json::json!({"RestartPolicy": {"Name": "always"}}), 501, "restart policy always");
+        check(serde_json::json!({"RestartPolicy": {"Name": "x"}}), 400, "unknown policy 'x'");
         check(serde_json::json!({"IpcMode": "x"}), 400, "invalid IPC mode: x");
         check(serde_json::json!({"Init": true}), 501, "HostConfig.Init");
         check(serde_json::json!({"Runtime": "kata"}), 400, "unknown or invalid runtime name: kata");

@@ -1,8 +1,7 @@
 //! A container as `GET /containers/{id}/json` shows it.
 
-use core::containers::{Config, Container, Ended, HostConfig, State};
+use core::containers::{Config, Container, Ended, HostConfig, Record, State};
 use core::networks::{Endpoint, Networks};
-use core::timestamp::Timestamp;
 use serde_json::{Value, json};
 
 use crate::version::ApiVersion;
@@ -17,9 +16,9 @@ pub fn inspect(container: &Container, networks: &Networks, version: ApiVersion) 
     let execs = container.exec_ids();
     let mut value = json!({
         "Id": record.id, "Created": record.created.rfc3339(), "Path": path, "Args": args,
-        "State": state(&container.snapshot().state), "Image": record.image_id,
+        "State": state(&container.snapshot().state, &record), "Image": record.image_id,
         "ResolvConfPath": file("resolv.conf"), "HostnamePath": file("hostname"), "HostsPath": file("hosts"),
-        "LogPath": log, "Name": format!("/{}", record.name), "RestartCount": 0, "Driver": "overlay2",
+        "LogPath": log, "Name": format!("/{}", record.name), "RestartCount": record.restarts.count, "Driver": "overlay2",
         "Platform": "linux", "MountLabel": "", "ProcessLabel": "", "AppArmorProfile": "",
         "ExecIDs": if execs.is_empty() { Value::Null } else { json!(execs) },
         "HostConfig": host(&record.host), "Mounts": mounts(&record.host), "Config": config(&record.config),
@@ -31,17 +30,17 @@ pub fn inspect(container: &Container, networks: &Networks, version: ApiVersion) 
     value
 }
 
-fn state(state: &State) -> Value {
+fn state(state: &State, record: &Record) -> Value {
     let running = state.running();
     let none = Ended::default();
     let ended = state.ended().unwrap_or(&none);
     let started = running.map_or(ended.started_at, |running| running.started_at);
     json!({
-        "Status": state.status(), "Running": running.is_some(),
-        "Paused": running.is_some_and(|running| running.paused), "Restarting": false,
+        "Status": state.status(), "Running": state.is_active(),
+        "Paused": running.is_some_and(|running| running.paused), "Restarting": matches!(state, State::Restarting(_)),
         "OOMKilled": ended.oom_killed, "Dead": false, "Pid": running.map_or(0, |running| running.pid),
         "ExitCode": ended.exit_code, "Error": ended.error, "StartedAt": started.rfc3339(),
-        "FinishedAt": if running.is_some() { Timestamp(0).rfc3339() } else { ended.finished_at.rfc3339() },
+        "FinishedAt": if running.is_some() { record.finished_at } else { ended.finished_at }.rfc3339(),
     })
 }
 
@@ -83,7 +82,7 @@ fn host(host: &HostConfig) -> Value {
     json!({
         "Binds": list(&host.binds), "ContainerIDFile": "",
         "LogConfig": { "Type": host.log_driver, "Config": {} }, "NetworkMode": host.network_mode,
-        "PortBindings": {}, "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
+        "PortBindings": {}, "RestartPolicy": { "Name": host.restart.name(), "MaximumRetryCount": host.restart.retries() },
         "AutoRemove": host.auto_remove, "VolumeDriver": "", "VolumesFrom": null,
         "ConsoleSize": [host.console_size.0, host.console_size.1], "CapAdd": list(&host.cap_add),
         "CapDrop": list(&host.cap_drop), "CgroupnsMode": host.cgroupns_mode, "Dns": host.dns,

@@ -44,6 +44,10 @@ fn status(state: &State, now: Timestamp) -> String {
             let ago = human(now.0.saturating_sub(ended.finished_at.0));
             format!("Exited ({}) {ago} ago", ended.exit_code)
         }
+        State::Restarting(ended) => {
+            let ago = human(now.0.saturating_sub(ended.finished_at.0));
+            format!("Restarting ({}) {ago} ago", ended.exit_code)
+        }
         State::Removing(_) | State::Removed(_) => "Removal In Progress".to_owned(),
     }
 }
