@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming};
 use hyper::header::{CONTENT_TYPE, UPGRADE};
 use hyper::{HeaderMap, Method, Request};
 use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
 
 use crate::query::Query;
 use crate::reply::ApiError;
@@ -53,6 +54,27 @@ impl Call {
     /// Header as text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The rest of the body, piece by piece; the receiver ends with it, or with an error where the client goes.
+    pub fn pieces(&mut self) -> mpsc::Receiver<std::io::Result<Bytes>> {
+        let (sender, receiver) = mpsc::channel(4);
+        let Some(request) = self.request.take() else { return receiver };
+        let mut body = request.into_body();
+        tokio::spawn(async move {
+            while let Some(frame) = body.frame().await {
+                let piece = match frame.map(Frame::into_data) {
+                    Ok(Ok(bytes)) => Ok(bytes),
+                    // Trailers mean nothing here.
+                    Ok(Err(_)) => continue,
+                    Err(error) => Err(std::io::Error::other(error)),
+                };
+                if sender.send(piece).await.is_err() {
+                    return;
+                }
+            }
+        });
+        receiver
     }
 
     async fn bytes(&mut self) -> Result<Bytes, ApiError> {

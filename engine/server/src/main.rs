@@ -11,6 +11,7 @@ mod call;
 mod detach;
 mod hijack;
 mod listen;
+mod pipes;
 mod query;
 mod reply;
 mod routes;

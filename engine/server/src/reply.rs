@@ -1,10 +1,10 @@
 //! Answers: JSON, streams, and the one map from errors to statuses.
 
-use std::convert::Infallible;
+use std::io;
 
 use bytes::Bytes;
 use core::ErrorKind;
-use futures_util::stream;
+use futures_util::{Stream, stream};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
@@ -13,8 +13,8 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-/// Body of every answer.
-pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+/// Body of every answer. An error cuts the connection, so that its client cannot take the part for the whole.
+pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 /// An answer.
 pub type Reply = Response<Body>;
 
@@ -89,7 +89,7 @@ pub fn empty(status: StatusCode) -> Reply {
 
 /// A body that is known whole.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).boxed_unsync()
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// JSON with the newline and without the charset that Go's clients expect.
@@ -114,6 +114,22 @@ pub fn streaming(content_type: &'static str, receiver: mpsc::Receiver<Bytes>) ->
         let bytes = receiver.recv().await?;
         Some((Ok(Frame::data(bytes)), receiver))
     });
+    streamed(content_type, frames)
+}
+
+/// [`streaming`] of something that can fail on the way.
+pub fn streaming_or_cut(content_type: &'static str, receiver: mpsc::Receiver<io::Result<Bytes>>) -> Reply {
+    let frames = stream::unfold(receiver, |mut receiver| async move {
+        let bytes = receiver.recv().await?;
+        Some((bytes.map(Frame::data), receiver))
+    });
+    streamed(content_type, frames)
+}
+
+fn streamed(
+    content_type: &'static str,
+    frames: impl Stream<Item = io::Result<Frame<Bytes>>> + Send + 'static,
+) -> Reply {
     let mut reply = Response::new(StreamBody::new(frames).boxed_unsync());
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     reply

@@ -26,6 +26,7 @@ pub struct Container {
     pub(super) appended: Arc<watch::Sender<u64>>,
     pub(super) terminal: Terminal,
     pub(super) execs: Mutex<Vec<String>>,
+    pub(super) idle: super::files::Idle,
     /// Standard input of whichever run is going on.
     pub stdin: Stdin,
     /// Folder of everything on disk that is this container's.
@@ -49,6 +50,7 @@ impl Container {
             appended: Arc::new(watch::Sender::new(0)),
             terminal: Mutex::new(None),
             execs: Mutex::new(Vec::new()),
+            idle: super::files::Idle::default(),
             stdin: Stdin::default(),
             folder,
         }

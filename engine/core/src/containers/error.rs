@@ -11,6 +11,8 @@ use crate::store::StoreError;
 pub enum ContainerError {
     #[error("No such container: {0}")]
     NotFound(String),
+    #[error("Could not find the file {path} in container {container}")]
+    FileNotFound { path: String, container: String },
     #[error("No such exec instance: {0}")]
     ExecNotFound(String),
     #[error("multiple IDs found with provided prefix: {0}")]
@@ -26,6 +28,8 @@ pub enum ContainerError {
     Conflict(String),
     #[error("{0}")]
     NotSupported(String),
+    #[error("Error when allocating new name: {0}")]
+    NewName(Box<ContainerError>),
     #[error("already so")]
     AlreadySo,
     #[error("{prefix}{cause}")]
@@ -54,9 +58,12 @@ impl ContainerError {
     /// For the server's status map.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            ContainerError::NotFound(_) | ContainerError::ExecNotFound(_) => ErrorKind::NotFound,
+            ContainerError::NotFound(_)
+            | ContainerError::ExecNotFound(_)
+            | ContainerError::FileNotFound { .. } => ErrorKind::NotFound,
             ContainerError::Ambiguous(_) | ContainerError::Invalid(_) => ErrorKind::InvalidArgument,
             ContainerError::NameTaken { .. } | ContainerError::Conflict(_) => ErrorKind::Conflict,
+            ContainerError::NewName(error) => error.kind(),
             ContainerError::NotSupported(_) => ErrorKind::NotImplemented,
             ContainerError::AlreadySo => ErrorKind::NotModified,
             // 126 and 127: the user named something that cannot be run.

@@ -1,7 +1,7 @@
 //! From a record to a running first process: Docker's words on one side, the runtime's on the other.
 
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use runtime::capabilities::{self, Capabilities};
 use runtime::cgroup::{self, Cgroup};
@@ -23,6 +23,7 @@ use super::exec::ExecConfig;
 use super::note::{Note, key};
 use super::record::Record;
 use super::registry::Shared;
+use super::resources::{Resources, Support};
 use super::restart::RestartPolicy;
 use crate::images::ImageId;
 use crate::networks::{Attachment, Endpoint};
@@ -68,9 +69,6 @@ pub(super) fn validate(config: &Config, host: &HostConfig) -> Result<(), Contain
     if host.auto_remove && host.restart != RestartPolicy::No {
         return invalid("can't create 'AutoRemove' container with restart policy".to_owned());
     }
-    if (1..6 << 20).contains(&host.memory) {
-        return invalid("Minimum memory limit allowed is 6MB".to_owned());
-    }
     if !(-1000..=1000).contains(&host.oom_score_adj) {
         let value = host.oom_score_adj;
         return invalid(format!("Invalid value {value}, range for oom score adj is [-1000, 1000]"));
@@ -103,7 +101,7 @@ pub(super) fn start(
     let cgroup = make_cgroup(shared, &record)?;
     let attachment = shared.networks.attach(&record.host.network_mode, &record.id)?;
     write_network_files(shared, container, &record, attachment.endpoint.as_ref())?;
-    let root = make_root(shared, container, &record)?;
+    let root = container.idle.start(|| overlay(shared, container, &record))?;
     let identity = user::resolve(root.as_fd(), &record.config.user, &record.host.group_add)
         .map_err(|error| start_text(error.to_string(), 126))?;
     let stdio = if record.config.tty {
@@ -142,6 +140,7 @@ pub(super) fn undo(shared: &Shared, container: &Container) {
             }
         }
     }
+    container.idle.ended();
     shared.networks.detach(container.id());
 }
 
@@ -172,23 +171,25 @@ fn make_cgroup(shared: &Shared, record: &Record) -> Result<Cgroup, ContainerErro
     let failed = |error: cgroup::CgroupError| start_text(error.to_string(), 128);
     let cgroup = Cgroup::create(&shared.cgroup(&record.id)).map_err(failed)?;
     let host = &record.host;
-    let mut limits = Vec::new();
-    if host.memory > 0 {
-        limits.push(("memory.max", host.memory.to_string()));
-        // Docker: swap as much again as memory.
-        limits.push(("memory.swap.max", host.memory.to_string()));
-    }
-    if host.nano_cpus > 0 {
-        limits.push(("cpu.max", format!("{} 100000", host.nano_cpus / 10_000)));
-    }
-    if host.pids_limit > 0 {
-        limits.push(("pids.max", host.pids_limit.to_string()));
-    }
+    let limits = limits(shared, &host.resources).map_err(|error| start_text(error.to_string(), 128))?;
     for (file, value) in limits {
         cgroup.write(file, &value).map_err(failed)?;
     }
     gate(host, &cgroup)?;
     Ok(cgroup)
+}
+
+/// Files of the control group and their values.
+pub(super) fn limits(shared: &Shared, resources: &Resources) -> std::io::Result<Vec<(&'static str, String)>> {
+    // Nothing is asked of the disk where nothing is limited.
+    if *resources == Resources::default() {
+        return Ok(Vec::new());
+    }
+    let weight = Support::of(&shared.settings.cgroups).weight;
+    resources.files(weight, |path| {
+        let device = runtime::devices::number_of(Path::new(path));
+        device.map_err(|error| std::io::Error::new(error.kind(), format!("stat {path}: {error}")))
+    })
 }
 
 /// Which devices the container may open. A kernel without device programs (an odd host of the namespace backend)
@@ -208,14 +209,21 @@ fn gate(host: &HostConfig, cgroup: &Cgroup) -> Result<(), ContainerError> {
     }
 }
 
-fn make_root(
+/// The folders of the image, lowest first.
+pub(super) fn layers(shared: &Shared, record: &Record) -> Result<Vec<PathBuf>, ContainerError> {
+    let image: ImageId = record.image_id.parse()?;
+    let mut layers = vec![shared.settings.data.join("base")];
+    layers.extend(shared.images.rootfs(&image)?);
+    Ok(layers)
+}
+
+/// The image with the container's writable folder over it.
+pub(super) fn overlay(
     shared: &Shared,
     container: &Container,
     record: &Record,
 ) -> Result<std::os::fd::OwnedFd, ContainerError> {
-    let image: ImageId = record.image_id.parse()?;
-    let mut layers = vec![shared.settings.data.join("base")];
-    layers.extend(shared.images.rootfs(&image)?);
+    let layers = layers(shared, record)?;
     let (upper, work) = (container.folder.join("upper"), container.folder.join("work"));
     for folder in [&upper, &work] {
         // A power cut may have come between the record and its folders.
@@ -242,6 +250,17 @@ fn write_network_files(
     written.map_err(ContainerError::machine("write the container's network files"))
 }
 
+/// What is mounted into the root.
+pub(super) fn mounts(container: &Container, record: &Record) -> Result<Vec<VolumeMount>, ContainerError> {
+    let mut mounts = volumes(&record.host)?;
+    for name in ["resolv.conf", "hostname", "hosts"] {
+        let source = container.folder.join(name);
+        let bind = BindMount { source, readonly: record.host.readonly_rootfs, recursive: false };
+        mounts.push(VolumeMount { target: format!("/etc/{name}"), kind: VolumeKind::Bind(bind) });
+    }
+    Ok(mounts)
+}
+
 fn spec(
     container: &Container,
     record: &Record,
@@ -249,12 +268,7 @@ fn spec(
     attachment: Attachment,
 ) -> Result<Spec, ContainerError> {
     let host = &record.host;
-    let mut mounts = volumes(host)?;
-    for name in ["resolv.conf", "hostname", "hosts"] {
-        let source = container.folder.join(name);
-        let bind = BindMount { source, readonly: host.readonly_rootfs, recursive: false };
-        mounts.push(VolumeMount { target: format!("/etc/{name}"), kind: VolumeKind::Bind(bind) });
-    }
+    let mounts = mounts(container, record)?;
     let join_host = |mode: &str| (mode == "host").then_some(Join::Host);
     let namespaces = Namespaces {
         net: match attachment.netns {

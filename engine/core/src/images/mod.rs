@@ -20,7 +20,7 @@ mod disk;
 mod error;
 mod image;
 mod index;
-mod layer;
+pub(crate) mod layer;
 mod list;
 mod platform;
 mod prune;

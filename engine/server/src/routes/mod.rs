@@ -6,6 +6,7 @@
 mod containers;
 mod events;
 mod exec;
+mod files;
 mod images;
 mod lifecycle;
 mod logs;
@@ -64,6 +65,11 @@ const ROUTES: &[Route] = &[
     route!("POST", "/containers/{id}/resize", lifecycle::resize),
     route!("GET", "/containers/{id}/logs", logs::logs),
     route!("POST", "/containers/{id}/attach", logs::attach),
+    route!("HEAD", "/containers/{id}/archive", files::stat),
+    route!("GET", "/containers/{id}/archive", files::get),
+    route!("PUT", "/containers/{id}/archive", files::put),
+    route!("GET", "/containers/{id}/changes", files::changes),
+    route!("GET", "/containers/{id}/export", files::export),
     route!("POST", "/containers/{id}/exec", exec::create),
     route!("POST", "/exec/{id}/start", exec::start),
     route!("POST", "/exec/{id}/resize", exec::resize),
@@ -87,15 +93,10 @@ const LATER: &[(&str, &str)] = &[
     ("POST", "/build/prune"),
     ("POST", "/commit"),
     ("POST", "/containers/prune"),
-    ("GET", "/containers/{id}/archive"),
-    ("HEAD", "/containers/{id}/archive"),
-    ("PUT", "/containers/{id}/archive"),
     ("GET", "/containers/{id}/attach/ws"),
-    ("GET", "/containers/{id}/changes"),
     ("GET", "/containers/{id}/checkpoints"),
     ("POST", "/containers/{id}/checkpoints"),
     ("DELETE", "/containers/{id}/checkpoints/{checkpoint}"),
-    ("GET", "/containers/{id}/export"),
     ("POST", "/containers/{id}/rename"),
     ("GET", "/containers/{id}/stats"),
     ("GET", "/containers/{id}/top"),

@@ -41,7 +41,7 @@ pub(super) struct Applier {
 }
 
 /// Why a member was not made, without its name.
-enum Refused {
+pub(crate) enum Refused {
     Io(io::Error),
     Layer(LayerError),
 }
@@ -257,7 +257,7 @@ impl Applier {
     }
 }
 
-fn create(folder: BorrowedFd<'_>, last: &[u8]) -> Result<OwnedFd, Errno> {
+pub(crate) fn create(folder: BorrowedFd<'_>, last: &[u8]) -> Result<OwnedFd, Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     openat(folder, last, flags, Mode::from_raw_mode(0o600))
 }
@@ -285,7 +285,7 @@ fn same_file(a: BorrowedFd<'_>, a_last: &[u8], b: BorrowedFd<'_>, b_last: &[u8])
 }
 
 /// Owner first: chown(2) clears the setuid bits and `security.capability`.
-fn set_metadata(file: impl AsFd, member: &Member) -> Result<(), Refused> {
+pub(crate) fn set_metadata(file: impl AsFd, member: &Member) -> Result<(), Refused> {
     fchown(&file, Some(Uid::from_raw(member.uid)), Some(Gid::from_raw(member.gid)))?;
     fchmod(&file, Mode::from_raw_mode(member.mode))?;
     for (name, value) in xattrs(member) {
@@ -312,14 +312,14 @@ fn set_metadata_at(
     Ok(utimensat(folder, last, &times(member.mtime), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-fn xattrs(member: &Member) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub(crate) fn xattrs(member: &Member) -> impl Iterator<Item = (&[u8], &[u8])> {
     let all = member.xattrs.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
     all.filter(|(name, _)| !OVERLAY_XATTRS.iter().any(|prefix| name.starts_with(prefix)))
 }
 
 /// The file system or the kind of file may not take an attribute (`user.` on a symlink, `security.selinux`
 /// without SELinux); Docker goes on as well.
-fn tolerate(result: Result<(), Errno>, name: &[u8]) -> Result<(), Refused> {
+pub(crate) fn tolerate(result: Result<(), Errno>, name: &[u8]) -> Result<(), Refused> {
     match result {
         Err(Errno::OPNOTSUPP | Errno::PERM) => {
             tracing::debug!("xattr {} is not taken here", String::from_utf8_lossy(name));
@@ -329,7 +329,7 @@ fn tolerate(result: Result<(), Errno>, name: &[u8]) -> Result<(), Refused> {
     }
 }
 
-fn times((seconds, nanos): (i64, u32)) -> Timestamps {
+pub(crate) fn times((seconds, nanos): (i64, u32)) -> Timestamps {
     Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec { tv_sec: seconds, tv_nsec: nanos.into() },

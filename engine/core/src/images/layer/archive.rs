@@ -16,20 +16,20 @@ const EXTENDED_MAX: u64 = 1 << 20;
 
 /// One member.
 #[derive(Debug)]
-pub(super) struct Member {
-    pub(super) kind: Kind,
-    pub(super) path: Vec<u8>,
-    pub(super) mode: u32,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
+pub(crate) struct Member {
+    pub(crate) kind: Kind,
+    pub(crate) path: Vec<u8>,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
     /// Seconds and nanoseconds since 1970 UTC.
-    pub(super) mtime: (i64, u32),
-    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) mtime: (i64, u32),
+    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// What a member is.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Its content follows, this many bytes.
     File {
         size: u64,
@@ -52,7 +52,7 @@ pub(super) enum Kind {
     Fifo,
 }
 
-pub(super) struct Archive<R> {
+pub(crate) struct Archive<R> {
     reader: R,
     /// Content and padding of the present member that were not read yet, in bytes.
     content: u64,
@@ -60,12 +60,12 @@ pub(super) struct Archive<R> {
 }
 
 impl<R: Read> Archive<R> {
-    pub(super) fn new(reader: R) -> Archive<R> {
+    pub(crate) fn new(reader: R) -> Archive<R> {
         Archive { reader, content: 0, padding: 0 }
     }
 
     /// The next member; what is left of the present one is skipped.
-    pub(super) fn next(&mut self) -> Result<Option<Member>, LayerError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Member>, LayerError> {
         let mut extended = Extended::default();
         loop {
             let Some(header) = self.header()? else { return Ok(None) };
@@ -85,7 +85,7 @@ impl<R: Read> Archive<R> {
     }
 
     /// Reads content of the present member; 0 at its end.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, LayerError> {
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, LayerError> {
         let most = usize::try_from(self.content).unwrap_or(usize::MAX).min(buffer.len());
         if most == 0 {
             return Ok(0);
@@ -155,7 +155,7 @@ impl<R: Read> Archive<R> {
     }
 
     /// The reader, to drain what follows the end of the archive.
-    pub(super) fn into_inner(self) -> R {
+    pub(crate) fn into_inner(self) -> R {
         self.reader
     }
 }

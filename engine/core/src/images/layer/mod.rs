@@ -24,7 +24,11 @@ mod unpack;
 
 use std::io;
 
+pub(crate) use apply::{Refused, create, set_metadata, times, tolerate, xattrs};
+pub(crate) use archive::{Archive, Kind, Member};
+pub(crate) use name::{clean, split};
 pub(super) use tree::{remove_tree, scratch_name};
+pub(crate) use unpack::decompressor;
 pub(super) use unpack::{Unpacked, unpack};
 
 /// Why a layer was refused or could not be written.
@@ -44,6 +48,9 @@ pub enum LayerError {
         /// Its type flag.
         kind: char,
     },
+    /// It asks for something that its user does not want.
+    #[error("{0}")]
+    Refused(String),
     /// Reading the compressed or the plain stream failed.
     #[error("cannot read the layer: {0}")]
     Read(#[source] io::Error),
@@ -58,7 +65,7 @@ pub enum LayerError {
 }
 
 impl LayerError {
-    fn write(path: &[u8], source: impl Into<io::Error>) -> LayerError {
+    pub(crate) fn write(path: &[u8], source: impl Into<io::Error>) -> LayerError {
         LayerError::Write { path: String::from_utf8_lossy(path).into_owned(), source: source.into() }
     }
 }

@@ -7,7 +7,7 @@ const PATH_MAX: usize = 4096;
 
 /// Removes `.`, `..`, doubled and leading slashes; empty is the layer's root. A name that would leave the root
 /// is refused.
-pub(super) fn clean(name: &[u8]) -> Result<Vec<u8>, LayerError> {
+pub(crate) fn clean(name: &[u8]) -> Result<Vec<u8>, LayerError> {
     let outside = || LayerError::Outside(String::from_utf8_lossy(name).into_owned());
     if name.len() > PATH_MAX {
         return Err(LayerError::Malformed("a name is longer than 4096 bytes"));
@@ -27,7 +27,7 @@ pub(super) fn clean(name: &[u8]) -> Result<Vec<u8>, LayerError> {
 }
 
 /// The folder and the last component of a cleaned name.
-pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|byte| *byte == b'/') {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
         None => (b"", path),

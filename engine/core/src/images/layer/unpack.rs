@@ -42,7 +42,7 @@ pub(in crate::images) fn unpack(
     Ok(Unpacked { diff_id, size: written.size, opaque: written.opaque })
 }
 
-fn decompressor<'a>(source: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
+pub(crate) fn decompressor<'a>(source: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut source = Peeked::new(source)?;
     match source.start() {
         [0x1f, 0x8b, ..] => Ok(Box::new(MultiGzDecoder::new(source))),
