@@ -1,6 +1,6 @@
 //! QEMU's command line.
 
-use super::accel::Accel;
+use super::accel::{Accel, Translation};
 use super::image::Image;
 use crate::backend::BackendError;
 use crate::order::{DISK_SERIAL, Order};
@@ -50,7 +50,7 @@ pub fn build(
 /// Words after `--` become the argv of PID 1 (Documentation/admin-guide/kernel-parameters).
 fn command_line(order: &Order, accel: Accel) -> Result<String, BackendError> {
     // A guest whose instructions are translated gains nothing from measures against speculating processors.
-    let mitigations = if accel == Accel::Tcg { " mitigations=off" } else { "" };
+    let mitigations = if matches!(accel, Accel::Tcg(_)) { " mitigations=off" } else { "" };
     let line = format!("{KERNEL_WORDS}{mitigations} -- {}", order.machine_settings().words().join(" "));
     match line.len() > COMMAND_LINE_MAX {
         true => Err(BackendError::CommandLine { bytes: line.len(), max: COMMAND_LINE_MAX }),
@@ -80,7 +80,8 @@ impl Args {
         self.add("-smp", order.cpus.to_string());
         let (accel, cpu) = match accel {
             Accel::Kvm => ("kvm", "host"),
-            Accel::Tcg => ("tcg,thread=multi", "max"),
+            Accel::Tcg(Translation::Parallel) => ("tcg,thread=multi", "max"),
+            Accel::Tcg(Translation::InTurn) => ("tcg,thread=single", "max"),
         };
         self.add("-accel", accel);
         self.add("-cpu", cpu);

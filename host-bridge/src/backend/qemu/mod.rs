@@ -44,8 +44,8 @@ impl Qemu {
         let mut image = Image::open(&order.image)?;
         let program = find_program().ok_or(BackendError::NoQemu)?;
         let disk = disk::prepare(order)?;
-        let accel = Accel::detect();
-        if accel == Accel::Tcg {
+        let accel = Accel::detect(&program);
+        if matches!(accel, Accel::Tcg(_)) {
             image.kernel = vmlinux::of(&image.kernel, place);
         }
         let qemu = Qemu {
