@@ -59,8 +59,9 @@ async fn bollard_does_its_everyday_loop() {
     docker.start_container(&name, None).await.expect("start");
     docker.start_container(&name, None).await.expect("304 is no error");
 
+    // The container ends when it sees the file, and takes the exec along.
     let exec = CreateExecOptions {
-        cmd: Some(vec!["sh", "-c", "touch /tmp/go; echo from exec"]),
+        cmd: Some(vec!["sh", "-c", "echo from exec; touch /tmp/go"]),
         attach_stdout: Some(true),
         ..CreateExecOptions::default()
     };
