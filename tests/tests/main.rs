@@ -13,6 +13,7 @@ mod exec;
 mod images;
 mod inspect;
 mod isolation;
+mod limits;
 mod logs;
 mod network;
 mod ps;
