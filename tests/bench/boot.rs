@@ -21,7 +21,12 @@ pub struct Boots {
     instruction: Sample,
     /// The two divided, boot by boot.
     ratios: Vec<f64>,
+    /// The words by which QEMU was told accelerator, processors and memory.
+    machine: Vec<String>,
 }
+
+/// What the peer's machine has as ours has it.
+const ALIKE: [&str; 4] = ["-accel", "-cpu", "-smp", "-m"];
 
 /// Kernel and initramfs on disk.
 pub fn size() -> Row {
@@ -46,6 +51,7 @@ pub fn ours() -> (Boots, Row) {
             boots.add(outside, &status(dir.path()));
         }
         if round == rounds() {
+            boots.machine = machine_words(&status(dir.path()));
             // The same appliance as the tests see it.
             memory = Some(memory::of_guest(&Appliance::adopt(Backend::Qemu, dir.path())));
         }
@@ -76,6 +82,15 @@ fn status(dir: &Path) -> serde_json::Value {
     serde_json::from_slice(&outcome.stdout).expect("status is JSON")
 }
 
+/// The options [`ALIKE`] with their values, from QEMU's command line.
+fn machine_words(status: &serde_json::Value) -> Vec<String> {
+    let pid = status["machine_pid"].as_u64().expect("status tells the machine's process");
+    let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("the machine runs");
+    let words: Vec<&str> = line.split('\0').collect();
+    let pairs = words.windows(2).filter(|pair| ALIKE.contains(&pair[0]));
+    pairs.flatten().map(|word| (*word).to_owned()).collect()
+}
+
 fn first_answer(client: &Client, start: Instant) -> Duration {
     loop {
         let call =
@@ -91,7 +106,8 @@ fn first_answer(client: &Client, start: Instant) -> Duration {
 impl Default for Boots {
     fn default() -> Boots {
         let none = Sample::default;
-        Boots { outside: none(), answer: none(), instruction: none(), ratios: Vec::new() }
+        let (ratios, machine) = (Vec::new(), Vec::new());
+        Boots { outside: none(), answer: none(), instruction: none(), ratios, machine }
     }
 }
 
@@ -135,24 +151,24 @@ impl Boots {
     }
 }
 
-/// Boots the peer a few times, each time with a blank disk as a new user has it.
-pub fn peer() -> Result<Sample, String> {
+/// Boots the peer a few times, on a machine like ours, each time with a blank disk as a new user has it.
+pub fn peer(ours: &Boots) -> Result<Sample, String> {
     let folder = path("PINNACE_BENCH_PEER").ok_or("no peer VM was built")?;
     let mut sample = Sample::default();
     for round in 1..=rounds().min(3) {
         say(&format!("the peer VM, boot {round}"));
-        sample.push(boot_peer(&folder));
+        sample.push(boot_peer(&folder, &ours.machine));
     }
     Ok(sample)
 }
 
-fn boot_peer(folder: &Path) -> Duration {
+fn boot_peer(folder: &Path, machine: &[String]) -> Duration {
     let port = pinnace_tests::free_port();
     let disk = folder.join("data.img");
     let _ = std::fs::remove_file(&disk);
     Program::new("truncate", PATIENCE).args(["-s", "8G", &disk.to_string_lossy()]).run().succeeds();
     let start = Instant::now();
-    let mut machine = Machine(qemu(folder, &disk, port).spawn().expect("QEMU is installed"));
+    let mut machine = Machine(qemu(folder, &disk, port).args(machine).spawn().expect("QEMU is installed"));
     let answer = first_answer(&Client::tcp(&format!("127.0.0.1:{port}"), Duration::from_secs(5)), start);
     machine.end();
     answer
@@ -160,8 +176,9 @@ fn boot_peer(folder: &Path) -> Duration {
 
 fn qemu(folder: &Path, disk: &Path, port: u16) -> Command {
     let mut qemu = Command::new("qemu-system-x86_64");
-    qemu.args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048"]);
     qemu.args([
+        "-machine",
+        "q35",
         "-display",
         "none",
         "-serial",

@@ -36,7 +36,8 @@ fn main() {
     let mut rows = Vec::new();
     rows.push(boot::size());
     let (boots, memory) = boot::ours();
-    rows.extend(boots.rows(&boot::peer()));
+    let peer = boot::peer(&boots);
+    rows.extend(boots.rows(&peer));
     rows.push(memory);
     rows.extend(containers::rows());
     print(&rows);
