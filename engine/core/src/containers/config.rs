@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::resources::Resources;
 use super::restart::RestartPolicy;
 
 /// What runs in the container: Docker's `Config`.
@@ -64,8 +65,10 @@ pub struct HostConfig {
     pub restart: RestartPolicy,
     /// `bridge`, `none`, `host`.
     pub network_mode: String,
-    /// `json-file` or `none`.
+    /// `json-file`, `local` or `none`.
     pub log_driver: String,
+    /// Options of the driver, as the creator wrote them.
+    pub log_options: BTreeMap<String, String>,
     /// Everything permitted.
     pub privileged: bool,
     /// Capabilities beyond the default set.
@@ -106,12 +109,8 @@ pub struct HostConfig {
     pub uts_mode: String,
     /// `private` or `host`.
     pub cgroupns_mode: String,
-    /// Bytes; 0 is unlimited.
-    pub memory: i64,
-    /// Billionths of a CPU; 0 is unlimited.
-    pub nano_cpus: i64,
-    /// 0 is unlimited.
-    pub pids_limit: i64,
+    /// What it may use.
+    pub resources: Resources,
     /// Rows and columns of the first terminal.
     pub console_size: (u16, u16),
     /// Instead of the default list.
@@ -130,6 +129,7 @@ impl Default for HostConfig {
             restart: RestartPolicy::No,
             network_mode: "bridge".to_owned(),
             log_driver: "json-file".to_owned(),
+            log_options: BTreeMap::new(),
             privileged: false,
             cap_add: vec![],
             cap_drop: vec![],
@@ -150,9 +150,7 @@ impl Default for HostConfig {
             ipc_mode: "private".to_owned(),
             uts_mode: String::new(),
             cgroupns_mode: "private".to_owned(),
-            memory: 0,
-            nano_cpus: 0,
-            pids_limit: 0,
+            resources: Resources::default(),
             console_size: (0, 0),
             masked_paths: None,
             readonly_paths: None,

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::driver::Order;
 use super::error::ContainerError;
+use super::output::log::{LogPlace, Rules, Subject, attributes};
 use super::output::{Chunk, Hub, PumpPlace, Stdin};
 use super::record::Record;
 use super::state::{Snapshot, State};
@@ -24,6 +25,7 @@ pub struct Container {
     pub(super) orders: mpsc::UnboundedSender<Order>,
     pub(super) hub: Arc<Hub>,
     pub(super) appended: Arc<watch::Sender<u64>>,
+    log_turns: Arc<Mutex<u64>>,
     pub(super) terminal: Terminal,
     pub(super) execs: Mutex<Vec<String>>,
     pub(super) idle: super::files::Idle,
@@ -48,6 +50,7 @@ impl Container {
             orders,
             hub: Arc::default(),
             appended: Arc::new(watch::Sender::new(0)),
+            log_turns: Arc::default(),
             terminal: Mutex::new(None),
             execs: Mutex::new(Vec::new()),
             idle: super::files::Idle::default(),
@@ -81,10 +84,39 @@ impl Container {
         self.hub.subscribe()
     }
 
-    /// The json-file log; `None` where the log driver keeps none.
+    /// Where clients are told the log is; `None` where the driver keeps none or keeps its place to itself.
     pub fn log_path(&self) -> Option<PathBuf> {
-        let logged = self.record().host.log_driver == "json-file";
-        logged.then(|| self.folder.join(format!("{}-json.log", self.id)))
+        (self.record().host.log_driver == "json-file").then(|| self.json_log())
+    }
+
+    fn json_log(&self) -> PathBuf {
+        self.folder.join(format!("{}-json.log", self.id))
+    }
+
+    /// The log; `None` where the driver keeps none.
+    pub(super) fn log_place(&self) -> Option<LogPlace> {
+        let record = self.record();
+        let (host, config) = (&record.host, &record.config);
+        let path = match host.log_driver.as_str() {
+            "json-file" => self.json_log(),
+            "local" => self.folder.join("container.log"),
+            _ => return None,
+        };
+        let subject = Subject {
+            id: &self.id,
+            name: &record.name,
+            image_id: &record.image_id,
+            image: &config.image,
+            labels: &config.labels,
+            env: &config.env,
+        };
+        Some(LogPlace {
+            path,
+            // What create has let pass can be read.
+            rules: Rules::read(&host.log_driver, &host.log_options).unwrap_or_default(),
+            attributes: attributes(&host.log_options, &subject),
+            turns: self.log_turns.clone(),
+        })
     }
 
     /// Ids of the further processes that run.
@@ -112,7 +144,7 @@ impl Container {
         PumpPlace {
             spools,
             id: self.id.clone(),
-            log: self.log_path(),
+            log: self.log_place(),
             hub: self.hub.clone(),
             appended: self.appended.clone(),
         }

@@ -63,9 +63,7 @@ pub(super) fn validate(config: &Config, host: &HostConfig) -> Result<(), Contain
             host.network_mode
         )));
     }
-    if !matches!(host.log_driver.as_str(), "json-file" | "none") {
-        return invalid(format!("logger: no log driver named '{}' is registered", host.log_driver));
-    }
+    super::output::log::check(&host.log_driver, &host.log_options).or_else(invalid)?;
     if host.auto_remove && host.restart != RestartPolicy::No {
         return invalid("can't create 'AutoRemove' container with restart policy".to_owned());
     }

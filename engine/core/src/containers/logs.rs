@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use super::container::Container;
 use super::error::ContainerError;
 use super::output::Stream;
-use super::output::json_log::{Reader, Record};
+use super::output::log::{Reader, Record};
 use crate::timestamp::Timestamp;
 
 /// Which part of the log.
@@ -40,22 +40,21 @@ impl Container {
             let text = "must specify at least one of 'stdout' or 'stderr'";
             return Err(ContainerError::Invalid(text.to_owned()));
         }
-        let path = self.log_path().ok_or_else(|| {
+        let place = self.log_place().ok_or_else(|| {
             ContainerError::NotSupported("configured logging driver does not support reading".to_owned())
         })?;
         let reader =
-            Reader::open(&path, request.tail).map_err(ContainerError::machine("open the container's log"))?;
+            Reader::open(place, request.tail).map_err(ContainerError::machine("open the container's log"))?;
         let (sender, receiver) = mpsc::channel(AHEAD);
         let container = self.clone();
-        tokio::spawn(async move { follow(container, path, reader, request, sender).await });
+        tokio::spawn(async move { follow(container, reader, request, sender).await });
         Ok(receiver)
     }
 }
 
 async fn follow(
     container: Arc<Container>,
-    path: std::path::PathBuf,
-    mut reader: Option<Reader>,
+    mut reader: Reader,
     request: LogRequest,
     sender: mpsc::Sender<Record>,
 ) {
@@ -65,12 +64,7 @@ async fn follow(
         appended.mark_unchanged();
         // Read before the log's end is looked for: what was written before the run ended is then seen.
         let running = states.borrow_and_update().state.running().is_some();
-        if reader.is_none() {
-            reader = Reader::open(&path, None).ok().flatten();
-        }
-        if let Some(reader) = &mut reader
-            && !deliver(reader, &request, &sender).await
-        {
+        if !deliver(&mut reader, &request, &sender).await {
             return;
         }
         if !request.follow || !running {

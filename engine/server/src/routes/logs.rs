@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use core::containers::output::json_log::Record;
+use core::containers::output::log::{Attributes, Record};
 use core::containers::output::{Chunk, Stream};
 use core::containers::{Container, LogRequest, State};
 use core::timestamp::Timestamp;
@@ -23,14 +23,14 @@ pub async fn logs(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
         return Err(ApiError::of(core::ErrorKind::Conflict, text));
     }
     let request = log_request(&call.query)?;
-    let timestamps = call.query.flag("timestamps");
+    let (timestamps, details) = (call.query.flag("timestamps"), call.query.flag("details"));
     let tty = container.record().config.tty;
     let mut records = container.logs(request)?;
     let (sender, receiver) = mpsc::channel(16);
     tokio::spawn(async move {
         while let Some(record) = records.recv().await {
             let stream = record.stream;
-            let bytes = frame(stream, text(record, timestamps).into(), tty);
+            let bytes = frame(stream, text(record, timestamps, details).into(), tty);
             if sender.send(bytes).await.is_err() {
                 return;
             }
@@ -57,8 +57,17 @@ fn log_request(query: &Query) -> Result<LogRequest, ApiError> {
     })
 }
 
-fn text(record: Record, timestamps: bool) -> String {
-    if timestamps { format!("{} {}", record.time.rfc3339_fixed(), record.text) } else { record.text }
+fn text(record: Record, timestamps: bool, details: bool) -> String {
+    let time = if timestamps { record.time.rfc3339_fixed() + " " } else { String::new() };
+    let details = if details { pairs(&record.attributes) + " " } else { String::new() };
+    time + &details + &record.text
+}
+
+/// `key=value,key=value`, both in a URL's encoding.
+fn pairs(attributes: &Attributes) -> String {
+    let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    let pairs = attributes.iter().map(|(key, value)| format!("{}={}", encode(key), encode(value)));
+    pairs.collect::<Vec<_>>().join(",")
 }
 
 /// `POST /containers/{id}/attach`.

@@ -94,7 +94,7 @@ pub async fn info(app: Arc<App>, _: Call) -> Result<Reply, ApiError> {
         "Driver": "overlay2", "DriverStatus": [["Backing Filesystem", "extfs"]],
         "Plugins": {
             "Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": null,
-            "Log": ["json-file", "none"],
+            "Log": ["json-file", "local", "none"],
         },
         "MemoryLimit": limits.memory, "SwapLimit": limits.memory, "CpuCfsPeriod": limits.cpu,
         "CpuCfsQuota": limits.cpu, "CPUShares": limits.cpu, "CPUSet": limits.cpuset, "PidsLimit": limits.pids,

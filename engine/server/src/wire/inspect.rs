@@ -79,9 +79,9 @@ fn host(host: &HostConfig) -> Value {
         .iter()
         .map(|(name, soft, hard)| json!({ "Name": name, "Soft": soft, "Hard": hard }))
         .collect();
-    json!({
+    let mut value = json!({
         "Binds": list(&host.binds), "ContainerIDFile": "",
-        "LogConfig": { "Type": host.log_driver, "Config": {} }, "NetworkMode": host.network_mode,
+        "LogConfig": { "Type": host.log_driver, "Config": host.log_options }, "NetworkMode": host.network_mode,
         "PortBindings": {}, "RestartPolicy": { "Name": host.restart.name(), "MaximumRetryCount": host.restart.retries() },
         "AutoRemove": host.auto_remove, "VolumeDriver": "", "VolumesFrom": null,
         "ConsoleSize": [host.console_size.0, host.console_size.1], "CapAdd": list(&host.cap_add),
@@ -93,21 +93,22 @@ fn host(host: &HostConfig) -> Value {
         "Tmpfs": if host.tmpfs.is_empty() { Value::Null } else { json!(host.tmpfs) },
         "Sysctls": if host.sysctls.is_empty() { Value::Null } else { json!(host.sysctls) },
         "UTSMode": host.uts_mode, "UsernsMode": "", "ShmSize": host.shm_size, "Runtime": "runc", "Isolation": "",
-        "CpuShares": 0, "Memory": host.memory, "NanoCpus": host.nano_cpus, "CgroupParent": "", "BlkioWeight": 0,
-        "BlkioWeightDevice": null, "BlkioDeviceReadBps": null, "BlkioDeviceWriteBps": null,
-        "BlkioDeviceReadIOps": null, "BlkioDeviceWriteIOps": null, "CpuPeriod": 0, "CpuQuota": 0,
-        "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "CpusetCpus": "", "CpusetMems": "", "Devices": [],
-        "DeviceCgroupRules": null, "DeviceRequests": null, "MemoryReservation": 0,
-        "MemorySwap": if host.memory > 0 { host.memory.saturating_mul(2) } else { 0 },
-        "MemorySwappiness": null, "OomKillDisable": null,
-        "PidsLimit": if host.pids_limit > 0 { json!(host.pids_limit) } else { Value::Null },
+        "CgroupParent": "", "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "Devices": [],
+        "DeviceCgroupRules": null, "DeviceRequests": null,
         "Ulimits": ulimits, "CpuCount": 0, "CpuPercent": 0, "IOMaximumIOps": 0, "IOMaximumBandwidth": 0,
         "MaskedPaths": if host.privileged { Value::Null } else { json!(host.masked()) },
         "ReadonlyPaths": if host.privileged { Value::Null } else { json!(host.readonly()) },
-    })
+    });
+    if let (Some(all), Value::Object(limits)) =
+        (value.as_object_mut(), super::resources::show(&host.resources))
+    {
+        all.extend(limits);
+    }
+    value
 }
 
-fn mounts(host: &HostConfig) -> Vec<Value> {
+/// What is mounted besides the root.
+pub fn mounts(host: &HostConfig) -> Vec<Value> {
     host.binds
         .iter()
         .filter_map(|bind| {

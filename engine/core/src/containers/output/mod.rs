@@ -1,7 +1,7 @@
 //! What a container prints, and what is typed into it.
 //!
 //! ```text
-//!   stdout ─┐                        ┌──► json-file log (durable as any file)
+//!   stdout ─┐                        ┌──► log (durable as any file)
 //!           ├─ splice ─► spool ─ pump┤
 //!   stderr ─┘     (survives engine)  └──► hub ──► attached clients
 //!   stdin  ◄──────────────────────────── attached clients
@@ -10,7 +10,7 @@
 //! The pump is the only reader of the pipes and the only writer of the log.
 
 mod hub;
-pub mod json_log;
+pub mod log;
 mod pump;
 mod spool;
 mod stdin;

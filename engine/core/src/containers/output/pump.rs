@@ -12,9 +12,8 @@ use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
 use super::hub::{Chunk, Hub};
-use super::json_log::{JsonLog, cut_records};
+use super::log::{Cut, LogFile, LogPlace};
 use super::spool::{CHUNK, Spool, Stream};
-use crate::timestamp::Timestamp;
 
 /// Where one container's output goes.
 #[derive(Debug, Clone)]
@@ -23,8 +22,8 @@ pub struct PumpPlace {
     pub spools: PathBuf,
     /// Name of the spool: the container's id.
     pub id: String,
-    /// The json-file log; `None` logs nothing.
-    pub log: Option<PathBuf>,
+    /// The log; `None` logs nothing.
+    pub log: Option<LogPlace>,
     /// Attached clients.
     pub hub: Arc<Hub>,
     /// Counts appends, to wake those who follow the log.
@@ -44,7 +43,7 @@ struct Source {
 pub struct Pump {
     place: PumpPlace,
     spool: Spool,
-    log: Option<JsonLog>,
+    log: Option<LogFile>,
     sources: Vec<Source>,
     pending: Vec<u8>,
     records: Vec<u8>,
@@ -56,8 +55,8 @@ impl Pump {
     /// # Errors
     /// The log or the spool cannot be opened.
     pub fn begin(place: PumpPlace) -> io::Result<Pump> {
-        let log = place.log.as_deref().map(JsonLog::open).transpose()?;
-        let length = log.as_ref().map_or(Ok(0), JsonLog::length)?;
+        let log = place.log.clone().map(LogFile::open).transpose()?;
+        let length = log.as_ref().map_or(Ok(0), LogFile::length)?;
         let spool = Spool::create(&place.spools, &place.id, length)?;
         Ok(Pump::new(place, spool, log))
     }
@@ -67,8 +66,8 @@ impl Pump {
     /// # Errors
     /// The log or the spool cannot be opened.
     pub fn resume(place: PumpPlace) -> io::Result<Pump> {
-        let log = place.log.as_deref().map(JsonLog::open).transpose()?;
-        let length = log.as_ref().map_or(Ok(0), JsonLog::length)?;
+        let log = place.log.clone().map(LogFile::open).transpose()?;
+        let length = log.as_ref().map_or(Ok(0), LogFile::length)?;
         let (spool, cut) = match Spool::reopen(&place.spools, &place.id, length) {
             Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -84,7 +83,7 @@ impl Pump {
         Ok(Pump::new(place, spool, log))
     }
 
-    fn new(place: PumpPlace, spool: Spool, log: Option<JsonLog>) -> Pump {
+    fn new(place: PumpPlace, spool: Spool, log: Option<LogFile>) -> Pump {
         Pump { place, spool, log, sources: Vec::new(), pending: Vec::new(), records: Vec::new() }
     }
 
@@ -176,29 +175,50 @@ impl Pump {
     /// Brings the complete lines of `pending` into the log. A log that cannot be written (disk full) loses them,
     /// as the container must not stop for it; the loss is told.
     fn log_pending(&mut self, stream: Stream, finish: bool) {
-        self.records.clear();
-        let Some(log) = &self.log else {
+        let Some(log) = &mut self.log else {
             let _ = self.spool.take(stream, self.pending.len() as u64, 0);
             let _ = self.spool.done(stream);
             return;
         };
-        let taken = cut_records(stream, &self.pending, finish, Timestamp::now(), &mut self.records);
-        if taken == 0 {
-            return;
-        }
-        let offset = self.spool.log_length();
-        let written = self
-            .spool
-            .take(stream, taken as u64, offset + self.records.len() as u64)
-            .and_then(|()| log.append(&self.records, offset))
-            .and_then(|()| self.spool.done(stream));
-        match written {
-            Ok(()) => self.place.appended.send_modify(|count| *count += 1),
-            Err(error) => {
-                tracing::error!(container = %self.place.id, %error, "cannot write the log, output is lost");
-                let _ = self.spool.take(stream, 0, offset);
+        let mut rest = &self.pending[..];
+        loop {
+            if log.room(self.spool.log_length()) == 0 {
+                begin_anew(&mut self.spool, log, &self.place.id);
+            }
+            let offset = self.spool.log_length();
+            // A full file that could not be left grows.
+            let room = log.room(offset).max(1);
+            self.records.clear();
+            let cut = Cut { stream, attributes: log.attributes(), finish, room };
+            let taken = cut.records(rest, &mut self.records);
+            if taken == 0 {
+                return;
+            }
+            rest = &rest[taken..];
+            let written = self
+                .spool
+                .take(stream, taken as u64, offset + self.records.len() as u64)
+                .and_then(|()| log.append(&self.records, offset))
+                .and_then(|()| self.spool.done(stream));
+            match written {
+                Ok(()) => self.place.appended.send_modify(|count| *count += 1),
+                Err(error) => {
+                    tracing::error!(container = %self.place.id, %error, "cannot write the log, output is lost");
+                    let _ = self.spool.take(stream, 0, offset);
+                }
             }
         }
+    }
+}
+
+/// Goes on in an empty log file, if there can be one. The spool says so before and is right whether or not it comes to
+/// that: nothing is taken in between.
+fn begin_anew(spool: &mut Spool, log: &mut LogFile, id: &str) {
+    let full = spool.log_length();
+    let turned = spool.take(Stream::Stdout, 0, 0).and_then(|()| log.turn());
+    if let Err(error) = turned {
+        tracing::warn!(container = %id, %error, "cannot begin a new log file, the full one grows");
+        let _ = spool.take(Stream::Stdout, 0, full);
     }
 }
 
