@@ -7,6 +7,7 @@ use super::error::ContainerError;
 use super::names;
 use super::record::{Record, Recorded};
 use super::registry::Containers;
+use super::resources::Support;
 use super::restart::Restarts;
 use super::state::{Ended, State};
 use crate::id::new_id;
@@ -54,10 +55,13 @@ impl Containers {
     ///
     /// # Errors
     /// Those Docker's clients know: bad name or configuration, name in use, no such image.
-    pub async fn create(&self, request: Create) -> Result<Created, ContainerError> {
+    pub async fn create(&self, mut request: Create) -> Result<Created, ContainerError> {
         let image = self.shared.images.resolve(&request.config.image)?;
         let mut config = merge(request.config, &image.config);
         super::launch::validate(&config, &request.host)?;
+        let support = Support::of(&self.shared.settings.cgroups);
+        request.host.resources.complete();
+        let warnings = request.host.resources.verify(&support, false).map_err(ContainerError::Invalid)?;
         if config.entrypoint.iter().chain(&config.cmd).flatten().next().is_none() {
             return Err(ContainerError::Invalid("no command specified".to_owned()));
         }
@@ -89,7 +93,7 @@ impl Containers {
         drop(reservation);
         let container = self.adopt(record, State::Created(Ended::default()));
         self.publish(&container, "create", &[]);
-        Ok(Created { id, warnings: Vec::new() })
+        Ok(Created { id, warnings })
     }
 
     fn reserve(&self, wanted: &str, id: &str) -> Result<Reservation<'_>, ContainerError> {

@@ -23,6 +23,7 @@ use super::record::{Record, Recorded};
 use super::registry::Shared;
 use super::restart::{RestartPolicy, Restarts};
 use super::state::{Ended, Running, State};
+use super::update::Update;
 use crate::events::Subject;
 use crate::networks::Endpoint;
 use crate::store::{Durability, Table, Writer};
@@ -44,6 +45,10 @@ pub(super) enum Order {
     Remove(Answer<()>),
     /// Whether the container stays after the end of this run although it removes itself.
     Keep(bool, Answer<()>),
+    /// Change the limits or the restart policy.
+    Update(Box<Update>, Answer<()>),
+    /// Take the reserved name.
+    Rename(String, Answer<()>),
     /// PID 1 says that the first process, `pid`, ended.
     Exited { pid: u32, exit: Exit },
     /// The delay of the restart policy is over.
@@ -77,9 +82,9 @@ struct Run {
     pump: JoinHandle<()>,
 }
 
-struct Driver {
-    shared: Arc<Shared>,
-    container: Arc<Container>,
+pub(super) struct Driver {
+    pub(super) shared: Arc<Shared>,
+    pub(super) container: Arc<Container>,
     run: Option<Run>,
     /// Writes down the end of the last run; true when PID 1 may forget it.
     settling: Option<JoinHandle<bool>>,
@@ -134,6 +139,8 @@ impl Driver {
                 self.kept = kept;
                 drop(answer.send(Ok(())));
             }
+            Order::Update(update, answer) => drop(answer.send(self.update(&update).await)),
+            Order::Rename(name, answer) => drop(answer.send(self.rename(name).await)),
             Order::Exited { pid, exit } => self.exited(pid, exit).await,
             Order::Again => self.again(queue).await,
             Order::Rearm => self.rearm(),
@@ -145,7 +152,7 @@ impl Driver {
         }
     }
 
-    fn state(&self) -> State {
+    pub(super) fn state(&self) -> State {
         self.container.snapshot.borrow().state.clone()
     }
 
@@ -175,7 +182,7 @@ impl Driver {
     }
 
     /// Changes the record in memory; returns it for the store.
-    fn amend(&self, change: impl FnOnce(&mut Record)) -> Arc<Record> {
+    pub(super) fn amend(&self, change: impl FnOnce(&mut Record)) -> Arc<Record> {
         let mut guard = self.container.record.write().expect("no writer of a record panics");
         let mut record = (**guard).clone();
         change(&mut record);
@@ -183,7 +190,7 @@ impl Driver {
         guard.clone()
     }
 
-    async fn save(&self, durability: Durability) -> Result<(), ContainerError> {
+    pub(super) async fn save(&self, durability: Durability) -> Result<(), ContainerError> {
         save(&self.shared, &self.container, durability).await
     }
 

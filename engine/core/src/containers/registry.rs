@@ -43,6 +43,8 @@ pub(super) struct Shared {
     pub keeper: Arc<Keeper>,
     pub index: RwLock<Index>,
     pub execs: Mutex<HashMap<String, Arc<Exec>>>,
+    /// Stands while a prune is at work.
+    pub pruning: std::sync::atomic::AtomicBool,
     /// Stands while the machine goes down: nothing is started any more.
     pub going_down: std::sync::atomic::AtomicBool,
 }

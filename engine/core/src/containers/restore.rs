@@ -49,6 +49,7 @@ impl Containers {
             keeper,
             index: Default::default(),
             execs: Default::default(),
+            pruning: AtomicBool::new(false),
             going_down: AtomicBool::new(false),
         };
         let containers = Containers { shared: Arc::new(shared) };

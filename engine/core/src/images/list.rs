@@ -1,6 +1,7 @@
 //! Which images to show, as `docker images --filter` asks.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Image, ImageError, Images};
@@ -35,8 +36,13 @@ pub struct Filter {
 
 impl Labels {
     pub(super) fn allow(&self, image: &Image) -> bool {
+        self.match_map(&image.config.labels)
+    }
+
+    /// Whether something with these labels meets the conditions.
+    pub fn match_map(&self, labels: &BTreeMap<String, String>) -> bool {
         let has = |(key, value): &(String, Option<String>)| {
-            let own = image.config.labels.get(key);
+            let own = labels.get(key);
             own.is_some_and(|own| value.as_ref().is_none_or(|value| value == own))
         };
         self.with.iter().all(has) && !self.without.iter().any(has)

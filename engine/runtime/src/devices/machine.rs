@@ -8,6 +8,15 @@ use crate::launch::Device;
 /// Folders of /dev that are mounts of their own in every container.
 const OWN: [&str; 4] = ["/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/console"];
 
+/// `major:minor` of the device at `path`.
+///
+/// # Errors
+/// It does not exist.
+pub fn number_of(path: &Path) -> std::io::Result<String> {
+    let device = std::fs::metadata(path)?.rdev();
+    Ok(format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device)))
+}
+
 /// Every character and block device below /dev.
 pub fn host_devices() -> Vec<Device> {
     let mut found = Vec::new();

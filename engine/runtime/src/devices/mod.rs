@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::io::Errno;
 
-pub use machine::host_devices;
+pub use machine::{host_devices, number_of};
 pub use program::Kind;
 
 /// Access to a device: `r`, `w` and `m` (mknod) as the kernel's bits.

@@ -216,7 +216,7 @@ fn one(filters: &Filters, key: &str) -> Result<Option<String>, ApiError> {
     }
 }
 
-fn labels(filters: &Filters) -> Labels {
+pub(super) fn labels(filters: &Filters) -> Labels {
     let pairs = |key: &str| {
         let words = filters.get(key).unwrap_or_default().iter();
         let pair = |word: &String| match word.split_once('=') {
@@ -229,7 +229,7 @@ fn labels(filters: &Filters) -> Labels {
 }
 
 /// A time, or how long ago.
-fn until(filters: &Filters) -> Result<Option<Timestamp>, ApiError> {
+pub(super) fn until(filters: &Filters) -> Result<Option<Timestamp>, ApiError> {
     let Some(text) = one(filters, "until")? else { return Ok(None) };
     let ago = |duration: Duration| {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);

@@ -3,6 +3,7 @@
 //! Handlers verify and convert; they hold no lock and decide nothing. An endpoint that Docker has and this engine
 //! has not yet is in [`LATER`], so that its client is told so.
 
+mod change;
 mod containers;
 mod events;
 mod exec;
@@ -11,6 +12,7 @@ mod images;
 mod lifecycle;
 mod logs;
 mod networks;
+mod ps;
 mod system;
 
 use std::io::Write;
@@ -52,7 +54,8 @@ const ROUTES: &[Route] = &[
     route!("GET", "/plugins", system::plugins),
     route!("GET", "/events", events::stream),
     route!("POST", "/containers/create", containers::create),
-    route!("GET", "/containers/json", containers::list),
+    route!("GET", "/containers/json", ps::list),
+    route!("POST", "/containers/prune", change::prune),
     route!("GET", "/containers/{id}/json", containers::inspect),
     route!("DELETE", "/containers/{id}", lifecycle::remove),
     route!("POST", "/containers/{id}/start", lifecycle::start),
@@ -61,6 +64,8 @@ const ROUTES: &[Route] = &[
     route!("POST", "/containers/{id}/kill", lifecycle::kill),
     route!("POST", "/containers/{id}/pause", lifecycle::pause),
     route!("POST", "/containers/{id}/unpause", lifecycle::unpause),
+    route!("POST", "/containers/{id}/rename", change::rename),
+    route!("POST", "/containers/{id}/update", change::update),
     route!("POST", "/containers/{id}/wait", lifecycle::wait),
     route!("POST", "/containers/{id}/resize", lifecycle::resize),
     route!("GET", "/containers/{id}/logs", logs::logs),
@@ -92,15 +97,12 @@ const LATER: &[(&str, &str)] = &[
     ("POST", "/build/cancel"),
     ("POST", "/build/prune"),
     ("POST", "/commit"),
-    ("POST", "/containers/prune"),
     ("GET", "/containers/{id}/attach/ws"),
     ("GET", "/containers/{id}/checkpoints"),
     ("POST", "/containers/{id}/checkpoints"),
     ("DELETE", "/containers/{id}/checkpoints/{checkpoint}"),
-    ("POST", "/containers/{id}/rename"),
     ("GET", "/containers/{id}/stats"),
     ("GET", "/containers/{id}/top"),
-    ("POST", "/containers/{id}/update"),
     ("GET", "/distribution/{name*}/json"),
     ("POST", "/grpc"),
     ("GET", "/images/get"),

@@ -1,7 +1,6 @@
 //! The body of `POST /containers/create`.
 //!
-//! Every field of `HostConfig` is honoured or refused: [`unsupported`] finds the ones this engine does not do yet
-//! and whose value asks for something.
+//! Its `HostConfig` is [`super::host`]'s.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,6 +8,7 @@ use core::containers::{Config, HostConfig};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::host::asks;
 use crate::reply::ApiError;
 
 /// The whole body.
@@ -70,138 +70,7 @@ struct Networking {
     endpoints_config: BTreeMap<String, Map<String, Value>>,
 }
 
-/// The fields of `HostConfig` that are honoured.
-#[derive(Debug, Deserialize, Default)]
-#[serde(rename_all = "PascalCase", default)]
-struct Host {
-    auto_remove: bool,
-    network_mode: String,
-    log_config: LogConfig,
-    restart_policy: RestartPolicy,
-    privileged: bool,
-    cap_add: Vec<String>,
-    cap_drop: Vec<String>,
-    security_opt: Vec<String>,
-    group_add: Vec<String>,
-    shm_size: i64,
-    readonly_rootfs: bool,
-    tmpfs: BTreeMap<String, String>,
-    binds: Vec<String>,
-    sysctls: BTreeMap<String, String>,
-    ulimits: Vec<Ulimit>,
-    oom_score_adj: i32,
-    dns: Vec<String>,
-    dns_search: Vec<String>,
-    dns_options: Vec<String>,
-    extra_hosts: Vec<String>,
-    pid_mode: String,
-    ipc_mode: String,
-    #[serde(rename = "UTSMode")]
-    uts_mode: String,
-    cgroupns_mode: String,
-    memory: i64,
-    memory_swap: i64,
-    nano_cpus: i64,
-    pids_limit: i64,
-    console_size: (u16, u16),
-    masked_paths: Option<Vec<String>>,
-    readonly_paths: Option<Vec<String>>,
-    runtime: String,
-    isolation: String,
-    memory_swappiness: Option<i64>,
-    #[serde(rename = "ContainerIDFile")]
-    container_id_file: String,
-    volume_driver: String,
-}
-
-#[derive(Debug, Deserialize, Default)]
-#[serde(rename_all = "PascalCase", default)]
-struct LogConfig {
-    r#type: String,
-    config: BTreeMap<String, String>,
-}
-
-#[derive(Debug, Deserialize, Default)]
-#[serde(rename_all = "PascalCase", default)]
-struct RestartPolicy {
-    name: String,
-    maximum_retry_count: i64,
-}
-
-impl RestartPolicy {
-    fn read(&self) -> Result<core::containers::RestartPolicy, ApiError> {
-        core::containers::RestartPolicy::read(&self.name, self.maximum_retry_count)
-            .map_err(ApiError::bad_request)
-    }
-}
-
-#[derive(Debug, Deserialize, Default)]
-#[serde(rename_all = "PascalCase", default)]
-struct Ulimit {
-    name: String,
-    soft: i64,
-    hard: i64,
-}
-
-/// Names of the fields of [`Host`].
-const HONOURED: [&str; 36] = [
-    "AutoRemove",
-    "NetworkMode",
-    "LogConfig",
-    "RestartPolicy",
-    "Privileged",
-    "CapAdd",
-    "CapDrop",
-    "SecurityOpt",
-    "GroupAdd",
-    "ShmSize",
-    "ReadonlyRootfs",
-    "Tmpfs",
-    "Binds",
-    "Sysctls",
-    "Ulimits",
-    "OomScoreAdj",
-    "Dns",
-    "DnsSearch",
-    "DnsOptions",
-    "ExtraHosts",
-    "PidMode",
-    "IpcMode",
-    "UTSMode",
-    "CgroupnsMode",
-    "Memory",
-    "MemorySwap",
-    "NanoCpus",
-    "PidsLimit",
-    "ConsoleSize",
-    "MaskedPaths",
-    "ReadonlyPaths",
-    "Runtime",
-    "Isolation",
-    "MemorySwappiness",
-    "ContainerIDFile",
-    "VolumeDriver",
-];
-
-/// A field that asks for something this engine does not do yet.
-fn unsupported(host: &Map<String, Value>) -> Option<&str> {
-    host.iter()
-        .find(|(name, value)| !HONOURED.contains(&name.as_str()) && asks(value))
-        .map(|(name, _)| name.as_str())
-}
-
-fn asks(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => false,
-        Value::Bool(true) => true,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(list) => !list.is_empty(),
-        Value::Object(map) => !map.is_empty(),
-    }
-}
-
-fn not_yet(text: impl std::fmt::Display) -> ApiError {
+pub(super) fn not_yet(text: impl std::fmt::Display) -> ApiError {
     ApiError::of(
         core::ErrorKind::NotImplemented,
         format!("{text} is not supported by this release of Pinnace yet"),
@@ -218,9 +87,6 @@ impl Body {
             let text = "config cannot be empty in order to create a container";
             return Err(ApiError::bad_request(text));
         }
-        if let Some(field) = unsupported(&self.host_config) {
-            return Err(not_yet(format_args!("HostConfig.{field}")));
-        }
         if self.healthcheck.is_some_and(|health| health.test.first().is_some_and(|word| word != "NONE")) {
             return Err(not_yet("a healthcheck"));
         }
@@ -228,9 +94,7 @@ impl Body {
             return Err(not_yet(format_args!("the anonymous volume {path}")));
         }
         check_endpoints(&self.networking_config)?;
-        let invalid = |error| ApiError::bad_request(format!("invalid JSON: {error}"));
-        let host: Host = serde_json::from_value(Value::Object(self.host_config)).map_err(invalid)?;
-        let mut host = host.into_core()?;
+        let mut host = super::host::read(self.host_config)?;
         if self.network_disabled {
             host.network_mode = "none".to_owned();
         }
@@ -272,91 +136,6 @@ fn check_endpoints(networking: &Networking) -> Result<(), ApiError> {
         }
     }
     Ok(())
-}
-
-impl Host {
-    fn into_core(self) -> Result<HostConfig, ApiError> {
-        self.check()?;
-        let restart = self.restart_policy.read()?;
-        let or = |text: String, default: &str| if text.is_empty() { default.to_owned() } else { text };
-        let network_mode = match self.network_mode.as_str() {
-            "" | "default" => "bridge".to_owned(),
-            _ => self.network_mode,
-        };
-        let default = HostConfig::default();
-        Ok(HostConfig {
-            auto_remove: self.auto_remove,
-            restart,
-            network_mode,
-            log_driver: or(self.log_config.r#type, "json-file"),
-            privileged: self.privileged,
-            cap_add: self.cap_add,
-            cap_drop: self.cap_drop,
-            security_opt: self.security_opt,
-            group_add: self.group_add,
-            shm_size: u64::try_from(self.shm_size).ok().filter(|size| *size > 0).unwrap_or(default.shm_size),
-            readonly_rootfs: self.readonly_rootfs,
-            tmpfs: self.tmpfs,
-            binds: self.binds,
-            sysctls: self.sysctls,
-            ulimits: self.ulimits.into_iter().map(|limit| (limit.name, limit.soft, limit.hard)).collect(),
-            oom_score_adj: self.oom_score_adj,
-            dns: self.dns,
-            dns_search: self.dns_search,
-            dns_options: self.dns_options,
-            extra_hosts: self.extra_hosts,
-            pid_mode: self.pid_mode,
-            ipc_mode: or(self.ipc_mode, "private"),
-            uts_mode: self.uts_mode,
-            cgroupns_mode: or(self.cgroupns_mode, "private"),
-            memory: self.memory,
-            nano_cpus: self.nano_cpus,
-            pids_limit: self.pids_limit.max(0),
-            console_size: self.console_size,
-            masked_paths: self.masked_paths,
-            readonly_paths: self.readonly_paths,
-        })
-    }
-
-    fn check(&self) -> Result<(), ApiError> {
-        if let Some(option) = self.log_config.config.keys().next() {
-            return Err(not_yet(format_args!("the log option {option}")));
-        }
-        let modes = [
-            ("PID", &self.pid_mode, &["", "private", "host"][..]),
-            ("IPC", &self.ipc_mode, &["", "private", "none", "host"]),
-            ("UTS", &self.uts_mode, &["", "private", "host"]),
-            ("cgroup namespace", &self.cgroupns_mode, &["", "private", "host"]),
-        ];
-        for (name, mode, known) in modes {
-            if mode.starts_with("container:") || mode == "shareable" {
-                return Err(not_yet(format_args!("{name} mode {mode}")));
-            }
-            if !known.contains(&mode.as_str()) {
-                return Err(ApiError::bad_request(format!("invalid {name} mode: {mode}")));
-            }
-        }
-        if !matches!(self.runtime.as_str(), "" | "runc") {
-            return Err(ApiError::bad_request(format!("unknown or invalid runtime name: {}", self.runtime)));
-        }
-        if !matches!(self.isolation.as_str(), "" | "default") {
-            let text = format!("invalid isolation ({}): linux only supports 'default'", self.isolation);
-            return Err(ApiError::bad_request(text));
-        }
-        if self.shm_size < 0 {
-            return Err(ApiError::bad_request("SHM size can not be less than 0"));
-        }
-        if !matches!(self.memory_swap, 0) && self.memory_swap != self.memory.saturating_mul(2) {
-            return Err(not_yet("MemorySwap other than twice Memory"));
-        }
-        if self.memory_swappiness.is_some_and(|value| value != -1) {
-            return Err(not_yet("MemorySwappiness"));
-        }
-        if !matches!(self.volume_driver.as_str(), "" | "local") {
-            return Err(not_yet(format_args!("the volume driver {}", self.volume_driver)));
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! The JSON of the API, where it is more than a handler writes down in passing.
 
 pub mod create;
+pub mod host;
 pub mod images;
 pub mod inspect;
+pub mod resources;
 pub mod summary;

@@ -1,0 +1,349 @@
+//! `HostConfig`: how a container stands in the machine.
+//!
+//! Every field that Docker knows is in [`HONOURED`] or in [`REFUSED`], and docs/host-config.md is made from the two. A
+//! field in neither is refused as well where its value asks for something.
+
+use std::collections::BTreeMap;
+
+use core::containers::HostConfig;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::create::not_yet;
+use super::resources;
+use crate::reply::ApiError;
+
+/// What this engine does. A name and what is to be known about it.
+const HONOURED: &[(&str, &str)] = &[
+    ("AutoRemove", ""),
+    ("NetworkMode", "`bridge`, `none`, `host`"),
+    ("LogConfig", "`json-file` and `none`, without options"),
+    ("RestartPolicy", ""),
+    ("Privileged", ""),
+    ("CapAdd", ""),
+    ("CapDrop", ""),
+    (
+        "SecurityOpt",
+        "`label` and `apparmor` have no effect: the kernel has neither SELinux nor AppArmor enabled",
+    ),
+    ("GroupAdd", ""),
+    ("ShmSize", ""),
+    ("ReadonlyRootfs", ""),
+    ("Tmpfs", ""),
+    ("Binds", "absolute paths"),
+    ("Sysctls", ""),
+    ("Ulimits", ""),
+    ("OomScoreAdj", ""),
+    ("Dns", ""),
+    ("DnsSearch", ""),
+    ("DnsOptions", ""),
+    ("ExtraHosts", ""),
+    ("PidMode", ""),
+    ("IpcMode", ""),
+    ("UTSMode", ""),
+    ("CgroupnsMode", ""),
+    ("Memory", ""),
+    ("MemorySwap", ""),
+    ("MemoryReservation", ""),
+    ("MemorySwappiness", "version 1 of control groups only: discarded with dockerd's warning"),
+    ("OomKillDisable", "version 1 of control groups only: discarded with dockerd's warning"),
+    ("NanoCpus", ""),
+    ("CpuShares", ""),
+    ("CpuPeriod", ""),
+    ("CpuQuota", ""),
+    ("CpusetCpus", ""),
+    ("CpusetMems", ""),
+    ("PidsLimit", ""),
+    ("BlkioWeight", ""),
+    ("BlkioWeightDevice", ""),
+    ("BlkioDeviceReadBps", ""),
+    ("BlkioDeviceWriteBps", ""),
+    ("BlkioDeviceReadIOps", ""),
+    ("BlkioDeviceWriteIOps", ""),
+    ("ConsoleSize", ""),
+    ("MaskedPaths", ""),
+    ("ReadonlyPaths", ""),
+    ("Runtime", "`runc` only, as dockerd without others"),
+    ("Isolation", "`default` only, as dockerd on Linux"),
+    ("ContainerIDFile", "the client's own"),
+    ("VolumeDriver", "`local`"),
+    ("IOMaximumIOps", "Windows only: dockerd's error"),
+    ("IOMaximumBandwidth", "Windows only: dockerd's error"),
+];
+
+/// What this engine refuses with an error where a value asks for it. A name and why.
+const REFUSED: &[(&str, &str)] = &[
+    ("Annotations", ""),
+    ("Cgroup", ""),
+    ("CgroupParent", ""),
+    ("CpuCount", "Windows only"),
+    ("CpuPercent", "Windows only"),
+    ("CpuRealtimePeriod", "the kernel has no groups of real-time tasks"),
+    ("CpuRealtimeRuntime", "the kernel has no groups of real-time tasks"),
+    ("DeviceCgroupRules", ""),
+    ("DeviceRequests", ""),
+    ("Devices", ""),
+    ("Init", ""),
+    ("KernelMemory", "gone from Docker"),
+    ("KernelMemoryTCP", "gone from Docker"),
+    ("Links", ""),
+    ("Mounts", ""),
+    ("PortBindings", ""),
+    ("PublishAllPorts", ""),
+    ("StorageOpt", "the disk has no project quotas"),
+    ("UsernsMode", ""),
+    ("VolumesFrom", ""),
+];
+
+/// Reads a `HostConfig`.
+///
+/// # Errors
+/// 400 for what is wrong, 501 for what is not done yet.
+pub fn read(fields: Map<String, Value>) -> Result<HostConfig, ApiError> {
+    if let Some(field) = unsupported(&fields) {
+        return Err(refuse(field));
+    }
+    let resources = resources::read(&fields)?;
+    let host: Host = serde_json::from_value(Value::Object(fields)).map_err(invalid)?;
+    host.into_core(resources)
+}
+
+/// The restart policy of an update; an empty name changes nothing.
+///
+/// # Errors
+/// 400 with dockerd's words.
+pub fn restart_policy(value: Value) -> Result<Option<core::containers::RestartPolicy>, ApiError> {
+    let policy: RestartPolicy = serde_json::from_value(value).map_err(invalid)?;
+    if policy.name.is_empty() { Ok(None) } else { policy.read().map(Some) }
+}
+
+/// A field that asks for a change which is not done.
+pub fn not_updated(fields: &Map<String, Value>) -> Option<&str> {
+    const UPDATED: [&str; 13] = [
+        "BlkioWeight",
+        "CpuPeriod",
+        "CpuQuota",
+        "CpuShares",
+        "CpusetCpus",
+        "CpusetMems",
+        "Memory",
+        "MemoryReservation",
+        "MemorySwap",
+        "MemorySwappiness",
+        "NanoCpus",
+        "OomKillDisable",
+        "PidsLimit",
+    ];
+    let other = |(name, value): &(&String, &Value)| !UPDATED.contains(&name.as_str()) && asks(value);
+    fields.iter().find(other).map(|(name, _)| name.as_str())
+}
+
+/// 501 for a field.
+pub fn refuse(field: &str) -> ApiError {
+    let known = REFUSED.iter().find(|(name, _)| *name == field);
+    match known.map_or("", |(_, why)| why) {
+        "" => not_yet(format_args!("HostConfig.{field}")),
+        why => not_yet(format_args!("HostConfig.{field} ({why})")),
+    }
+}
+
+pub(super) fn invalid(error: serde_json::Error) -> ApiError {
+    ApiError::bad_request(format!("invalid JSON: {error}"))
+}
+
+/// A field that asks for something this engine does not do yet.
+fn unsupported(host: &Map<String, Value>) -> Option<&str> {
+    host.iter()
+        .find(|(name, value)| !HONOURED.iter().any(|(known, _)| known == name) && asks(value))
+        .map(|(name, _)| name.as_str())
+}
+
+/// Whether a value is more than Go's zero.
+pub(super) fn asks(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Bool(true) => true,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+    }
+}
+
+/// The fields of `HostConfig` that are honoured.
+#[derive(Debug, Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct Host {
+    auto_remove: bool,
+    network_mode: String,
+    log_config: LogConfig,
+    restart_policy: RestartPolicy,
+    privileged: bool,
+    cap_add: Vec<String>,
+    cap_drop: Vec<String>,
+    security_opt: Vec<String>,
+    group_add: Vec<String>,
+    shm_size: i64,
+    readonly_rootfs: bool,
+    tmpfs: BTreeMap<String, String>,
+    binds: Vec<String>,
+    sysctls: BTreeMap<String, String>,
+    ulimits: Vec<Ulimit>,
+    oom_score_adj: i32,
+    dns: Vec<String>,
+    dns_search: Vec<String>,
+    dns_options: Vec<String>,
+    extra_hosts: Vec<String>,
+    pid_mode: String,
+    ipc_mode: String,
+    #[serde(rename = "UTSMode")]
+    uts_mode: String,
+    cgroupns_mode: String,
+    console_size: (u16, u16),
+    masked_paths: Option<Vec<String>>,
+    readonly_paths: Option<Vec<String>>,
+    runtime: String,
+    isolation: String,
+    #[serde(rename = "IOMaximumIOps")]
+    io_maximum_iops: u64,
+    #[serde(rename = "IOMaximumBandwidth")]
+    io_maximum_bandwidth: u64,
+    #[serde(rename = "ContainerIDFile")]
+    container_id_file: String,
+    volume_driver: String,
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct LogConfig {
+    r#type: String,
+    config: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct RestartPolicy {
+    name: String,
+    maximum_retry_count: i64,
+}
+
+impl RestartPolicy {
+    fn read(&self) -> Result<core::containers::RestartPolicy, ApiError> {
+        core::containers::RestartPolicy::read(&self.name, self.maximum_retry_count)
+            .map_err(ApiError::bad_request)
+    }
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct Ulimit {
+    name: String,
+    soft: i64,
+    hard: i64,
+}
+
+impl Host {
+    fn into_core(self, resources: core::containers::Resources) -> Result<HostConfig, ApiError> {
+        self.check()?;
+        let restart = self.restart_policy.read()?;
+        let or = |text: String, default: &str| if text.is_empty() { default.to_owned() } else { text };
+        let network_mode = match self.network_mode.as_str() {
+            "" | "default" => "bridge".to_owned(),
+            _ => self.network_mode,
+        };
+        let default = HostConfig::default();
+        Ok(HostConfig {
+            auto_remove: self.auto_remove,
+            restart,
+            network_mode,
+            log_driver: or(self.log_config.r#type, "json-file"),
+            log_options: self.log_config.config,
+            privileged: self.privileged,
+            cap_add: self.cap_add,
+            cap_drop: self.cap_drop,
+            security_opt: self.security_opt,
+            group_add: self.group_add,
+            shm_size: u64::try_from(self.shm_size).ok().filter(|size| *size > 0).unwrap_or(default.shm_size),
+            readonly_rootfs: self.readonly_rootfs,
+            tmpfs: self.tmpfs,
+            binds: self.binds,
+            sysctls: self.sysctls,
+            ulimits: self.ulimits.into_iter().map(|limit| (limit.name, limit.soft, limit.hard)).collect(),
+            oom_score_adj: self.oom_score_adj,
+            dns: self.dns,
+            dns_search: self.dns_search,
+            dns_options: self.dns_options,
+            extra_hosts: self.extra_hosts,
+            pid_mode: self.pid_mode,
+            ipc_mode: or(self.ipc_mode, "private"),
+            uts_mode: self.uts_mode,
+            cgroupns_mode: or(self.cgroupns_mode, "private"),
+            resources,
+            console_size: self.console_size,
+            masked_paths: self.masked_paths,
+            readonly_paths: self.readonly_paths,
+        })
+    }
+
+    fn check(&self) -> Result<(), ApiError> {
+        let modes = [
+            ("PID", &self.pid_mode, &["", "private", "host"][..]),
+            ("IPC", &self.ipc_mode, &["", "private", "none", "host"]),
+            ("UTS", &self.uts_mode, &["", "private", "host"]),
+            ("cgroup namespace", &self.cgroupns_mode, &["", "private", "host"]),
+        ];
+        for (name, mode, known) in modes {
+            if mode.starts_with("container:") || mode == "shareable" {
+                return Err(not_yet(format_args!("{name} mode {mode}")));
+            }
+            if !known.contains(&mode.as_str()) {
+                return Err(ApiError::bad_request(format!("invalid {name} mode: {mode}")));
+            }
+        }
+        if !matches!(self.runtime.as_str(), "" | "runc") {
+            return Err(ApiError::bad_request(format!("unknown or invalid runtime name: {}", self.runtime)));
+        }
+        if !matches!(self.isolation.as_str(), "" | "default") {
+            let text = format!("invalid isolation ({}): linux only supports 'default'", self.isolation);
+            return Err(ApiError::bad_request(text));
+        }
+        if self.shm_size < 0 {
+            return Err(ApiError::bad_request("SHM size can not be less than 0"));
+        }
+        if self.io_maximum_iops != 0 || self.io_maximum_bandwidth != 0 {
+            let text =
+                "invalid option: QoS settings are not supported on linux: Maximum IO Bandwidth and IO IOps";
+            return Err(ApiError::bad_request(text));
+        }
+        if !matches!(self.volume_driver.as_str(), "" | "local") {
+            return Err(not_yet(format_args!("the volume driver {}", self.volume_driver)));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_in_one_list() {
+        for (name, _) in HONOURED {
+            assert!(!REFUSED.iter().any(|(other, _)| other == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn refused_fields_say_so_where_they_ask() {
+        for (name, _) in REFUSED {
+            let field = |value: Value| read(Map::from_iter([((*name).to_owned(), value)]));
+            assert!(field(Value::Null).is_ok(), "{name}");
+            let error = field(serde_json::json!([1])).unwrap_err();
+            assert!(
+                error.status.as_u16() == 501 && error.message.contains(name),
+                "{name}: {}",
+                error.message
+            );
+        }
+    }
+}
