@@ -205,3 +205,29 @@ fn restart_policies_go_on() {
     // What was stopped by hand stays so: only the engine returned, not the machine.
     assert_eq!(app.inspect(&stopped)["State"]["Status"], "exited");
 }
+
+#[test]
+fn health_goes_on_and_no_probe_is_doubled() {
+    let (app, _turn) = mortal!();
+    let (well, slow, image) = (app.name("health-well"), app.name("health-slow"), app.busybox());
+    let run = |name: &str, check: &str| {
+        let args = ["run", "-d", "--name", name, "--health-cmd", check, "--health-interval", "300ms"];
+        app.docker(args.into_iter().chain([image.as_str(), "sleep", "600"])).succeeds();
+    };
+    run(&well, "true");
+    run(&slow, "exec sleep 88");
+    let health = |name: &str| app.inspect(name)["State"]["Health"].clone();
+    eventually("it is healthy", app.patience(), || (health(&well)["Status"] == "healthy").then_some(()));
+    for _ in 0..3 {
+        app.kill_engine();
+        // Known at once, not only after the next probe.
+        assert_eq!(health(&well)["Status"], "healthy");
+        std::thread::sleep(Duration::from_millis(500));
+        let probes = app.docker(["exec", &slow, "ps"]).succeeds().text().matches("sleep 88").count();
+        assert!(probes <= 1, "{probes} probes at once");
+    }
+    let last = health(&well)["Log"][4]["End"].clone();
+    eventually("it is asked again", app.patience(), || {
+        (health(&well)["Log"][4]["End"] != last).then_some(())
+    });
+}

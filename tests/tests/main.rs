@@ -10,6 +10,7 @@ mod clients;
 mod engine_death;
 mod events;
 mod exec;
+mod health;
 mod images;
 mod inspect;
 mod isolation;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::resources::Resources;
 use super::restart::RestartPolicy;
+use crate::images::Healthcheck;
 
 /// What runs in the container: Docker's `Config`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +52,8 @@ pub struct Config {
     pub stop_timeout: Option<i64>,
     /// Shell of shell forms.
     pub shell: Option<Vec<String>>,
+    /// How to ask whether the container is well.
+    pub healthcheck: Option<Healthcheck>,
     /// No network at all.
     pub network_disabled: bool,
 }

@@ -59,6 +59,7 @@ impl Containers {
         let image = self.shared.images.resolve(&request.config.image)?;
         let mut config = merge(request.config, &image.config);
         super::launch::validate(&config, &request.host)?;
+        super::health::validate(&config)?;
         let support = Support::of(&self.shared.settings.cgroups);
         request.host.resources.complete();
         let warnings = request.host.resources.verify(&support, false).map_err(ContainerError::Invalid)?;
@@ -81,6 +82,7 @@ impl Containers {
             state: Recorded::Created(Ended::default()),
             endpoint: None,
             restarts: Restarts::default(),
+            health: None,
             finished_at: Timestamp::default(),
         };
         self.make_folders(&id, &image)?;
@@ -158,6 +160,7 @@ fn merge(mut config: Config, image: &ImageConfig) -> Config {
     keep(&mut config.working_dir, &image.working_dir);
     keep(&mut config.stop_signal, image.stop_signal.as_deref().unwrap_or(""));
     config.env = merge_env(&image.env, config.env);
+    config.healthcheck = super::health::merge(config.healthcheck.take(), image.healthcheck.as_ref());
     for (key, value) in &image.labels {
         config.labels.entry(key.clone()).or_insert_with(|| value.clone());
     }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::container::Container;
 use super::error::ContainerError;
+use super::health::ProbeResult;
 use super::launch;
 use super::legality::{Verb, permit};
 use super::note;
@@ -45,6 +46,8 @@ pub(super) enum Order {
     Remove(Answer<()>),
     /// Whether the container stays after the end of this run although it removes itself.
     Keep(bool, Answer<()>),
+    /// A probe of its health is over.
+    Probed(Box<ProbeResult>, Answer<()>),
     /// Change the limits or the restart policy.
     Update(Box<Update>, Answer<()>),
     /// Take the reserved name.
@@ -92,6 +95,8 @@ pub(super) struct Driver {
     wake: Option<Instant>,
     /// See [`Order::Keep`].
     kept: bool,
+    /// Asks for the health of the run that goes on.
+    pub(super) prober: Option<JoinHandle<()>>,
     /// What came while something else was waited for.
     later: VecDeque<Order>,
 }
@@ -105,6 +110,7 @@ pub(super) async fn run(shared: Arc<Shared>, container: Arc<Container>, mut queu
         settling: None,
         wake: None,
         kept: false,
+        prober: None,
         later: VecDeque::new(),
     };
     while let Some(order) = driver.next(&mut queue).await {
@@ -139,6 +145,10 @@ impl Driver {
                 self.kept = kept;
                 drop(answer.send(Ok(())));
             }
+            Order::Probed(result, answer) => {
+                self.probed(*result);
+                drop(answer.send(Ok(())));
+            }
             Order::Update(update, answer) => drop(answer.send(self.update(&update).await)),
             Order::Rename(name, answer) => drop(answer.send(self.rename(name).await)),
             Order::Exited { pid, exit } => self.exited(pid, exit).await,
@@ -164,7 +174,7 @@ impl Driver {
         self.container.snapshot.send_modify(|snapshot| snapshot.state = state);
     }
 
-    fn event(&self, action: &str, extra: &[(&str, String)]) {
+    pub(super) fn event(&self, action: &str, extra: &[(&str, String)]) {
         let mut attributes = self.container.record().attributes();
         attributes.extend(extra.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
         self.shared.events.publish(Subject::Container, action, self.container.id(), attributes);
@@ -231,6 +241,7 @@ impl Driver {
         let pid = launched.process.pid;
         self.run = Some(Run { pid, pidfd: launched.process.pidfd, pump });
         self.publish(State::Running(Running { pid, started_at, paused: false }));
+        self.begin_health(started_at, false);
         self.save(Durability::Soon).await?;
         self.network_event("connect");
         self.event("start", &[]);
@@ -406,6 +417,9 @@ impl Driver {
         let cgroup = Cgroup::open(&self.shared.cgroup(self.container.id())).map_err(machine)?;
         cgroup.freeze(frozen).map_err(machine)?;
         self.publish(State::Running(Running { paused: frozen, ..running }));
+        if frozen {
+            self.unasked_health();
+        }
         self.event(if frozen { "pause" } else { "unpause" }, &[]);
         Ok(())
     }
@@ -440,6 +454,7 @@ impl Driver {
     }
 
     async fn end(&mut self, ended: Ended, may_restart: bool) {
+        self.end_health();
         launch::undo(&self.shared, &self.container);
         let ran = Duration::from_nanos(ended.finished_at.0.saturating_sub(ended.started_at.0));
         let exit_code = ended.exit_code;
@@ -553,6 +568,7 @@ impl Driver {
             .and_then(|cgroup| cgroup.read("cgroup.freeze"))
             .is_ok_and(|text| text.trim() == "1");
         self.publish(State::Running(Running { pid, started_at, paused: frozen }));
+        self.begin_health(started_at, true);
         Ok(())
     }
 

@@ -51,6 +51,8 @@ pub struct ExecConfig {
     pub detach_keys: String,
     /// Rows and columns of the terminal.
     pub console_size: Option<(u16, u16)>,
+    /// The engine's own, asking for the container's health.
+    pub probe: bool,
 }
 
 /// Where an exec is in its life: Created → Running → Exited.
@@ -86,6 +88,7 @@ pub struct Exec {
     state: watch::Sender<ExecState>,
     stdin: Stdin,
     terminal: Mutex<Option<OwnedFd>>,
+    pidfd: Mutex<Option<OwnedFd>>,
     /// Turns true when PID 1 has reaped the process: all it printed is in its pipes.
     reaped: watch::Sender<bool>,
     /// Turns true when all output was handed on.
@@ -115,6 +118,23 @@ impl Exec {
     /// It closed its side or has ended.
     pub async fn write(&self, bytes: &[u8]) -> std::io::Result<()> {
         self.stdin.write(bytes).await
+    }
+
+    /// Its exit code, once it has ended.
+    pub fn exit_code(&self) -> Option<i32> {
+        match self.state() {
+            ExecState::Exited { exit_code, .. } => Some(exit_code),
+            _ => None,
+        }
+    }
+
+    /// Ends the process with SIGKILL, where it runs.
+    pub(super) fn kill(&self) {
+        let pidfd = self.pidfd.lock().expect("no holder of the pidfd panics");
+        if let Some(pidfd) = pidfd.as_ref() {
+            // One that has ended needs no signal.
+            let _ = sys::process::pidfd_send_signal(pidfd.as_fd(), 9);
+        }
     }
 
     /// Waits until the process has ended.
@@ -218,6 +238,7 @@ impl Containers {
         let output =
             connect(&exec, ends).await.map_err(ContainerError::machine("open the exec's streams"))?;
         container.execs.lock().expect("no holder of the exec ids panics").push(exec.id.clone());
+        *exec.pidfd.lock().expect("no holder of the pidfd panics") = Some(launched.pidfd);
         exec.state.send_modify(|state| {
             // Its end may have been told already.
             if *state == ExecState::Starting {
@@ -298,6 +319,14 @@ impl Containers {
         {
             tokio::spawn(async move { while output.recv().await.is_some() {} });
         }
+        if note.probe {
+            // Whoever asked is gone; the new engine asks anew.
+            let process = rustix::process::Pid::from_raw(pid.cast_signed());
+            let flags = rustix::process::PidfdFlags::empty();
+            let pidfd = process.and_then(|process| rustix::process::pidfd_open(process, flags).ok());
+            *exec.pidfd.lock().expect("no holder of the pidfd panics") = pidfd;
+            exec.kill();
+        }
         if let Ok(container) = self.find(&exec.container) {
             container.execs.lock().expect("no holder of the exec ids panics").push(exec.id.clone());
         }
@@ -313,6 +342,7 @@ fn new_exec(id: String, container: String, config: ExecConfig, state: ExecState)
         state: watch::Sender::new(state),
         stdin: Stdin::default(),
         terminal: Mutex::new(None),
+        pidfd: Mutex::new(None),
         reaped: watch::Sender::new(false),
         drained: watch::Sender::new(false),
     }
@@ -354,6 +384,7 @@ fn start_blocking(
     let note = Note {
         container: record.id.clone(),
         exec: true,
+        probe: config.probe,
         started_at: Timestamp::now(),
         stdio: Note::number(stdio.kind()),
         endpoint: None,

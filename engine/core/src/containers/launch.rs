@@ -114,6 +114,7 @@ pub(super) fn start(
     let note = Note {
         container: record.id.clone(),
         exec: false,
+        probe: false,
         started_at,
         stdio: Note::number(stdio.kind()),
         endpoint: endpoint.clone(),

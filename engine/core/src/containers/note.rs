@@ -13,6 +13,9 @@ pub(super) struct Note {
     pub container: String,
     /// A further process of the container, not its first.
     pub exec: bool,
+    /// It asks for the container's health.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub probe: bool,
     /// When it was started.
     pub started_at: Timestamp,
     /// How its streams are to be read back.
@@ -77,7 +80,8 @@ mod tests {
             mac: "02:42:ff:ff:ff:ff".to_owned(),
         };
         let (container, started_at) = (new_id(), Timestamp::now());
-        let note = Note { container, exec: true, started_at, stdio: 3, endpoint: Some(endpoint) };
+        let note =
+            Note { container, exec: true, probe: true, started_at, stdio: 3, endpoint: Some(endpoint) };
         let bytes = note.encode();
         assert!(bytes.len() <= contract::keeper::NOTE_MAX);
         assert_eq!(Note::decode(&bytes), Some(note));

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::config::{Config, HostConfig};
+use super::health::Health;
 use super::restart::Restarts;
 use super::state::Ended;
 use crate::networks::Endpoint;
@@ -44,6 +45,9 @@ pub struct Record {
     /// What its restart policy did so far.
     #[serde(default)]
     pub restarts: Restarts,
+    /// What its probes say.
+    #[serde(default)]
+    pub health: Option<Health>,
     /// End of the run before the one that goes on.
     #[serde(default)]
     pub finished_at: Timestamp,

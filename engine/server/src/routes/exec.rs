@@ -47,6 +47,7 @@ pub async fn create(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
         working_dir: body.working_dir,
         detach_keys: body.detach_keys,
         console_size: body.console_size,
+        probe: false,
     };
     let id = app.containers.create_exec(&call.name, config)?;
     Ok(reply::json(StatusCode::CREATED, &json!({ "Id": id })))

@@ -12,7 +12,7 @@ use crate::call::Call;
 use crate::query::Filters;
 use crate::reply::{self, ApiError, Reply};
 use crate::wire::inspect::mounts;
-use crate::wire::summary::summary;
+use crate::wire::summary::{health, summary};
 
 const FILTERS: [&str; 15] = [
     "ancestor",
@@ -131,16 +131,12 @@ impl Wanted {
             && (self.exited.is_empty() || self.exited.iter().any(exit))
             && (self.expose.is_empty() || exposed())
             && self.filters.allows("status", |wanted| wanted == state.status())
-            && self.filters.allows("health", |wanted| wanted == health(container))
+            && self.filters.allows("health", |wanted| wanted == health(&record).unwrap_or("none"))
             && self.filters.allows("network", network)
             && self.filters.allows("ancestor", ancestor)
             && self.filters.allows("volume", volume)
             && self.filters.allows_labels(&record.config.labels)
     }
-}
-
-fn health(_: &Container) -> &'static str {
-    "none"
 }
 
 /// Exit code of a container that ran and stands still.

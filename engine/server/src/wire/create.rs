@@ -36,7 +36,7 @@ pub struct Body {
     stop_timeout: Option<i64>,
     shell: Option<Vec<String>>,
     network_disabled: bool,
-    healthcheck: Option<Health>,
+    healthcheck: Option<core::images::Healthcheck>,
     host_config: Map<String, Value>,
     networking_config: Networking,
 }
@@ -56,12 +56,6 @@ impl From<Words> for Vec<String> {
             Words::Many(words) => words,
         }
     }
-}
-
-#[derive(Debug, Deserialize, Default)]
-#[serde(rename_all = "PascalCase", default)]
-struct Health {
-    test: Vec<String>,
 }
 
 #[derive(Debug, Deserialize, Default)]
@@ -86,9 +80,6 @@ impl Body {
         if self.image.is_empty() && self.cmd.is_none() && self.host_config.is_empty() {
             let text = "config cannot be empty in order to create a container";
             return Err(ApiError::bad_request(text));
-        }
-        if self.healthcheck.is_some_and(|health| health.test.first().is_some_and(|word| word != "NONE")) {
-            return Err(not_yet("a healthcheck"));
         }
         if let Some(path) = self.volumes.keys().next() {
             return Err(not_yet(format_args!("the anonymous volume {path}")));
@@ -119,6 +110,7 @@ impl Body {
             stop_signal: self.stop_signal,
             stop_timeout: self.stop_timeout,
             shell: self.shell,
+            healthcheck: self.healthcheck,
             network_disabled: self.network_disabled,
         };
         Ok((config, host))

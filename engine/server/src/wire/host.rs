@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use core::containers::HostConfig;
+use core::containers::{HostConfig, Resources};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -243,7 +243,7 @@ struct Ulimit {
 }
 
 impl Host {
-    fn into_core(self, resources: core::containers::Resources) -> Result<HostConfig, ApiError> {
+    fn into_core(self, resources: Resources) -> Result<HostConfig, ApiError> {
         self.check()?;
         let restart = self.restart_policy.read()?;
         let or = |text: String, default: &str| if text.is_empty() { default.to_owned() } else { text };
@@ -252,6 +252,8 @@ impl Host {
             _ => self.network_mode,
         };
         let default = HostConfig::default();
+        let unlimited = resources.pids_limit.is_some_and(|limit| limit <= 0);
+        let resources = Resources { pids_limit: resources.pids_limit.filter(|_| !unlimited), ..resources };
         Ok(HostConfig {
             auto_remove: self.auto_remove,
             restart,

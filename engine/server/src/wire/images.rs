@@ -93,7 +93,7 @@ fn config(config: &ImageConfig) -> Value {
 }
 
 /// Zero is "the default" and left out.
-fn health(healthcheck: &Healthcheck) -> Value {
+pub(super) fn health(healthcheck: &Healthcheck) -> Value {
     let mut all = json!({ "Test": healthcheck.test });
     let numbers = [
         ("Interval", healthcheck.interval),

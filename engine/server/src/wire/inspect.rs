@@ -1,6 +1,6 @@
 //! A container as `GET /containers/{id}/json` shows it.
 
-use core::containers::{Config, Container, Ended, HostConfig, Record, State};
+use core::containers::{Config, Container, Ended, Health, HostConfig, Record, State};
 use core::networks::{Endpoint, Networks};
 use serde_json::{Value, json};
 
@@ -35,13 +35,28 @@ fn state(state: &State, record: &Record) -> Value {
     let none = Ended::default();
     let ended = state.ended().unwrap_or(&none);
     let started = running.map_or(ended.started_at, |running| running.started_at);
-    json!({
+    let mut value = json!({
         "Status": state.status(), "Running": state.is_active(),
         "Paused": running.is_some_and(|running| running.paused), "Restarting": matches!(state, State::Restarting(_)),
         "OOMKilled": ended.oom_killed, "Dead": false, "Pid": running.map_or(0, |running| running.pid),
         "ExitCode": ended.exit_code, "Error": ended.error, "StartedAt": started.rfc3339(),
         "FinishedAt": if running.is_some() { record.finished_at } else { ended.finished_at }.rfc3339(),
-    })
+    });
+    if let Some(health) = &record.health {
+        value["Health"] = self::health(health);
+    }
+    value
+}
+
+fn health(health: &Health) -> Value {
+    let log = health.log.iter().map(|probe| {
+        json!({
+            "Start": probe.start.rfc3339(), "End": probe.end.rfc3339(), "ExitCode": probe.exit_code,
+            "Output": probe.output,
+        })
+    });
+    let log: Vec<Value> = log.collect();
+    json!({ "Status": health.status.as_str(), "FailingStreak": health.failing_streak, "Log": log })
 }
 
 fn config(config: &Config) -> Value {
@@ -64,6 +79,7 @@ fn config(config: &Config) -> Value {
         ("StopSignal", if config.stop_signal.is_empty() { Value::Null } else { json!(config.stop_signal) }),
         ("StopTimeout", json!(config.stop_timeout)),
         ("Shell", json!(config.shell)),
+        ("Healthcheck", config.healthcheck.as_ref().map_or(Value::Null, super::images::health)),
     ];
     for (key, field) in optional.into_iter().filter(|(_, field)| !field.is_null()) {
         value[key] = field;

@@ -60,8 +60,9 @@ pub fn read(fields: &Map<String, Value>) -> Result<Resources, ApiError> {
         memory: wire.memory,
         memory_swap: wire.memory_swap,
         memory_reservation: wire.memory_reservation,
-        memory_swappiness: wire.memory_swappiness,
-        oom_kill_disable: wire.oom_kill_disable,
+        // The command line's words for "not given".
+        memory_swappiness: wire.memory_swappiness.filter(|value| *value != -1),
+        oom_kill_disable: wire.oom_kill_disable.filter(|disable| *disable),
         nano_cpus: wire.nano_cpus,
         cpu_shares: wire.cpu_shares,
         cpu_period: wire.cpu_period,

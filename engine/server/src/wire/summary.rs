@@ -1,6 +1,6 @@
 //! A container as `GET /containers/json` lists it.
 
-use core::containers::{Container, State};
+use core::containers::{Container, Record, State};
 use core::images::Images;
 use core::networks::Networks;
 use core::timestamp::Timestamp;
@@ -20,7 +20,7 @@ pub fn summary(container: &Container, images: &Images, networks: &Networks) -> V
     json!({
         "Id": record.id, "Names": [format!("/{}", record.name)], "Image": image, "ImageID": record.image_id,
         "Command": command(&record.command()), "Created": record.created.seconds(), "Ports": [],
-        "Labels": record.config.labels, "State": state.status(), "Status": status(&state, Timestamp::now()),
+        "Labels": record.config.labels, "State": state.status(), "Status": status(&state, health(&record), Timestamp::now()),
         "HostConfig": { "NetworkMode": record.host.network_mode },
         "NetworkSettings": { "Networks": endpoints(container, networks) }, "Mounts": [],
     })
@@ -32,13 +32,23 @@ fn command(words: &[String]) -> String {
     words.iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
+/// Docker's word for what the probes say.
+pub fn health(record: &Record) -> Option<&'static str> {
+    record.health.as_ref().map(|health| health.status.as_str())
+}
+
 /// Docker's sentence about a state.
-fn status(state: &State, now: Timestamp) -> String {
+fn status(state: &State, health: Option<&str>, now: Timestamp) -> String {
     match state {
         State::Created(_) => "Created".to_owned(),
         State::Running(running) => {
             let up = human(now.0.saturating_sub(running.started_at.0));
-            if running.paused { format!("Up {up} (Paused)") } else { format!("Up {up}") }
+            match health {
+                _ if running.paused => format!("Up {up} (Paused)"),
+                Some("starting") => format!("Up {up} (health: starting)"),
+                Some(health) => format!("Up {up} ({health})"),
+                None => format!("Up {up}"),
+            }
         }
         State::Exited(ended) => {
             let ago = human(now.0.saturating_sub(ended.finished_at.0));
