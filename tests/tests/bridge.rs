@@ -1,7 +1,7 @@
 //! `pinnace` itself: states, bad input, and nothing left behind.
 
 use crate::{appliance, is_reference};
-use pinnace_tests::{Outcome, pinnace, skip};
+use pinnace_tests::{Appliance, Outcome, Running, pinnace, skip};
 use std::os::unix::fs::PermissionsExt;
 
 #[track_caller]
@@ -50,4 +50,23 @@ fn what_is_down_stays_down() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     pinnace(dir.path(), "down").run().succeeds();
     pinnace(dir.path(), "status").run().fails();
+}
+
+#[test]
+fn an_orderly_end_is_told_without_complaint() {
+    let app = appliance();
+    if is_reference(app) {
+        skip!("the reference engine has no bridge");
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let own = Appliance::boot(app.backend, dir.path());
+    let mut console = Running::start(own.pinnace("console"), own.patience());
+    // Its engine's end is something to hear, once it listens.
+    while !console.heard_within(1) {
+        own.kill_engine();
+    }
+    own.pinnace("down").run().succeeds();
+    console.reads_until("powering off");
+    assert_eq!(console.finish().0, 0);
+    own.pinnace("logs").run().mentions("powering off").never_mentions("ERROR").succeeds();
 }

@@ -204,9 +204,14 @@ impl Containers {
     }
 
     async fn listen(&self) {
+        let mut powering_off = false;
         loop {
             match self.next_delivery().await {
-                Ok(delivery) => self.handle(delivery.message),
+                Ok(delivery) => {
+                    powering_off |= matches!(delivery.message, FromKeeper::PowerOff { .. });
+                    self.handle(delivery.message);
+                }
+                Err(_) if powering_off => std::process::exit(0),
                 Err(error) => {
                     // Without PID 1 nothing can be started or ended; it starts a new engine.
                     tracing::error!(%error, "the engine stops");
