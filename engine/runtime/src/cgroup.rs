@@ -110,6 +110,28 @@ impl Cgroup {
         Ok(self.read("cgroup.procs")?.lines().filter_map(|line| line.parse().ok()).collect())
     }
 
+    /// [`Cgroup::pids`] of this and of every cgroup below it.
+    ///
+    /// # Errors
+    /// The cgroup is gone.
+    pub fn all_pids(&self) -> Result<Vec<u32>, CgroupError> {
+        let mut pids = self.pids()?;
+        let mut left = vec![self.path.clone()];
+        while let Some(folder) = left.pop() {
+            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    // One that is gone meanwhile has no processes.
+                    pids.extend(
+                        Cgroup::open(&entry.path()).and_then(|child| child.pids()).unwrap_or_default(),
+                    );
+                    left.push(entry.path());
+                }
+            }
+        }
+        pids.sort_unstable();
+        Ok(pids)
+    }
+
     /// How often the kernel killed a process inside for want of memory; 0 without the memory controller.
     pub fn oom_kills(&self) -> u64 {
         let events = self.read("memory.events").unwrap_or_default();

@@ -9,6 +9,7 @@ pub mod devices;
 pub mod keeper;
 pub mod launch;
 pub mod network;
+pub mod proc;
 pub mod rootfs;
 pub mod seccomp;
 pub mod stdio;

@@ -13,6 +13,8 @@ pub enum ContainerError {
     NotFound(String),
     #[error("Could not find the file {path} in container {container}")]
     FileNotFound { path: String, container: String },
+    #[error("{0}")]
+    Ps(String),
     #[error("No such exec instance: {0}")]
     ExecNotFound(String),
     #[error("multiple IDs found with provided prefix: {0}")]
@@ -68,7 +70,9 @@ impl ContainerError {
             ContainerError::AlreadySo => ErrorKind::NotModified,
             // 126 and 127: the user named something that cannot be run.
             ContainerError::Start { exit_code: 126 | 127, .. } => ErrorKind::InvalidArgument,
-            ContainerError::Start { .. } | ContainerError::Machine { .. } => ErrorKind::Internal,
+            ContainerError::Start { .. } | ContainerError::Machine { .. } | ContainerError::Ps(_) => {
+                ErrorKind::Internal
+            }
             ContainerError::Image(error) => error.kind(),
             ContainerError::Network(error) => error.kind(),
             ContainerError::Store(_) => ErrorKind::Internal,

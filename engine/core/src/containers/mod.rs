@@ -44,7 +44,9 @@ mod restart;
 mod restore;
 mod size;
 mod state;
+mod stats;
 mod stop;
+mod top;
 mod update;
 mod wait;
 
@@ -64,6 +66,8 @@ pub use resources::{DeviceRate, Resources, Support};
 pub use restart::{RestartPolicy, Restarts};
 pub use size::Size;
 pub use state::{Ended, Running, Snapshot, State};
+pub use stats::{Cpu, Io, Memory, Sample};
 pub use stop::signal_number;
+pub use top::Top;
 pub use update::Update;
 pub use wait::WaitCondition;

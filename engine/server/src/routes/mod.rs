@@ -14,6 +14,7 @@ mod logs;
 mod networks;
 mod ps;
 mod system;
+mod usage;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -73,6 +74,8 @@ const ROUTES: &[Route] = &[
     route!("HEAD", "/containers/{id}/archive", files::stat),
     route!("GET", "/containers/{id}/archive", files::get),
     route!("PUT", "/containers/{id}/archive", files::put),
+    route!("GET", "/containers/{id}/top", usage::top),
+    route!("GET", "/containers/{id}/stats", usage::stats),
     route!("GET", "/containers/{id}/changes", files::changes),
     route!("GET", "/containers/{id}/export", files::export),
     route!("POST", "/containers/{id}/exec", exec::create),
@@ -101,8 +104,6 @@ const LATER: &[(&str, &str)] = &[
     ("GET", "/containers/{id}/checkpoints"),
     ("POST", "/containers/{id}/checkpoints"),
     ("DELETE", "/containers/{id}/checkpoints/{checkpoint}"),
-    ("GET", "/containers/{id}/stats"),
-    ("GET", "/containers/{id}/top"),
     ("GET", "/distribution/{name*}/json"),
     ("POST", "/grpc"),
     ("GET", "/images/get"),

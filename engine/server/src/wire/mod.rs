@@ -5,4 +5,5 @@ pub mod host;
 pub mod images;
 pub mod inspect;
 pub mod resources;
+pub mod stats;
 pub mod summary;

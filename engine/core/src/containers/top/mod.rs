@@ -1,0 +1,59 @@
+//! `docker top`: the processes of a container in the columns of ps(1), without a ps anywhere.
+//!
+//! dockerd runs the host's `ps` with the client's words and keeps the container's lines. Here /proc is read: the
+//! words that choose columns are understood, those that choose processes change nothing, all others are refused.
+
+mod arguments;
+mod columns;
+
+use runtime::cgroup::Cgroup;
+use runtime::proc::{Machine, Process};
+
+use super::container::Container;
+use super::error::ContainerError;
+use super::registry::Containers;
+use crate::timestamp::Timestamp;
+use arguments::columns as chosen;
+use columns::Now;
+
+/// A table of processes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Top {
+    /// Heads of the columns.
+    pub titles: Vec<String>,
+    /// A row for each process.
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Containers {
+    /// The processes of a running container, as `ps WORDS` tells them; no words are `-ef`. Blocks shortly.
+    ///
+    /// # Errors
+    /// It does not run, or the words are not understood.
+    pub fn top(&self, container: &Container, words: &str) -> Result<Top, ContainerError> {
+        let state = container.snapshot().state;
+        if state.status() == "restarting" {
+            let text = "is restarting, wait until the container is running";
+            return Err(ContainerError::Conflict(format!("Container {} {text}", container.id())));
+        }
+        if state.running().is_none() {
+            return Err(ContainerError::Conflict(format!("container {} is not running", container.id())));
+        }
+        let columns =
+            chosen(if words.trim().is_empty() { "-ef" } else { words }).map_err(ContainerError::Ps)?;
+        let failed = |error| ContainerError::machine("list the container's processes")(error);
+        let machine = Machine::read().map_err(failed)?;
+        let cgroup = Cgroup::open(&self.shared.cgroup(container.id()))
+            .and_then(|cgroup| cgroup.all_pids())
+            .map_err(|error| failed(std::io::Error::other(error)))?;
+        let now = Now { machine, seconds: Timestamp::now().seconds().cast_unsigned() };
+        let mut top = Top { titles: columns.iter().map(|c| c.title.clone()).collect(), rows: vec![] };
+        for pid in cgroup {
+            // What has ended meanwhile is not listed.
+            let Ok(process) = Process::read(pid) else { continue };
+            top.rows.push(columns.iter().map(|column| (column.tell)(&process, &now)).collect());
+        }
+        self.told(container, "top");
+        Ok(top)
+    }
+}
