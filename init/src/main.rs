@@ -1,10 +1,13 @@
 //! PID 1. First the boot, a list of phases ([`boot`]); then the loop ([`serve`]) in which this process is only the
 //! keeper: it holds, the engine decides.
 //!
+//! The same program is process 1 of containers that ask for one ([`container`]).
+//!
 //! Deliberately not here: async, JSON, HTTP, Docker's words, threads, a panic that leaves the machine hanging.
 
 mod boot;
 mod clock;
+mod container;
 mod control;
 mod keeper;
 mod messages;
@@ -25,7 +28,12 @@ use serve::Server;
 
 fn main() {
     let started = Instant::now();
-    let words: Vec<String> = std::env::args().skip(1).collect();
+    let mut words: Vec<String> =
+        std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let program = if words.is_empty() { String::new() } else { words.remove(0) };
+    if container::is_asked(&program) {
+        container::run(&program, &words);
+    }
     if words == [modules::LATE] {
         return modules::helper();
     }

@@ -12,6 +12,7 @@ mod events;
 mod exec;
 mod health;
 mod images;
+mod init;
 mod inspect;
 mod isolation;
 mod limits;

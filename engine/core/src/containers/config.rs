@@ -78,6 +78,8 @@ pub struct HostConfig {
     pub cap_add: Vec<String>,
     /// Capabilities taken from the default set.
     pub cap_drop: Vec<String>,
+    /// An init of the engine's as process 1.
+    pub init: Option<bool>,
     /// As the creator wrote them.
     pub security_opt: Vec<String>,
     /// Supplementary groups.
@@ -136,6 +138,7 @@ impl Default for HostConfig {
             privileged: false,
             cap_add: vec![],
             cap_drop: vec![],
+            init: None,
             security_opt: vec![],
             group_add: vec![],
             shm_size: SHM_SIZE,

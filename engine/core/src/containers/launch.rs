@@ -257,6 +257,12 @@ pub(super) fn mounts(container: &Container, record: &Record) -> Result<Vec<Volum
         let bind = BindMount { source, readonly: record.host.readonly_rootfs, recursive: false };
         mounts.push(VolumeMount { target: format!("/etc/{name}"), kind: VolumeKind::Bind(bind) });
     }
+    if has_init(&record.host) {
+        // PID 1's own program, which is the container's init under this name.
+        let bind =
+            BindMount { source: PathBuf::from(contract::paths::INIT), readonly: true, recursive: false };
+        mounts.push(VolumeMount { target: INIT.to_owned(), kind: VolumeKind::Bind(bind) });
+    }
     Ok(mounts)
 }
 
@@ -314,7 +320,7 @@ fn first_process(record: &Record, identity: &Identity) -> Result<Process, Contai
         Some(Rlimit { resource: resource_by_name(name)?, soft: limit(*soft), hard: limit(*hard) })
     });
     Ok(Process {
-        args: record.command(),
+        args: arguments(record),
         env: environment(config, &config.env, config.tty, &identity.home),
         cwd: if config.working_dir.is_empty() { "/".to_owned() } else { config.working_dir.clone() },
         user: identity.ids.clone(),
@@ -352,6 +358,19 @@ pub(super) fn exec_process(
     process.oom_score_adj = 0;
     process.terminal = config.tty;
     Ok(process)
+}
+
+/// Where Docker's init stands in a container.
+const INIT: &str = "/sbin/docker-init";
+
+/// Where processes are the machine's or another container's, somebody else is process 1.
+fn has_init(host: &HostConfig) -> bool {
+    host.init == Some(true) && matches!(host.pid_mode.as_str(), "" | "private")
+}
+
+fn arguments(record: &Record) -> Vec<String> {
+    let init = [INIT.to_owned(), "--".to_owned()];
+    init.into_iter().filter(|_| has_init(&record.host)).chain(record.command()).collect()
 }
 
 fn environment(config: &Config, words: &[String], tty: bool, home: &str) -> Vec<String> {

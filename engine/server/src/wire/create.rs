@@ -164,7 +164,6 @@ mod tests {
         check(serde_json::json!({"PortBindings": {"80/tcp": [{}]}}), 501, "HostConfig.PortBindings");
         check(serde_json::json!({"RestartPolicy": {"Name": "x"}}), 400, "unknown policy 'x'");
         check(serde_json::json!({"IpcMode": "x"}), 400, "invalid IPC mode: x");
-        check(serde_json::json!({"Init": true}), 501, "HostConfig.Init");
         check(serde_json::json!({"Runtime": "kata"}), 400, "unknown or invalid runtime name: kata");
     }
 }

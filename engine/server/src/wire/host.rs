@@ -15,6 +15,7 @@ use crate::reply::ApiError;
 
 /// What this engine does. A name and what is to be known about it.
 const HONOURED: &[(&str, &str)] = &[
+    ("Init", ""),
     ("AutoRemove", ""),
     ("NetworkMode", "`bridge`, `none`, `host`"),
     ("LogConfig", "`json-file` and `none`, without options"),
@@ -83,7 +84,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("DeviceCgroupRules", ""),
     ("DeviceRequests", ""),
     ("Devices", ""),
-    ("Init", ""),
     ("KernelMemory", "gone from Docker"),
     ("KernelMemoryTCP", "gone from Docker"),
     ("Links", ""),
@@ -181,6 +181,7 @@ struct Host {
     privileged: bool,
     cap_add: Vec<String>,
     cap_drop: Vec<String>,
+    init: Option<bool>,
     security_opt: Vec<String>,
     group_add: Vec<String>,
     shm_size: i64,
@@ -263,6 +264,7 @@ impl Host {
             privileged: self.privileged,
             cap_add: self.cap_add,
             cap_drop: self.cap_drop,
+            init: self.init,
             security_opt: self.security_opt,
             group_add: self.group_add,
             shm_size: u64::try_from(self.shm_size).ok().filter(|size| *size > 0).unwrap_or(default.shm_size),

@@ -115,6 +115,9 @@ fn host(host: &HostConfig) -> Value {
         "MaskedPaths": if host.privileged { Value::Null } else { json!(host.masked()) },
         "ReadonlyPaths": if host.privileged { Value::Null } else { json!(host.readonly()) },
     });
+    if let Some(init) = host.init {
+        value["Init"] = json!(init);
+    }
     if let (Some(all), Value::Object(limits)) =
         (value.as_object_mut(), super::resources::show(&host.resources))
     {
