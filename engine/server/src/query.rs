@@ -23,6 +23,11 @@ impl Query {
         self.0.iter().find(|(k, v)| k == key && !v.is_empty()).map(|(_, v)| v.as_str())
     }
 
+    /// Every value of a key that may come several times.
+    pub fn all(&self, key: &str) -> Vec<&str> {
+        self.0.iter().filter(|(k, v)| k == key && !v.is_empty()).map(|(_, v)| v.as_str()).collect()
+    }
+
     /// Docker's booleans: absent, empty, `0`, `no`, `false` and `none` are false, all else is true.
     pub fn flag(&self, key: &str) -> bool {
         self.flag_or(key, false)

@@ -29,6 +29,7 @@ mod record;
 mod records;
 pub mod registry;
 mod tag;
+mod usage;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

@@ -5,6 +5,7 @@
 
 mod change;
 mod containers;
+mod df;
 mod events;
 mod exec;
 mod files;
@@ -52,6 +53,7 @@ const ROUTES: &[Route] = &[
     route!("HEAD", "/_ping", system::ping),
     route!("GET", "/version", system::version),
     route!("GET", "/info", system::info),
+    route!("GET", "/system/df", df::df),
     route!("GET", "/plugins", system::plugins),
     route!("GET", "/events", events::stream),
     route!("POST", "/containers/create", containers::create),
@@ -121,7 +123,6 @@ const LATER: &[(&str, &str)] = &[
     ("GET", "/plugins/privileges"),
     ("POST", "/plugins/pull"),
     ("POST", "/session"),
-    ("GET", "/system/df"),
     ("GET", "/volumes"),
     ("POST", "/volumes/create"),
     ("POST", "/volumes/prune"),
