@@ -5,7 +5,7 @@ use pinnace_tests::{Appliance, eventually};
 use serde_json::{Value, json};
 
 /// The events of one container so far, oldest first.
-fn events_of(app: &Appliance, name: &str) -> Vec<Value> {
+pub fn events_of(app: &Appliance, name: &str) -> Vec<Value> {
     let filters = json!({ "container": [name] }).to_string();
     let encoded: String = filters.bytes().map(|byte| format!("%{byte:02X}")).collect();
     // The end of the window is one second ahead of the appliance's clock: all that happened is in it.

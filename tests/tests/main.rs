@@ -3,9 +3,11 @@
 //! Each module is a topic of the Docker API as its users know it. Letters and numbers in comments (`F17`) are
 //! the statements of `docs/api-behaviours.md`.
 
+mod archive;
 mod attach;
 mod bad_registry;
 mod bridge;
+mod changes;
 mod clients;
 mod engine_death;
 mod events;
@@ -24,9 +26,11 @@ mod ps;
 mod pull;
 mod restart;
 mod run;
+mod stats;
 mod stop;
 mod streams;
 mod system;
+mod top;
 
 use pinnace_tests::{Appliance, Backend};
 

@@ -1,0 +1,63 @@
+//! `docker top` (L1 to L3).
+
+use crate::{appliance, is_reference};
+use pinnace_tests::{Appliance, ContainerName};
+
+fn sleeping(app: &Appliance, stem: &str, options: &[&str]) -> ContainerName {
+    let (name, image) = (app.name(stem), app.busybox());
+    let mut args = vec!["run", "--detach", "--name", &name];
+    args.extend(options);
+    args.extend([image.as_str(), "sh", "-c", "sleep 600 & exec sleep 601"]);
+    app.docker(args).succeeds();
+    name
+}
+
+#[test]
+fn processes_are_listed_as_ps_does() {
+    let app = appliance();
+    let name = sleeping(app, "top", &["--user", "1234"]);
+    let answer = app.api().get(&format!("/containers/{}/top", &*name)).is(200).json();
+    let titles = ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"];
+    assert_eq!(answer["Titles"], serde_json::json!(titles));
+    let rows = answer["Processes"].as_array().expect("a list");
+    assert_eq!(rows.len(), 2, "{answer}");
+    let first = app.inspect(&name)["State"]["Pid"].as_u64().expect("a pid").to_string();
+    let row =
+        rows.iter().find(|row| row[1] == first.as_str()).expect("the first process by the machine's number");
+    assert_eq!((&row[0], &row[7]), (&"1234".into(), &"sleep 601".into()));
+    assert!(rows.iter().any(|row| row[2] == first.as_str() && row[7] == "sleep 600"), "{answer}");
+    assert!(rows.iter().all(|row| row[5] == "?" && row[6] == "00:00:00"), "{answer}");
+}
+
+#[test]
+fn columns_are_chosen() {
+    let app = appliance();
+    let name = sleeping(app, "top-columns", &["-t"]);
+    app.docker(["top", &name, "aux"])
+        .succeeds()
+        .mentions("%CPU")
+        .mentions("pts/0")
+        .mentions("root")
+        .mentions("sleep 601");
+    let lines = app.docker(["top", &name, "-o", "pid,comm"]).succeeds().lines();
+    assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>(), ["PID", "COMMAND"]);
+    assert!(lines[1..].iter().all(|line| line.ends_with("sleep")), "{lines:?}");
+    app.docker(["top", &name, "axo", "pid,user,args"]).succeeds().mentions("sleep 600");
+}
+
+#[test]
+fn bad_words_are_refused() {
+    let app = appliance();
+    let name = sleeping(app, "top-bad", &[]);
+    let top = |words: &str| app.api().get(&format!("/containers/{}/top?ps_args={words}", &*name));
+    top("-o+user").refuses(500, "Couldn't find PID field in ps output");
+    if !is_reference(app) {
+        top("-o+user%3DPID").refuses(500, "specifying \"user=PID\" is not allowed");
+        top("--sort+pid").refuses(500, "ps: unsupported argument \"--sort\"");
+    }
+    app.docker(["kill", &name]).succeeds();
+    app.docker(["wait", &name]).succeeds();
+    let id = app.inspect(&name)["Id"].as_str().expect("an id").to_owned();
+    top("").refuses(409, &format!("container {id} is not running"));
+    app.docker(["top", "no-such"]).fails().says_on_stderr("No such container: no-such");
+}
