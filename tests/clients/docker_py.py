@@ -1,6 +1,8 @@
 """docker-py's everyday loop. Arguments: an image, and a name for a container."""
 
+import io
 import sys
+import tarfile
 
 import docker
 
@@ -34,6 +36,32 @@ socket._sock.sendall(b"through\n")
 assert socket.read(16) == b"\x01\x00\x00\x00\x00\x00\x00\x08through\n"
 socket.close()
 assert next(container.logs(stream=True)) == b"ready\n"
+
+# Files both ways, and what the container is and does.
+archive = io.BytesIO()
+with tarfile.open(fileobj=archive, mode="w") as writing:
+    member = tarfile.TarInfo("folder/file")
+    member.size = 5
+    writing.addfile(member, io.BytesIO(b"bytes"))
+assert container.put_archive("/tmp", archive.getvalue())
+chunks, stat = container.get_archive("/tmp/folder/file")
+assert (stat["name"], stat["size"], stat["mode"] & 0o777) == ("file", 5, 0o644), stat
+with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as reading:
+    assert reading.extractfile("file").read() == b"bytes"
+try:
+    container.get_archive("/no/such")
+    raise SystemExit("a missing file was not noticed")
+except docker.errors.NotFound:
+    pass
+assert {"Path": "/tmp/folder/file", "Kind": 1} in container.diff()
+with tarfile.open(fileobj=io.BytesIO(b"".join(container.export()))) as reading:
+    assert "tmp/folder/file" in reading.getnames()
+top = container.top(ps_args="-eo pid,args")
+assert top["Titles"] == ["PID", "COMMAND"] and top["Processes"][0][1] == "sleep 600", top
+stats = container.stats(stream=False)
+assert stats["cpu_stats"]["system_cpu_usage"] > stats["precpu_stats"]["system_cpu_usage"], stats
+assert next(container.stats(decode=True))["name"] == "/" + name
+assert name in [found["Names"][0][1:] for found in client.df()["Containers"]]
 container.stop(timeout=0)
 assert container.wait()["StatusCode"] == 137
 container.reload()

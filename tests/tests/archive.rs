@@ -409,3 +409,25 @@ fn a_first_process_that_changed_its_root_hides_nothing() {
     });
     app.api().get(&archive(&name, "/etc/hosts")).is(200);
 }
+
+/// A start takes over the mounts of who reads the files of a container that does not run.
+#[test]
+fn a_container_is_started_while_its_files_are_read() {
+    let app = appliance();
+    let name = app.name("cp-start");
+    app.docker(["create", "--name", &name, &app.busybox(), "sleep", "600"]).succeeds();
+    let before = tar_of(&[("before", FILE, "", b"put before the start")]);
+    put(app, &archive(&name, "/tmp"), &before).is(200);
+    // Its body stays unread until the container runs.
+    let reading = app.api().stream("GET", &archive(&name, "/"));
+    assert_eq!(reading.head.status, 200);
+    app.docker(["start", &name]).succeeds();
+    app.docker(["exec", &name, "sh", "-c", "cat /tmp/before > /tmp/within"]).succeeds();
+    let within = app.api().get(&archive(&name, "/tmp/within")).is(200);
+    assert!(String::from_utf8_lossy(&within.body).contains("put before the start"));
+    drop(reading);
+    app.docker(["kill", &name]).succeeds();
+    app.docker(["wait", &name]).succeeds();
+    app.api().get(&archive(&name, "/tmp/within")).is(200);
+    app.docker(["diff", &name]).succeeds().mentions("A /tmp/within\n");
+}
