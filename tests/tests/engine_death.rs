@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// The appliance whose engine dies, and the right to kill it.
-fn mortal() -> Option<(&'static Appliance, MutexGuard<'static, ()>)> {
+pub(crate) fn mortal() -> Option<(&'static Appliance, MutexGuard<'static, ()>)> {
     static APPLIANCE: OnceLock<Appliance> = OnceLock::new();
     static TURN: Mutex<()> = Mutex::new(());
     let backend = Backend::of_this_run();

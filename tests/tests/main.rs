@@ -28,6 +28,7 @@ mod restart;
 mod run;
 mod stats;
 mod stop;
+mod storm;
 mod streams;
 mod system;
 mod top;
