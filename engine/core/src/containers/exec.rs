@@ -444,7 +444,8 @@ async fn read(
     loop {
         let over = *reaped.borrow_and_update();
         let count = if over {
-            pipe.try_read(&mut buffer).unwrap_or(0)
+            // Not try_read: before the first turn of the reactor it refuses without a look at the pipe.
+            rustix::io::read(pipe.as_fd(), &mut buffer[..]).unwrap_or(0)
         } else {
             tokio::select! {
                 // A terminal whose last process ended answers EIO.
@@ -458,5 +459,24 @@ async fn read(
         // Without a reader the output is dropped, so that the process does not block on a full pipe.
         let chunk = Chunk { stream, bytes: Bytes::copy_from_slice(&buffer[..count]) };
         wanted = wanted && sender.send(chunk).await.is_ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_printed_before_the_end_is_read_after_it() {
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap();
+        rustix::io::write(&writer, b"all").unwrap();
+        let (sender, mut receiver) = mpsc::channel(LAG);
+        let reaped = watch::Sender::new(true);
+        let pipe = pipe::Receiver::from_file_unchecked(reader.into()).unwrap();
+        // The other end stays open: somebody whom the process left behind has it.
+        read(pipe, Stream::Stdout, sender, reaped.subscribe()).await;
+        let chunk = receiver.recv().await.unwrap();
+        assert_eq!(&chunk.bytes[..], b"all");
+        assert!(receiver.recv().await.is_none());
     }
 }
