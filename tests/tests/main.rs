@@ -13,6 +13,7 @@ mod engine_death;
 mod events;
 mod exec;
 mod health;
+mod host_config;
 mod images;
 mod init;
 mod inspect;

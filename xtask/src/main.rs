@@ -10,6 +10,7 @@ mod task_bench;
 mod task_build;
 mod task_ci;
 mod task_coverage;
+mod task_coverage_fields;
 mod task_image;
 mod task_test;
 mod task_tidy;
@@ -46,7 +47,7 @@ enum Task {
     },
     /// Fail on dependencies that the architecture does not have
     Arrows,
-    /// Write docs/api-coverage.md from the engine's router
+    /// Write docs/api-coverage.md and docs/host-config.md from the engine's source
     Coverage,
     /// Build the guest's programs (static, release) and `pinnace`
     Build,
@@ -89,7 +90,9 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Ci => done(task_ci::run(&workspace)),
         Task::Tidy { all } => done(task_tidy::run(&workspace, all)),
         Task::Arrows => done(task_arrows::run(&workspace)),
-        Task::Coverage => done(task_coverage::run(&workspace)),
+        Task::Coverage => {
+            done(task_coverage::run(&workspace).and_then(|()| task_coverage_fields::run(&workspace)))
+        }
         Task::Build => done(task_build::run(&workspace)),
         Task::Image => done(task_image::run(&workspace)),
         Task::Up(up) => task_up::run(&workspace, &up.args),

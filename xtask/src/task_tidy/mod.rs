@@ -8,8 +8,8 @@ mod size;
 mod words;
 
 use crate::say;
-use crate::task_coverage;
 use crate::workspace::{Workspace, output};
+use crate::{task_coverage, task_coverage_fields};
 use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -47,6 +47,7 @@ pub fn run(workspace: &Workspace, all: bool) -> Result<()> {
     complaints.extend(documents::check(workspace)?);
     complaints.extend(words::check(workspace, &files)?);
     complaints.extend(task_coverage::drift(workspace)?);
+    complaints.extend(task_coverage_fields::drift(workspace)?);
     for complaint in &complaints {
         say::note(&format!("{}: {}", complaint.place, complaint.text));
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::devices::{DeviceMapping, DeviceRequest};
 use super::resources::Resources;
 use super::restart::RestartPolicy;
 use crate::images::Healthcheck;
@@ -106,7 +107,7 @@ pub struct HostConfig {
     pub dns_options: Vec<String>,
     /// `name:address` lines of /etc/hosts.
     pub extra_hosts: Vec<String>,
-    /// `private` or `host`.
+    /// `private`, `host` or `container:ID`.
     pub pid_mode: String,
     /// `private`, `none` or `host`.
     pub ipc_mode: String,
@@ -114,6 +115,12 @@ pub struct HostConfig {
     pub uts_mode: String,
     /// `private` or `host`.
     pub cgroupns_mode: String,
+    /// Devices of the machine.
+    pub devices: Vec<DeviceMapping>,
+    /// What it may open beyond its devices: `c 42:* rmw`.
+    pub device_cgroup_rules: Vec<String>,
+    /// For drivers of devices.
+    pub device_requests: Vec<DeviceRequest>,
     /// What it may use.
     pub resources: Resources,
     /// Rows and columns of the first terminal.
@@ -156,6 +163,9 @@ impl Default for HostConfig {
             ipc_mode: "private".to_owned(),
             uts_mode: String::new(),
             cgroupns_mode: "private".to_owned(),
+            devices: vec![],
+            device_cgroup_rules: vec![],
+            device_requests: vec![],
             resources: Resources::default(),
             console_size: (0, 0),
             masked_paths: None,

@@ -60,6 +60,7 @@ impl Containers {
         let mut config = merge(request.config, &image.config);
         super::launch::validate(&config, &request.host)?;
         super::health::validate(&config)?;
+        self.name_by_id(&mut request.host.pid_mode);
         let support = Support::of(&self.shared.settings.cgroups);
         request.host.resources.complete();
         let warnings = request.host.resources.verify(&support, false).map_err(ContainerError::Invalid)?;
@@ -96,6 +97,14 @@ impl Containers {
         let container = self.adopt(record, State::Created(Ended::default()));
         self.publish(&container, "create", &[]);
         Ok(Created { id, warnings })
+    }
+
+    /// A container that is joined is known by its id, so that it may be renamed. One that is missing is told at start.
+    fn name_by_id(&self, mode: &mut String) {
+        let found = mode.strip_prefix("container:").and_then(|name| self.find(name).ok());
+        if let Some(other) = found {
+            *mode = format!("container:{}", other.id());
+        }
     }
 
     fn reserve(&self, wanted: &str, id: &str) -> Result<Reservation<'_>, ContainerError> {

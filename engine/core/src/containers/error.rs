@@ -56,6 +56,10 @@ pub enum ContainerError {
 pub(super) const START_PREFIX: &str = "failed to create task for container: failed to create shim task: OCI \
     runtime create failed: runc create failed: unable to start container process: error during container init: ";
 
+/// The same where the runtime refuses the configuration itself.
+pub(super) const CREATE_PREFIX: &str = "failed to create task for container: failed to create shim task: OCI runtime \
+    create failed: runc create failed: ";
+
 impl ContainerError {
     /// For the server's status map.
     pub fn kind(&self) -> ErrorKind {

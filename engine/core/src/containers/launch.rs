@@ -7,8 +7,8 @@ use runtime::capabilities::{self, Capabilities};
 use runtime::cgroup::{self, Cgroup};
 use runtime::devices::{Gate, GateError};
 use runtime::launch::{
-    BindMount, CapabilitySets, Join, LaunchError, Launched, Namespaces, Process, Registration, Rlimit, Spec,
-    TmpfsMount, VolumeKind, VolumeMount, resource_by_name,
+    BindMount, CapabilitySets, Device, Join, LaunchError, Launched, Namespaces, Process, Registration,
+    Rlimit, Spec, TmpfsMount, VolumeKind, VolumeMount, resource_by_name,
 };
 use runtime::rootfs::{self, PrepareError, Root};
 use runtime::seccomp::{self, Profile};
@@ -18,7 +18,7 @@ use sys::mounts::MountAttributes;
 
 use super::config::{Config, HostConfig};
 use super::container::Container;
-use super::error::{ContainerError, START_PREFIX};
+use super::error::{CREATE_PREFIX, ContainerError, START_PREFIX};
 use super::exec::ExecConfig;
 use super::note::{Note, key};
 use super::record::Record;
@@ -76,6 +76,7 @@ pub(super) fn validate(config: &Config, host: &HostConfig) -> Result<(), Contain
             return invalid(format!("invalid ulimit type: {name}"));
         }
     }
+    super::devices::validate(host)?;
     capability_set(host)?;
     SecurityOptions::parse(host)?;
     volumes(host).map(drop)
@@ -96,6 +97,12 @@ pub(super) fn start(
     started_at: Timestamp,
 ) -> Result<Started, ContainerError> {
     let record = container.record();
+    super::devices::meet(&record.host.device_requests)?;
+    super::sysctls::check(&record.host).map_err(|cause| ContainerError::Start {
+        prefix: CREATE_PREFIX,
+        cause,
+        exit_code: 128,
+    })?;
     let cgroup = make_cgroup(shared, &record)?;
     let attachment = shared.networks.attach(&record.host.network_mode, &record.id)?;
     write_network_files(shared, container, &record, attachment.endpoint.as_ref())?;
@@ -110,7 +117,7 @@ pub(super) fn start(
     };
     let stdio = stdio.map_err(start_error)?;
     let endpoint = attachment.endpoint.clone();
-    let spec = spec(container, &record, &identity, attachment)?;
+    let spec = spec(shared, container, &record, &identity, attachment)?;
     let note = Note {
         container: record.id.clone(),
         exec: false,
@@ -197,7 +204,10 @@ fn gate(host: &HostConfig, cgroup: &Cgroup) -> Result<(), ContainerError> {
     if host.privileged {
         return Ok(());
     }
-    let attached = Gate::container_default().and_then(|gate| gate.attach(cgroup.fd()));
+    let attached = match super::devices::rules(host)? {
+        None => Gate::container_default().and_then(|gate| gate.attach(cgroup.fd())),
+        Some(rules) => Gate::load(&rules).and_then(|gate| gate.attach(cgroup.fd())),
+    };
     match attached {
         Ok(()) => Ok(()),
         Err(error @ GateError::Unsupported { .. }) => {
@@ -267,6 +277,7 @@ pub(super) fn mounts(container: &Container, record: &Record) -> Result<Vec<Volum
 }
 
 fn spec(
+    shared: &Shared,
     container: &Container,
     record: &Record,
     identity: &Identity,
@@ -280,7 +291,7 @@ fn spec(
             Some(netns) => Some(Join::Namespace(netns)),
             None => join_host(&host.network_mode),
         },
-        pid: join_host(&host.pid_mode),
+        pid: join_pid(shared, &host.pid_mode)?,
         ipc: join_host(&host.ipc_mode),
         uts: join_host(&host.uts_mode),
         cgroup: join_host(&host.cgroupns_mode),
@@ -293,12 +304,31 @@ fn spec(
         namespaces,
         mounts,
         shm_size: (host.ipc_mode != "none").then_some(host.shm_size),
-        devices: if host.privileged { runtime::devices::host_devices() } else { vec![] },
+        devices: nodes(host)?,
         masked_paths: host.masked(),
         readonly_paths: host.readonly(),
         sysctls: host.sysctls.clone().into_iter().collect(),
         writable_sys: host.privileged,
     })
+}
+
+fn nodes(host: &HostConfig) -> Result<Vec<Device>, ContainerError> {
+    let mut all = if host.privileged { runtime::devices::host_devices() } else { vec![] };
+    all.extend(super::devices::nodes(host)?.into_iter().map(|(device, _)| device));
+    Ok(all)
+}
+
+/// The processes of another container, or the machine's.
+fn join_pid(shared: &Shared, mode: &str) -> Result<Option<Join>, ContainerError> {
+    let Some(id) = mode.strip_prefix("container:") else { return Ok((mode == "host").then_some(Join::Host)) };
+    let other = shared.index().by_id.get(id).cloned();
+    let other = other.ok_or_else(|| ContainerError::NotFound(id.to_owned()))?;
+    let state = other.snapshot().state;
+    let not_running =
+        || ContainerError::Conflict(format!("cannot join PID of a non running container: {id}"));
+    let pid = state.running().ok_or_else(not_running)?.pid;
+    let namespace = std::fs::File::open(format!("/proc/{pid}/ns/pid")).map_err(|_| not_running())?;
+    Ok(Some(Join::Namespace(namespace.into())))
 }
 
 fn first_process(record: &Record, identity: &Identity) -> Result<Process, ContainerError> {

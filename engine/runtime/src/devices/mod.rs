@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::io::Errno;
 
-pub use machine::{host_devices, number_of};
+pub use machine::{devices_at, host_devices, number_of};
 pub use program::Kind;
 
 /// Access to a device: `r`, `w` and `m` (mknod) as the kernel's bits.
@@ -125,6 +125,11 @@ fn read_rule(text: &str) -> Option<Rule> {
 
 fn read_number(text: &str) -> Option<Option<u32>> {
     if text == "*" { Some(None) } else { text.parse().ok().map(Some) }
+}
+
+/// Reads a word of `r`, `w` and `m`; nothing for an empty or unknown one.
+pub fn access(text: &str) -> Option<Access> {
+    read_access(text)
 }
 
 fn read_access(text: &str) -> Option<Access> {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use core::containers::{HostConfig, Resources};
+use core::containers::{DeviceMapping, DeviceRequest, HostConfig, Resources};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -16,9 +16,12 @@ use crate::reply::ApiError;
 /// What this engine does. A name and what is to be known about it.
 const HONOURED: &[(&str, &str)] = &[
     ("Init", ""),
+    ("Devices", "below /dev"),
+    ("DeviceCgroupRules", ""),
+    ("DeviceRequests", "there is no driver: dockerd's error at start"),
     ("AutoRemove", ""),
     ("NetworkMode", "`bridge`, `none`, `host`"),
-    ("LogConfig", "`json-file` and `none`, without options"),
+    ("LogConfig", "`json-file`, `local` and `none`"),
     ("RestartPolicy", ""),
     ("Privileged", ""),
     ("CapAdd", ""),
@@ -40,7 +43,7 @@ const HONOURED: &[(&str, &str)] = &[
     ("DnsOptions", ""),
     ("ExtraHosts", ""),
     ("PidMode", ""),
-    ("IpcMode", ""),
+    ("IpcMode", "`none`, `private` and `host`"),
     ("UTSMode", ""),
     ("CgroupnsMode", ""),
     ("Memory", ""),
@@ -81,9 +84,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("CpuPercent", "Windows only"),
     ("CpuRealtimePeriod", "the kernel has no groups of real-time tasks"),
     ("CpuRealtimeRuntime", "the kernel has no groups of real-time tasks"),
-    ("DeviceCgroupRules", ""),
-    ("DeviceRequests", ""),
-    ("Devices", ""),
     ("KernelMemory", "gone from Docker"),
     ("KernelMemoryTCP", "gone from Docker"),
     ("Links", ""),
@@ -182,6 +182,9 @@ struct Host {
     cap_add: Vec<String>,
     cap_drop: Vec<String>,
     init: Option<bool>,
+    devices: Vec<Device>,
+    device_cgroup_rules: Vec<String>,
+    device_requests: Vec<Request>,
     security_opt: Vec<String>,
     group_add: Vec<String>,
     shm_size: i64,
@@ -237,6 +240,42 @@ impl RestartPolicy {
 
 #[derive(Debug, Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
+struct Device {
+    path_on_host: String,
+    path_in_container: String,
+    cgroup_permissions: String,
+}
+
+impl Device {
+    fn into_core(self) -> DeviceMapping {
+        DeviceMapping {
+            on_host: self.path_on_host,
+            in_container: self.path_in_container,
+            permissions: self.cgroup_permissions,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct Request {
+    driver: String,
+    count: i64,
+    #[serde(rename = "DeviceIDs")]
+    device_ids: Vec<String>,
+    capabilities: Vec<Vec<String>>,
+    options: BTreeMap<String, String>,
+}
+
+impl Request {
+    fn into_core(self) -> DeviceRequest {
+        let Request { driver, count, device_ids, capabilities, options } = self;
+        DeviceRequest { driver, count, device_ids, capabilities, options }
+    }
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
 struct Ulimit {
     name: String,
     soft: i64,
@@ -265,6 +304,9 @@ impl Host {
             cap_add: self.cap_add,
             cap_drop: self.cap_drop,
             init: self.init,
+            devices: self.devices.into_iter().map(Device::into_core).collect(),
+            device_cgroup_rules: self.device_cgroup_rules,
+            device_requests: self.device_requests.into_iter().map(Request::into_core).collect(),
             security_opt: self.security_opt,
             group_add: self.group_add,
             shm_size: u64::try_from(self.shm_size).ok().filter(|size| *size > 0).unwrap_or(default.shm_size),
@@ -297,6 +339,9 @@ impl Host {
             ("cgroup namespace", &self.cgroupns_mode, &["", "private", "host"]),
         ];
         for (name, mode, known) in modes {
+            if name == "PID" && mode.len() > "container:".len() && mode.starts_with("container:") {
+                continue;
+            }
             if mode.starts_with("container:") || mode == "shareable" {
                 return Err(not_yet(format_args!("{name} mode {mode}")));
             }

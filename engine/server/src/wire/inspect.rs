@@ -95,6 +95,20 @@ fn host(host: &HostConfig) -> Value {
         .iter()
         .map(|(name, soft, hard)| json!({ "Name": name, "Soft": soft, "Hard": hard }))
         .collect();
+    let devices = host.devices.iter().map(|device| {
+        json!({
+            "PathOnHost": device.on_host, "PathInContainer": device.in_container,
+            "CgroupPermissions": device.permissions,
+        })
+    });
+    let devices: Vec<Value> = devices.collect();
+    let requests = host.device_requests.iter().map(|request| {
+        json!({
+            "Driver": request.driver, "Count": request.count, "DeviceIDs": list(&request.device_ids),
+            "Capabilities": request.capabilities, "Options": request.options,
+        })
+    });
+    let requests: Vec<Value> = requests.collect();
     let mut value = json!({
         "Binds": list(&host.binds), "ContainerIDFile": "",
         "LogConfig": { "Type": host.log_driver, "Config": host.log_options }, "NetworkMode": host.network_mode,
@@ -109,8 +123,9 @@ fn host(host: &HostConfig) -> Value {
         "Tmpfs": if host.tmpfs.is_empty() { Value::Null } else { json!(host.tmpfs) },
         "Sysctls": if host.sysctls.is_empty() { Value::Null } else { json!(host.sysctls) },
         "UTSMode": host.uts_mode, "UsernsMode": "", "ShmSize": host.shm_size, "Runtime": "runc", "Isolation": "",
-        "CgroupParent": "", "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "Devices": [],
-        "DeviceCgroupRules": null, "DeviceRequests": null,
+        "CgroupParent": "", "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "Devices": devices,
+        "DeviceCgroupRules": list(&host.device_cgroup_rules),
+        "DeviceRequests": if requests.is_empty() { Value::Null } else { json!(requests) },
         "Ulimits": ulimits, "CpuCount": 0, "CpuPercent": 0, "IOMaximumIOps": 0, "IOMaximumBandwidth": 0,
         "MaskedPaths": if host.privileged { Value::Null } else { json!(host.masked()) },
         "ReadonlyPaths": if host.privileged { Value::Null } else { json!(host.readonly()) },
