@@ -30,8 +30,8 @@ pub async fn serve(app: Arc<App>, unix: Option<OwnedFd>, vsock: Option<OwnedFd>)
         tokio::spawn(async move { accept(vsock, app).await });
     }
     tracing::info!("the API is served");
-    accept(unix, app).await;
-    Ok(())
+    // As a task of its own, so that the threads which serve connections accept them, too: a wake-up less for each.
+    tokio::spawn(accept(unix, app)).await.context("the API's listener ended")
 }
 
 /// tokio has no vsock, and its unix listener knows only unix peers; its datagram socket lends its readiness.
