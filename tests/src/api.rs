@@ -176,6 +176,21 @@ impl Client {
         Hijacked { head, stream: connection.stream }
     }
 
+    /// Asks for a websocket with RFC 6455's sample key.
+    #[track_caller]
+    pub fn websocket(&self, path: &str) -> Hijacked {
+        let headers = [
+            ("Connection", "Upgrade"),
+            ("Upgrade", "websocket"),
+            ("Sec-WebSocket-Version", "13"),
+            ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ];
+        let mut connection = self.connect();
+        connection.send("GET", path, &headers, Body::Empty);
+        let head = connection.head();
+        Hijacked { head, stream: connection.stream }
+    }
+
     /// Sends a request and hands out the body as it arrives.
     #[track_caller]
     pub fn stream(&self, method: &str, path: &str) -> Arriving {

@@ -18,6 +18,7 @@ mod images;
 mod init;
 mod inspect;
 mod isolation;
+mod leaks;
 mod limits;
 mod log_drivers;
 mod logs;

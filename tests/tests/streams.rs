@@ -5,7 +5,7 @@ use pinnace_tests::Frames;
 use pinnace_tests::api::Body;
 use pinnace_tests::images::digest;
 use serde_json::json;
-use std::io::Write;
+use std::io::{Read, Write};
 
 /// Bytes that no compression, text mode or framing mistake leaves alone.
 fn noise(length: usize) -> Vec<u8> {
@@ -155,4 +155,36 @@ fn input_sent_before_start_is_kept() {
     assert_eq!(Frames::read(stream).stdout(), "early\n");
     let wait = api.post(&format!("/containers/{}/wait", &*name)).is(200).json();
     assert_eq!(wait["StatusCode"], 0);
+}
+
+/// One message from the server: its opcode and its bytes.
+fn message(stream: &mut impl Read) -> (u8, Vec<u8>) {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).expect("a message begins");
+    assert!(head[1] < 126, "a short message");
+    let mut bytes = vec![0; usize::from(head[1])];
+    stream.read_exact(&mut bytes).expect("a message is whole");
+    (head[0], bytes)
+}
+
+#[test]
+fn a_websocket_carries_both_directions() {
+    let app = appliance();
+    let (api, name) = (app.api(), app.name("websocket"));
+    let script = "read line; echo got $line; read line; echo to stderr >&2";
+    let body = json!({ "Image": app.busybox(), "Cmd": ["sh", "-c", script], "OpenStdin": true });
+    api.post_json(&format!("/containers/create?name={}", &*name), body).is(201);
+    api.post(&format!("/containers/{}/start", &*name)).is(204);
+    let path = format!("/containers/{}/attach/ws?stream=1&stdin=1&stdout=1&stderr=1", &*name);
+    let mut socket = api.websocket(&path);
+    assert_eq!(socket.head.status, 101);
+    assert_eq!(socket.head.header("Sec-WebSocket-Accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    // Clients mask; a mask of zeros changes nothing. First a binary message, then text.
+    socket.write_all(b"\x82\x86\0\0\0\0hello\n").expect("the socket takes bytes");
+    assert_eq!(message(&mut socket), (0x82, b"got hello\n".to_vec()));
+    socket.write_all(b"\x81\x82\0\0\0\0x\n").expect("the socket takes bytes");
+    assert_eq!(message(&mut socket), (0x82, b"to stderr\n".to_vec()));
+    // The end of the container closes it.
+    assert_eq!(message(&mut socket).0, 0x88);
+    api.get(&path).refuses(400, "websocket");
 }

@@ -1,7 +1,7 @@
 //! `docker top` (L1 to L3).
 
 use crate::{appliance, is_reference};
-use pinnace_tests::{Appliance, ContainerName};
+use pinnace_tests::{Appliance, ContainerName, eventually};
 
 fn sleeping(app: &Appliance, stem: &str, options: &[&str]) -> ContainerName {
     let (name, image) = (app.name(stem), app.busybox());
@@ -9,6 +9,12 @@ fn sleeping(app: &Appliance, stem: &str, options: &[&str]) -> ContainerName {
     args.extend(options);
     args.extend([image.as_str(), "sh", "-c", "sleep 600 & exec sleep 601"]);
     app.docker(args).succeeds();
+    // The shell makes room for the one and starts the other in its own time.
+    eventually("both sleep", app.patience(), || {
+        let lines = app.docker(["top", &name, "-o", "pid,args"]).succeeds().lines();
+        let sleeps = |line: &&String| line.split_whitespace().nth(1) == Some("sleep");
+        (lines.iter().filter(sleeps).count() == 2).then_some(())
+    });
     name
 }
 

@@ -16,6 +16,7 @@ mod query;
 mod reply;
 mod routes;
 mod version;
+mod websocket;
 mod wire;
 
 use anyhow::Context;

@@ -14,6 +14,7 @@ use crate::detach::DetachKeys;
 use crate::hijack::{self, Input, Typed, content_type, frame};
 use crate::query::Query;
 use crate::reply::{self, ApiError, Reply};
+use crate::websocket;
 
 /// `GET /containers/{id}/logs`.
 pub async fn logs(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
@@ -72,6 +73,25 @@ fn pairs(attributes: &Attributes) -> String {
 
 /// `POST /containers/{id}/attach`.
 pub async fn attach(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
+    let (container, output, input) = attachment(&app, &call)?;
+    app.containers.told(&container, "attach");
+    let tty = container.record().config.tty;
+    let kind = content_type(tty, call.version);
+    hijack::upgrade(&mut call, kind, tty, std::future::ready(output), input)
+}
+
+/// `GET /containers/{id}/attach/ws`.
+pub async fn attach_websocket(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
+    let (container, output, input) = attachment(&app, &call)?;
+    app.containers.told(&container, "attach");
+    websocket::upgrade(&mut call, output, input)
+}
+
+/// The two directions that an attach asks for.
+fn attachment(
+    app: &Arc<App>,
+    call: &Call,
+) -> Result<(Arc<Container>, mpsc::Receiver<Chunk>, Attached), ApiError> {
     let container = app.containers.find(&call.name)?;
     let keys = DetachKeys::parse(call.query.get("detachKeys"))?;
     if container.snapshot().state.status() == "paused" {
@@ -103,9 +123,7 @@ pub async fn attach(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
         closes: record.config.stdin_once && !tty,
         keys: tty.then_some(keys),
     };
-    app.containers.told(&container, "attach");
-    let kind = content_type(tty, call.version);
-    hijack::upgrade(&mut call, kind, tty, std::future::ready(output), input)
+    Ok((container, output, input))
 }
 
 /// The log's past, then what is printed now, of the wanted streams.
