@@ -14,4 +14,5 @@ pub mod packet;
 pub mod process;
 pub mod reap;
 pub mod seccomp;
+pub mod socket;
 pub mod start;

@@ -53,6 +53,22 @@ fn what_is_down_stays_down() {
 }
 
 #[test]
+fn up_waits_for_one_that_powers_off() {
+    let app = appliance();
+    if is_reference(app) {
+        skip!("the reference engine has no bridge");
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let own = Appliance::boot(app.backend, dir.path());
+    let down = Running::start(own.pinnace("down"), own.patience());
+    // It fails as soon as the appliance is not up any more.
+    while own.pinnace("status").run().text().contains("is up") {}
+    let again = Appliance::boot(app.backend, dir.path());
+    assert_eq!(down.finish().0, 0);
+    again.pinnace("status").run().succeeds();
+}
+
+#[test]
 fn an_orderly_end_is_told_without_complaint() {
     let app = appliance();
     if is_reference(app) {

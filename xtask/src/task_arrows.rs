@@ -3,7 +3,7 @@
 //! ARCHITECTURE.md draws the arrows; this table is what is enforced. They all go down:
 //!
 //! ```text
-//!   host-bridge ──► contract ◄── init ──► sys
+//!   host-bridge ──► contract ◄── init ──► sys ◄── host-bridge
 //!                      ▲                   ▲
 //!                      ├─ server ─► core ─► runtime
 //!   tests ──► contract      xtask ──► image
@@ -25,7 +25,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("pinnace-core", &["pinnace-contract", "pinnace-runtime", "pinnace-sys"]),
     // The descriptors that PID 1 hands over are taken here, and given down.
     ("pinnace-server", &["pinnace-contract", "pinnace-core", "pinnace-runtime", "pinnace-sys"]),
-    ("pinnace-bridge", &["pinnace-contract"]),
+    // Whether a client has read what it was sent.
+    ("pinnace-bridge", &["pinnace-contract", "pinnace-sys"]),
     ("pinnace-image", &[]),
     ("pinnace-tests", &["pinnace-contract"]),
     // The image is told where the contract has its files.

@@ -5,9 +5,12 @@ use core::containers::output::{Chunk, Stream};
 use hyper::StatusCode;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
-use hyper::upgrade::Upgraded;
+use hyper::upgrade::Parts;
 use hyper_util::rt::TokioIo;
+use std::os::fd::AsFd;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc;
 
 use crate::call::Call;
@@ -76,7 +79,11 @@ pub fn upgrade(
     let upgrading = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         match upgrading.await {
-            Ok(upgraded) => copy(TokioIo::new(upgraded), tty, output.await, input).await,
+            Ok(upgraded) => {
+                let parts = upgraded.downcast::<TokioIo<UnixStream>>();
+                let Parts { io, read_buf, .. } = parts.expect("every connection is accepted as this type");
+                copy(io.into_inner(), read_buf, tty, output.await, input).await;
+            }
             Err(error) => {
                 tracing::debug!(%error, "connection ended before its upgrade");
                 // What the client asked for goes on without it.
@@ -117,13 +124,19 @@ fn one_way(
 /// connection, and the client might lose output that is still on its way.
 const LINGER: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// Between two looks whether the client has read the answer's head.
+const READ_PAUSE: std::time::Duration = std::time::Duration::from_millis(1);
+
+/// `typed` came along with the request.
 async fn copy(
-    connection: TokioIo<Upgraded>,
+    connection: UnixStream,
+    typed: Bytes,
     tty: bool,
     mut output: mpsc::Receiver<Chunk>,
     mut input: impl Input,
 ) {
-    let (mut reader, mut writer) = tokio::io::split(connection);
+    let (reader, mut writer) = connection.into_split();
+    let mut reader = std::io::Cursor::new(typed).chain(reader);
     let (detach, mut detached) = mpsc::channel::<()>(1);
     let mut reading = tokio::spawn(async move {
         let typed = read_client(&mut reader, &mut input).await;
@@ -134,6 +147,7 @@ async fn copy(
             Typed::On => input.finish().await,
         }
     });
+    let mut first = true;
     loop {
         let chunk = tokio::select! {
             biased;
@@ -141,6 +155,9 @@ async fn copy(
             Some(()) = detached.recv() => None,
         };
         let Some(chunk) = chunk else { break };
+        if std::mem::take(&mut first) {
+            head_read(&writer).await;
+        }
         let bytes = frame(chunk.stream, chunk.bytes, tty);
         if writer.write_all(&bytes).await.is_err() {
             break;
@@ -149,6 +166,14 @@ async fn copy(
     let _ = writer.shutdown().await;
     if tokio::time::timeout(LINGER, &mut reading).await.is_err() {
         reading.abort();
+    }
+}
+
+/// Waits until the client has read the answer's head. docker-py and others read it through a buffer and the output past
+/// it, and would lose what came along with it.
+async fn head_read(writer: &OwnedWriteHalf) {
+    while sys::socket::unread(writer.as_ref().as_fd()).is_ok_and(|bytes| bytes > 0) {
+        tokio::time::sleep(READ_PAUSE).await;
     }
 }
 

@@ -1,4 +1,6 @@
-//! Bytes between Docker's socket on this host and the guest's API. What they mean is not its business.
+//! Bytes between Docker's socket on this host and the guest's API. What they mean is not its business, but for one thing:
+//! the head of an answer that turns the connection into a raw stream (attach, exec) reaches the client alone. docker-py
+//! and others read the head through a buffer and the stream past it, so that output which came along would be lost.
 //!
 //! Each direction ends by itself: an end of file is passed on as a shutdown of writing, since attach lives on after its
 //! input ended. A peer that *closed* is told from one that only stopped writing by the kernel's hang-up, and then the
@@ -21,6 +23,10 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// The guest's sockets outlive its engine, so a refusal is rare and short.
 const DIAL_DEADLINE: Duration = Duration::from_secs(10);
 const DIAL_PAUSE: Duration = Duration::from_millis(20);
+/// How an answer begins after which the connection is a raw stream (RFC 9110, 15.2.2).
+const SWITCHING_PROTOCOLS: &[u8] = b"HTTP/1.1 101 ";
+/// Between two looks whether the client has read it.
+const READ_PAUSE: Duration = Duration::from_millis(1);
 
 /// Whether connections can go on to the guest.
 #[derive(Clone)]
@@ -107,12 +113,31 @@ async fn pump(from: &OwnedReadHalf, to: &mut OwnedWriteHalf) -> io::Result<()> {
         from.readable().await?;
         match from.try_read_buf(&mut chunk) {
             Ok(0) => return Ok(()),
-            Ok(_) => to.write_all(&chunk).await?,
+            Ok(_) => deliver(&chunk, to).await?,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
         chunk.clear();
     }
+}
+
+async fn deliver(chunk: &[u8], to: &mut OwnedWriteHalf) -> io::Result<()> {
+    let (head, rest) = chunk.split_at(upgrade_head(chunk));
+    if !head.is_empty() {
+        to.write_all(head).await?;
+        while sys::socket::unread(to.as_ref().as_fd())? > 0 {
+            tokio::time::sleep(READ_PAUSE).await;
+        }
+    }
+    to.write_all(rest).await
+}
+
+/// The length of the head with which `chunk` begins, where it is one that upgrades the connection.
+fn upgrade_head(chunk: &[u8]) -> usize {
+    if !chunk.starts_with(SWITCHING_PROTOCOLS) {
+        return 0;
+    }
+    chunk.windows(4).position(|bytes| bytes == b"\r\n\r\n").map_or(0, |end| end + 4)
 }
 
 /// One peer's end of a stream, to be told when it is closed in both directions.
@@ -196,6 +221,20 @@ mod tests {
         timeout(SOON, relay).await.unwrap().unwrap();
         assert_eq!(all(&mut guest).await, b"");
         assert!(guest.write_all(b"to nobody").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn the_head_of_an_upgrade_arrives_alone() {
+        let (mut client, mut guest, _relay) = between();
+        let head = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\n\r\n";
+        guest.write_all(&[head, &b"output"[..]].concat()).await.unwrap();
+        // A client that is late reads all there is.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let mut bytes = [0; 256];
+        let count = client.read(&mut bytes).await.unwrap();
+        assert_eq!(&bytes[..count], head);
+        let count = timeout(SOON, client.read(&mut bytes)).await.unwrap().unwrap();
+        assert_eq!(&bytes[..count], b"output");
     }
 
     #[tokio::test]

@@ -90,8 +90,7 @@ pub fn run(options: &Options) -> Result<ExitCode, VerbError> {
     let place = place(&options.which)?;
     place.make()?;
     let turn = place.hold_up()?;
-    if place.has_bridge()? {
-        let state = wait_until_up(&place)?;
+    if let Some(state) = running(&place)? {
         say::note(&format!("{} is running already ({})", state.name, state.backend));
         finish(options, &state);
         return Ok(ExitCode::SUCCESS);
@@ -152,19 +151,19 @@ fn default_cpus() -> u32 {
     std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1))
 }
 
-/// A bridge that runs may still be booting.
-fn wait_until_up(place: &Place) -> Result<State, VerbError> {
-    loop {
-        let state = visit::status(place)?;
-        match state.state {
-            Phase::Booting => std::thread::sleep(TICK),
-            Phase::Up => return Ok(state),
-            Phase::Stopping | Phase::Stopped | Phase::Failed => {
-                let error = "the appliance is just powering off: try again in a moment".to_owned();
-                return Err(VerbError::NotUp { error });
-            }
+/// What runs already: one that is booting is waited for, and one that powers off leaves the place free.
+fn running(place: &Place) -> Result<Option<State>, VerbError> {
+    while place.has_bridge()? {
+        match visit::status(place) {
+            Ok(state) if state.state == Phase::Up => return Ok(Some(state)),
+            Ok(_) => {}
+            // It ended between the two questions.
+            Err(_) if !place.has_bridge()? => {}
+            Err(error) => return Err(error),
         }
+        std::thread::sleep(TICK);
     }
+    Ok(None)
 }
 
 fn foreground(options: &Options, order: Order, turn: crate::place::Held) -> Result<ExitCode, VerbError> {
