@@ -10,6 +10,7 @@ mod task_bench;
 mod task_build;
 mod task_ci;
 mod task_coverage;
+mod task_coverage_behaviours;
 mod task_coverage_fields;
 mod task_image;
 mod task_test;
@@ -47,7 +48,7 @@ enum Task {
     },
     /// Fail on dependencies that the architecture does not have
     Arrows,
-    /// Write docs/api-coverage.md and docs/host-config.md from the engine's source
+    /// Write docs/api-coverage.md, api-behaviours.md and host-config.md from the engine's source and the tests
     Coverage,
     /// Build the guest's programs (static, release) and `pinnace`
     Build,
@@ -91,7 +92,9 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Tidy { all } => done(task_tidy::run(&workspace, all)),
         Task::Arrows => done(task_arrows::run(&workspace)),
         Task::Coverage => {
-            done(task_coverage::run(&workspace).and_then(|()| task_coverage_fields::run(&workspace)))
+            task_coverage::run(&workspace)?;
+            task_coverage_fields::run(&workspace)?;
+            done(task_coverage_behaviours::run(&workspace))
         }
         Task::Build => done(task_build::run(&workspace)),
         Task::Image => done(task_image::run(&workspace)),

@@ -9,7 +9,7 @@ mod words;
 
 use crate::say;
 use crate::workspace::{Workspace, output};
-use crate::{task_coverage, task_coverage_fields};
+use crate::{task_coverage, task_coverage_behaviours, task_coverage_fields};
 use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -48,6 +48,7 @@ pub fn run(workspace: &Workspace, all: bool) -> Result<()> {
     complaints.extend(words::check(workspace, &files)?);
     complaints.extend(task_coverage::drift(workspace)?);
     complaints.extend(task_coverage_fields::drift(workspace)?);
+    complaints.extend(task_coverage_behaviours::drift(workspace)?);
     for complaint in &complaints {
         say::note(&format!("{}: {}", complaint.place, complaint.text));
     }
