@@ -4,6 +4,8 @@
 pub const INIT: &str = "/init";
 /// The engine that [`INIT`] starts and restarts.
 pub const ENGINED: &str = "/sbin/engined";
+/// The engine that the host sent for the rest of this boot; it goes before [`ENGINED`].
+pub const ENGINED_UPGRADE: &str = "/run/pinnace/engined";
 /// Folder of the decompressed kernel modules and of their lists.
 pub const MODULES: &str = "/lib/modules";
 /// Modules needed before the engine can serve: one path relative to [`MODULES`] a line, in load order.

@@ -48,6 +48,8 @@ enum Verb {
     Down(verbs::down::Options),
     /// Tell how the appliance is
     Status(verbs::status::Options),
+    /// Replace the engine of a running appliance; containers run on
+    UpgradeEngine(verbs::upgrade_engine::Options),
     /// Print what kernel, init and engine said
     Logs(verbs::logs::Options),
     /// Follow the guest's console as it speaks; nobody logs in there, so it only listens
@@ -89,6 +91,7 @@ fn run(verb: Verb) -> Result<ExitCode, VerbError> {
         Verb::Up(options) => verbs::up::run(&options),
         Verb::Down(options) => done(verbs::down::run(&options)),
         Verb::Status(options) => verbs::status::run(&options),
+        Verb::UpgradeEngine(options) => done(verbs::upgrade_engine::run(&options)),
         Verb::Logs(options) => done(verbs::logs::run(&options)),
         Verb::Console(which) => done(verbs::console::run(&which)),
         Verb::Version => {

@@ -40,6 +40,8 @@ pub struct Guest {
     pub engine_starts: u32,
     /// From PID 1's first instruction to the end of its boot, in milliseconds.
     pub boot_millis: u32,
+    /// Which engine it is: `image`, or `upgrade` for one that was sent since.
+    pub engine: String,
 }
 
 /// See the module.

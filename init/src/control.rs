@@ -1,4 +1,4 @@
-//! The control lines of [`contract::control`]: a handful of connections, each a line at a time.
+//! The control lines of [`contract::control`]: a handful of connections, each a line at a time, or the bytes of an engine.
 //!
 //! What a request means is decided by the caller; here are only bytes.
 
@@ -12,9 +12,25 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
 
 use crate::messages::say;
+use crate::upload::Upload;
 
 /// The host program has one or two; whoever opens more is not it.
 const MOST: usize = 32;
+
+/// Bytes read at a time.
+const CHUNK: usize = 16 << 10;
+
+/// So often a connection is read before the others have their turn.
+const READS: usize = 64;
+
+/// What a connection asks.
+#[derive(Debug)]
+pub enum Asked {
+    /// A line.
+    Line(Request),
+    /// Every byte of [`Request::Engine`] has arrived.
+    Engine(Upload),
+}
 
 /// Open connections.
 #[derive(Debug, Default)]
@@ -23,7 +39,9 @@ pub struct Connections(Vec<Connection>);
 #[derive(Debug)]
 struct Connection {
     socket: OwnedFd,
-    line: Vec<u8>,
+    /// What has arrived and was not acted on.
+    bytes: Vec<u8>,
+    upload: Option<Upload>,
 }
 
 impl Connections {
@@ -48,7 +66,7 @@ impl Connections {
         loop {
             match accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
                 Ok(socket) if self.0.len() < MOST && may(socket.as_fd()) => {
-                    self.0.push(Connection { socket, line: Vec::new() });
+                    self.0.push(Connection { socket, bytes: Vec::new(), upload: None });
                 }
                 Ok(_) => say!("a control connection is refused"),
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
@@ -57,33 +75,66 @@ impl Connections {
         }
     }
 
-    /// Reads what is there and answers each line with what `answer` says.
-    pub fn serve(&mut self, mut answer: impl FnMut(Request) -> Answer) {
+    /// Reads what is there and answers each line, and each engine, with what `answer` says.
+    pub fn serve(&mut self, mut answer: impl FnMut(Asked) -> Answer) {
         self.0.retain_mut(|connection| connection.serve(&mut answer).unwrap_or(false));
     }
 }
 
 impl Connection {
     /// Whether it stays open.
-    fn serve(&mut self, answer: &mut impl FnMut(Request) -> Answer) -> io::Result<bool> {
-        loop {
-            let mut bytes = [0u8; LINE_MAX];
+    fn serve(&mut self, answer: &mut impl FnMut(Asked) -> Answer) -> io::Result<bool> {
+        for _ in 0..READS {
+            let mut bytes = [0u8; CHUNK];
             match recv(&self.socket, &mut bytes, RecvFlags::DONTWAIT) {
                 Ok((0, _)) => return Ok(false),
-                Ok((length, _)) => self.line.extend_from_slice(&bytes[..length]),
+                Ok((length, _)) => self.bytes.extend_from_slice(&bytes[..length]),
                 Err(Errno::AGAIN) => return Ok(true),
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             }
-            while let Some(request) = next_line(&mut self.line) {
-                let known = request.as_deref().and_then(Request::decode);
-                self.reply(&known.map_or_else(|| Answer::Error("unknown request".to_owned()), &mut *answer))?;
-            }
-            if self.line.len() > LINE_MAX {
-                self.reply(&Answer::Error("line too long".to_owned()))?;
+            if !self.act(answer)? {
                 return Ok(false);
             }
         }
+        Ok(true)
+    }
+
+    /// Acts on what has arrived; whether it stays open.
+    fn act(&mut self, answer: &mut impl FnMut(Asked) -> Answer) -> io::Result<bool> {
+        loop {
+            if let Some(mut upload) = self.upload.take() {
+                match upload.take(&self.bytes) {
+                    Ok(own) => drop(self.bytes.drain(..own)),
+                    Err(error) => return self.refuse(&error),
+                }
+                if !upload.is_whole() {
+                    self.upload = Some(upload);
+                    return Ok(true);
+                }
+                self.reply(&answer(Asked::Engine(upload)))?;
+            }
+            let Some(line) = next_line(&mut self.bytes) else { break };
+            match line.as_deref().and_then(Request::decode) {
+                Some(Request::Engine(size)) => match Upload::begin(size) {
+                    Ok(upload) => self.upload = Some(upload),
+                    Err(error) => return self.refuse(&error),
+                },
+                Some(request) => self.reply(&answer(Asked::Line(request)))?,
+                None => self.reply(&Answer::Error("unknown request".to_owned()))?,
+            }
+        }
+        if self.bytes.len() > LINE_MAX {
+            self.reply(&Answer::Error("line too long".to_owned()))?;
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// The bytes that were announced still come: with nowhere to put them the connection ends.
+    fn refuse(&self, error: &io::Error) -> io::Result<bool> {
+        self.reply(&Answer::Error(format!("the engine is not taken: {error}")))?;
+        Ok(false)
     }
 
     /// An answer is shorter than any socket's buffer; a peer that never reads is dropped.
@@ -110,10 +161,14 @@ mod tests {
     fn talk(parts: &[&[u8]]) -> (String, bool) {
         let (mut peer, ours) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
-        let mut connections = Connections(vec![Connection { socket: ours.into(), line: Vec::new() }]);
+        let mut connections =
+            Connections(vec![Connection { socket: ours.into(), bytes: Vec::new(), upload: None }]);
         for part in parts {
             peer.write_all(part).unwrap();
-            connections.serve(|request| Answer::Error(format!("{request:?}")));
+            connections.serve(|asked| match asked {
+                Asked::Line(request) => Answer::Error(format!("{request:?}")),
+                Asked::Engine(upload) => Answer::Error(format!("whole: {}", upload.is_whole())),
+            });
         }
         let open = !connections.0.is_empty();
         drop(connections);
@@ -131,5 +186,10 @@ mod tests {
         check(&[b"nonsense\n\xff\n"], "error unknown request\nerror unknown request\n", true);
         check(&[&[b'x'; LINE_MAX + 1]], "error line too long\n", false);
         check(&[b"status"], "", true);
+        check(
+            &[b"engine 0\nstatus\n"],
+            "error the engine is not taken: an engine has from 1 to 67108864 bytes\n",
+            false,
+        );
     }
 }

@@ -14,6 +14,7 @@ mod messages;
 mod net;
 mod power;
 mod serve;
+mod upload;
 
 use std::time::Instant;
 

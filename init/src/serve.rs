@@ -10,12 +10,13 @@ use nix::libc::{SIGCHLD, SIGINT, SIGPWR, SIGTERM};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::clock;
-use crate::control::Connections;
+use crate::control::{Asked, Connections};
 use crate::keeper::{Event, Keeper};
 use crate::messages::say;
 use crate::net::Uplink;
 use crate::power::button::Buttons;
 use crate::power::{Action, GRACE, Power};
+use crate::upload::Upload;
 
 /// Everything that lives as long as this process.
 #[derive(Debug)]
@@ -177,7 +178,10 @@ impl Server {
 
     fn serve_control(&mut self, state: &mut State, now: Instant) {
         let mut connections = std::mem::take(&mut state.connections);
-        connections.serve(|request| self.answer(request, state, now));
+        connections.serve(|asked| match asked {
+            Asked::Line(request) => self.answer(request, state, now),
+            Asked::Engine(upload) => self.upgrade(upload, state, now),
+        });
         state.connections = connections;
     }
 
@@ -188,6 +192,7 @@ impl Server {
                 engine_pid: self.keeper.engine_pid().unwrap_or(0),
                 engine_starts: self.keeper.starts(),
                 boot_millis: u32::try_from(self.boot_time.as_millis()).unwrap_or(u32::MAX),
+                engine: self.keeper.starter().origin(),
             },
             Request::Clock(_) if self.backend == Backend::Namespace => {
                 Answer::Error("the clock is the host's own".to_owned())
@@ -198,7 +203,19 @@ impl Server {
             },
             Request::PowerOff => self.ask_power(state, Action::PowerOff, now),
             Request::Reboot => self.ask_power(state, Action::Reboot, now),
+            Request::Engine(_) => Answer::Error("an engine comes with its bytes".to_owned()),
         }
+    }
+
+    fn upgrade(&mut self, upload: Upload, state: &State, now: Instant) -> Answer {
+        if state.power != Power::Up {
+            return Answer::Error("the machine is powering off".to_owned());
+        }
+        match upload.install() {
+            Ok(()) => self.keeper.upgrade(now),
+            Err(error) => return Answer::Error(format!("the engine is not taken: {error}")),
+        }
+        Answer::Ok
     }
 
     fn ask_power(&mut self, state: &mut State, action: Action, now: Instant) -> Answer {

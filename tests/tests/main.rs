@@ -34,6 +34,7 @@ mod storm;
 mod streams;
 mod system;
 mod top;
+mod upgrade;
 
 use pinnace_tests::{Appliance, Backend};
 

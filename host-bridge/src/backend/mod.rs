@@ -3,6 +3,7 @@
 //! A [`Backend`] starts a boot; a [`Machine`] is that boot until it ends. Neither knows the Docker API: they give
 //! streams to ports of the guest, and say how the guest ended.
 
+pub mod initramfs;
 pub mod namespace;
 pub mod qemu;
 

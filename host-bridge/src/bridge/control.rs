@@ -5,7 +5,7 @@ use contract::control::{Answer, LINE_MAX, Request};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 
 /// A guest that does not answer a control line within this is not asked further.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
@@ -18,19 +18,32 @@ const JUMP: Duration = Duration::from_millis(250);
 
 /// Asks the guest one thing.
 pub async fn ask(dialer: &dyn Dial, request: Request) -> io::Result<Answer> {
-    let asked = async {
-        let mut stream = dialer.dial(Port::Control).await?;
-        // What time it is is only known once the line is about to go.
-        let request = match request {
-            Request::Clock(_) => Request::Clock(now_nanos()),
-            other => other,
-        };
-        stream.write_all(request.encode().as_bytes()).await?;
-        let mut line = String::new();
-        BufReader::new((&mut stream).take(LINE_MAX as u64)).read_line(&mut line).await?;
-        Answer::decode(&line).ok_or_else(|| io::Error::other(format!("the guest answered {line:?}")))
+    tokio::time::timeout(ANSWER_DEADLINE, send(dialer, request, &mut tokio::io::empty())).await?
+}
+
+/// Asks the guest one thing, with `bytes` behind the line.
+pub async fn send(
+    dialer: &dyn Dial,
+    request: Request,
+    bytes: &mut (impl AsyncRead + Unpin),
+) -> io::Result<Answer> {
+    let mut stream = dialer.dial(Port::Control).await?;
+    // What time it is is only known once the line is about to go.
+    let request = match request {
+        Request::Clock(_) => Request::Clock(now_nanos()),
+        other => other,
     };
-    tokio::time::timeout(ANSWER_DEADLINE, asked).await?
+    stream.write_all(request.encode().as_bytes()).await?;
+    // A guest that does not want them answers before their end.
+    let copied = tokio::io::copy(bytes, &mut stream).await;
+    // So that it does not wait for bytes whose sender is gone.
+    stream.shutdown().await?;
+    let mut line = String::new();
+    BufReader::new((&mut stream).take(LINE_MAX as u64)).read_line(&mut line).await?;
+    if line.is_empty() {
+        copied?;
+    }
+    Answer::decode(&line).ok_or_else(|| io::Error::other(format!("the guest answered {line:?}")))
 }
 
 /// Tells the guest the time: now, when the host's clock jumps, and now and then. Never ends.

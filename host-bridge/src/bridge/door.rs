@@ -1,7 +1,8 @@
 //! The bridge's own socket: `status`, `down` and `console` of this host's owner.
 //!
 //! A connection is one word in a line. `status` is answered with the [`State`] as one line of JSON; `down SECONDS` with
-//! silence until all is over, when the connection ends; `console` with everything the console says from then on.
+//! silence until all is over, when the connection ends; `console` with everything the console says from then on;
+//! `upgrade-engine BYTES` with `go`, upon which the bytes are passed to the guest's PID 1 and its answer is passed back.
 
 use super::{Shared, Stop};
 use crate::backend::Dial;
@@ -57,8 +58,22 @@ async fn answer(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
             Ok(())
         }
         (Some("console"), None) => console(stream, shared).await,
+        (Some("upgrade-engine"), Some(bytes)) => {
+            let bytes = bytes.parse().map_err(io::Error::other)?;
+            let answer = match upgrade_engine(&mut stream, shared, bytes).await {
+                Ok(answer) => answer,
+                Err(error) => Answer::Error(format!("the guest cannot be reached: {error}")),
+            };
+            stream.write_all(answer.encode().as_bytes()).await
+        }
         _ => Ok(()),
     }
+}
+
+async fn upgrade_engine(stream: &mut UnixStream, shared: &Shared, bytes: u64) -> io::Result<Answer> {
+    let Some(dialer) = shared.dialer() else { return Err(io::ErrorKind::NotConnected.into()) };
+    stream.write_all(b"go\n").await?;
+    control::send(&*dialer, Request::Engine(bytes), &mut stream.take(bytes)).await
 }
 
 async fn status(shared: &Shared) -> State {
@@ -72,8 +87,9 @@ async fn status(shared: &Shared) -> State {
 async fn guest(dialer: &dyn Dial) -> Option<Guest> {
     let asked = tokio::time::timeout(GUEST_DEADLINE, control::ask(dialer, Request::Status)).await;
     match asked.ok()?.ok()? {
-        Answer::Status { version, engine_pid, engine_starts, boot_millis } => {
-            Some(Guest { version, engine_pid, engine_starts, boot_millis })
+        Answer::Status { version, engine_pid, engine_starts, boot_millis, engine } => {
+            let engine = engine.word().to_owned();
+            Some(Guest { version, engine_pid, engine_starts, boot_millis, engine })
         }
         Answer::Ok | Answer::Error(_) => None,
     }

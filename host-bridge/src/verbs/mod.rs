@@ -7,6 +7,7 @@ pub mod down;
 pub mod logs;
 pub mod status;
 pub mod up;
+pub mod upgrade_engine;
 mod visit;
 
 use crate::Which;
@@ -54,6 +55,24 @@ pub enum VerbError {
     /// The appliance does not run.
     #[error("the appliance is not running: start it with pinnace up")]
     NotRunning,
+    /// What shall be the engine cannot be one.
+    #[error("not an engine: expected an ELF executable of at most 64 MiB")]
+    NoEngine,
+    /// The guest's PID 1 does not answer.
+    #[error("the guest does not answer: see pinnace logs")]
+    GuestMute,
+    /// The guest does not take what it was sent.
+    #[error("the guest refuses: {error}")]
+    Refused {
+        /// Its words.
+        error: String,
+    },
+    /// An engine that was sent ended at once.
+    #[error("the new engine does not work, and the image's own runs again: see pinnace logs")]
+    EngineDied,
+    /// An engine that was sent lives but does not serve.
+    #[error("the new engine does not answer: send another, or begin anew with pinnace down and pinnace up")]
+    EngineMute,
     /// A file could not be read or removed.
     #[error("cannot use {path}")]
     File {

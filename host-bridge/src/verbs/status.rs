@@ -1,9 +1,10 @@
 //! `pinnace status`: how the appliance is. The exit code is 0 while its API answers, 1 otherwise.
 
 use super::{VerbError, place, visit};
-use crate::state::{Phase, State};
+use crate::state::{Guest, Phase, State};
 use crate::{Which, say};
 use clap::ValueEnum;
+use contract::control::EngineOrigin;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -76,11 +77,21 @@ fn text(options: &Options, state: Option<&State>) -> String {
     if let Some(guest) = &state.guest {
         let engine = (guest.engine_pid, guest.engine_starts);
         lines.push(format!(
-            "  engine   pid {}, started {} times, release {}",
-            engine.0, engine.1, guest.version
+            "  engine   pid {}, started {} times, {}, guest's release {}",
+            engine.0,
+            engine.1,
+            origin(guest),
+            guest.version
         ));
     }
     lines.join("\n")
+}
+
+fn origin(guest: &Guest) -> &'static str {
+    match guest.engine == EngineOrigin::Upgrade.word() {
+        true => "sent by pinnace upgrade-engine",
+        false => "the image's own",
+    }
 }
 
 fn headline(state: &State) -> String {

@@ -132,7 +132,7 @@ fn order(options: &Options, place: &Place) -> Result<Order, VerbError> {
 }
 
 /// Where a release has its image.
-fn image_beside() -> Option<PathBuf> {
+pub fn image_beside() -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
     let folder = program.parent()?;
     let places = [folder.to_owned(), folder.join("../share/pinnace")];

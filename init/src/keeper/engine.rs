@@ -6,7 +6,10 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use contract::paths::{API_UNIX_FD, API_VSOCK_FD, CGROUP, CGROUP_ENGINE, ENGINED, KEEPER_FD};
+use contract::control::EngineOrigin;
+use contract::paths::{
+    API_UNIX_FD, API_VSOCK_FD, CGROUP, CGROUP_ENGINE, ENGINED, ENGINED_UPGRADE, KEEPER_FD,
+};
 use sys::clone::StringArray;
 use sys::packet;
 use sys::start::Program;
@@ -52,18 +55,48 @@ pub struct Starter {
     sockets: Sockets,
     /// The settings of this boot, as words.
     words: Vec<CString>,
+    origin: EngineOrigin,
 }
 
 impl Starter {
     /// Every engine gets these sockets and these settings.
     pub fn new(sockets: Sockets, words: Vec<String>) -> Starter {
         let words = words.into_iter().filter_map(|word| CString::new(word).ok()).collect();
-        Starter { sockets, words }
+        Starter { sockets, words, origin: EngineOrigin::Image }
     }
 
     /// The listening sockets.
     pub fn sockets(&self) -> &Sockets {
         &self.sockets
+    }
+
+    /// Which engine is started.
+    pub fn origin(&self) -> EngineOrigin {
+        self.origin
+    }
+
+    /// From now on the engine at [`ENGINED_UPGRADE`] is started.
+    pub fn upgrade(&mut self) {
+        self.origin = EngineOrigin::Upgrade;
+    }
+
+    /// Goes back to the image's own engine; false where that is the one already.
+    pub fn give_up_upgrade(&mut self) -> bool {
+        let upgraded = self.origin == EngineOrigin::Upgrade;
+        if upgraded {
+            say!("the engine that the host sent does not work: back to the image's own");
+            self.origin = EngineOrigin::Image;
+            // It is only memory.
+            let _ = std::fs::remove_file(ENGINED_UPGRADE);
+        }
+        upgraded
+    }
+
+    fn path(&self) -> &'static str {
+        match self.origin {
+            EngineOrigin::Image => ENGINED,
+            EngineOrigin::Upgrade => ENGINED_UPGRADE,
+        }
     }
 
     /// Starts one.
@@ -75,7 +108,7 @@ impl Starter {
             vec![(null.as_fd(), 0), (theirs.as_fd(), KEEPER_FD), (self.sockets.api_unix(), API_UNIX_FD)];
         fds.extend(self.sockets.api_vsock().map(|socket| (socket, API_VSOCK_FD)));
         let cgroup = File::open(format!("{CGROUP}/{CGROUP_ENGINE}"))?;
-        let path = CString::new(ENGINED).expect("no NUL in a constant");
+        let path = CString::new(self.path()).expect("no NUL in a constant");
         let arguments = std::iter::once(c"engined".into()).chain(self.words.iter().cloned()).collect();
         let environment = ENVIRONMENT.iter().map(|word| CString::new(*word).expect("no NUL in a constant"));
         let program = Program {

@@ -32,6 +32,9 @@ use table::Table;
 /// execve hangs, and is killed when it registers: the new engine was told that it does not exist.
 const DEPARTURE: Duration = Duration::from_secs(2);
 
+/// An engine that the host sent and that ends by itself within this gives way to the image's own.
+const PROBATION: Duration = Duration::from_secs(10);
+
 /// What the rest of `init` has to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
@@ -138,9 +141,21 @@ impl Keeper {
         match self.starter.start(now) {
             Ok(engine) => self.engine = Some(engine),
             Err(error) => {
-                self.start_at = now + self.backoff.died(Duration::ZERO).max(Duration::from_millis(100));
                 say!("cannot start the engine: {error}");
+                let wait = self.backoff.died(Duration::ZERO).max(Duration::from_millis(100));
+                self.start_at = if self.starter.give_up_upgrade() { now } else { now + wait };
             }
+        }
+    }
+
+    /// Another engine lies at its place: the one that runs is ended, as if it had died.
+    pub fn upgrade(&mut self, now: Instant) {
+        say!("the host sent another engine");
+        self.starter.upgrade();
+        self.backoff = Backoff::default();
+        match &self.engine {
+            Some(engine) => kill(engine.pid),
+            None => self.start_at = now,
         }
     }
 
@@ -212,6 +227,7 @@ impl Keeper {
             self.greeted = Some(now + DEPARTURE);
         } else {
             say!("the engine speaks version {version} and not {PROTOCOL_VERSION}: it is killed");
+            self.starter.give_up_upgrade();
             self.engine.iter().for_each(|engine| kill(engine.pid));
         }
     }
@@ -242,8 +258,13 @@ impl Keeper {
 
     fn engine_died(&mut self, status: i32, now: Instant) {
         let Some(engine) = self.engine.take() else { return };
-        let wait = self.backoff.died(now.saturating_duration_since(engine.born));
+        let lived = now.saturating_duration_since(engine.born);
+        let mut wait = self.backoff.died(lived);
         say!("the engine (process {}) ended with {}", engine.pid, told(status));
+        // One that was killed from outside is not to blame.
+        if lived < PROBATION && status != Signal::KILL.as_raw() && self.starter.give_up_upgrade() {
+            wait = Duration::ZERO;
+        }
         self.departed.extend(engine.socket);
         self.table.engine_gone();
         (self.greeted, self.power_off, self.blocked) = (None, None, false);

@@ -148,10 +148,19 @@ impl Appliance {
     }
 
     pub fn control(&self, line: &str) -> String {
-        let mut stream = self.until("the control socket", || {
+        self.control_bytes(format!("{line}\n").as_bytes())
+    }
+
+    pub fn control_socket(&self) -> UnixStream {
+        self.until("the control socket", || {
             UnixStream::connect(self.inside(contract::paths::CONTROL_SOCKET)).ok()
-        });
-        writeln!(stream, "{line}").unwrap();
+        })
+    }
+
+    /// A control line with the bytes that belong to it.
+    pub fn control_bytes(&self, bytes: &[u8]) -> String {
+        let mut stream = self.control_socket();
+        stream.write_all(bytes).unwrap();
         let mut answer = String::new();
         BufReader::new(stream).read_line(&mut answer).unwrap();
         answer

@@ -9,6 +9,7 @@ mod appliance;
 mod engine;
 
 use appliance::{Appliance, Ended};
+use std::io::Write;
 
 /// Not a test: the program that `init` starts as `engined` in the others, which is this very executable.
 #[test]
@@ -102,6 +103,44 @@ fn an_engine_that_cannot_hear_is_replaced() {
     appliance.ask("close-keeper");
     appliance.wait_for_start(2);
     assert_eq!(appliance.ask("held"), "a1:running:note-a1:1");
+}
+
+/// `engine BYTES` and the bytes.
+fn engine(program: &[u8]) -> Vec<u8> {
+    [format!("engine {}\n", program.len()).as_bytes(), program].concat()
+}
+
+#[test]
+fn an_engine_from_the_host_that_cannot_live_gives_way_to_the_images_own() {
+    let Some(appliance) = Appliance::start(&[]) else { return };
+    appliance.ask("launch a1 sleep 1000");
+    let program = std::fs::read("/bin/false").unwrap();
+    assert_eq!(appliance.control_bytes(&engine(&program)), "ok\n");
+    // The upgrade's own start, and the next one.
+    appliance.wait_for_start(3);
+    assert_eq!(appliance.ask("held"), "a1:running:note-a1:1");
+    assert!(appliance.control("status").ends_with(" image\n"));
+    // Not made for this kernel: the start itself fails.
+    assert_eq!(appliance.control_bytes(&engine(b"\x7fELF and nothing else")), "ok\n");
+    appliance.wait_for_start(5);
+    assert_eq!(appliance.ask("held"), "a1:running:note-a1:1");
+    assert!(appliance.console().contains("back to the image's own"), "{}", appliance.console());
+}
+
+#[test]
+fn what_is_no_engine_changes_nothing() {
+    let Some(appliance) = Appliance::start(&[]) else { return };
+    let before = appliance.status();
+    let refused = |why: &str| format!("error the engine is not taken: {why}\n");
+    assert_eq!(appliance.control_bytes(&engine(b"#!/bin/sh\n")), refused("not an executable"));
+    let size = refused("an engine has from 1 to 67108864 bytes");
+    assert_eq!(appliance.control("engine 0"), size);
+    assert_eq!(appliance.control("engine 67108865"), size);
+    // One whose sender leaves half-way leaves nothing.
+    let mut torn = appliance.control_socket();
+    torn.write_all(b"engine 1000000\n\x7fELF").unwrap();
+    drop(torn);
+    assert_eq!(appliance.status(), before);
 }
 
 #[test]

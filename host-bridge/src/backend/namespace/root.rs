@@ -1,8 +1,8 @@
 //! The root tree, unpacked from the initramfs once and kept: the next boot takes milliseconds.
 
 use crate::backend::BackendError;
+use crate::backend::initramfs::{Entry, Initramfs};
 use crate::place::Place;
-use cpio::newc;
 use sha2::{Digest, Sha256};
 use std::fs::{File, Permissions};
 use std::io::{self, Read};
@@ -17,9 +17,8 @@ const LINK: u32 = 0o120_000;
 
 /// The folder of the image's root tree, unpacked unless it is there.
 pub fn unpacked(image: &Path, place: &Place) -> Result<PathBuf, BackendError> {
-    let path = image.join("initramfs.zst");
-    let bytes = std::fs::read(&path).map_err(|source| BackendError::Image { path: path.clone(), source })?;
-    let digest = Sha256::digest(&bytes);
+    let initramfs = Initramfs::read(image)?;
+    let digest = Sha256::digest(&initramfs.bytes);
     let short: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let folder = place.dir().join(format!("{PREFIX}{short}"));
     if folder.is_dir() {
@@ -27,19 +26,11 @@ pub fn unpacked(image: &Path, place: &Place) -> Result<PathBuf, BackendError> {
     }
     remove_older(place);
     let fresh = place.dir().join(format!("{PREFIX}new"));
-    unpack(&bytes, &fresh)
-        .and_then(|()| std::fs::rename(&fresh, &folder))
-        .map_err(|source| wrong(path, source))?;
+    let system = || BackendError::system(format!("make {}", folder.display()));
+    make(&fresh).map_err(system())?;
+    initramfs.visit(|entry| unpack(entry, &fresh))?;
+    std::fs::rename(&fresh, &folder).map_err(system())?;
     Ok(folder)
-}
-
-fn wrong(path: PathBuf, source: io::Error) -> BackendError {
-    match source.kind() {
-        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::Other => {
-            BackendError::NotAnImage { path, what: "a zstd-compressed initramfs" }
-        }
-        _ => BackendError::system(format!("unpack {}", path.display()))(source),
-    }
 }
 
 /// Every folder this backend keeps in an appliance's place.
@@ -65,39 +56,30 @@ fn remove_older(place: &Place) {
     }
 }
 
-fn unpack(bytes: &[u8], folder: &Path) -> io::Result<()> {
+fn make(folder: &Path) -> io::Result<()> {
     std::fs::create_dir(folder)?;
-    std::fs::set_permissions(folder, Permissions::from_mode(0o755))?;
-    let mut archive = zstd::Decoder::new(bytes)?;
-    loop {
-        let entry = newc::Reader::new(&mut archive)?;
-        if entry.entry().is_trailer() {
-            return Ok(());
-        }
-        unpack_entry(entry, folder)?;
-    }
+    std::fs::set_permissions(folder, Permissions::from_mode(0o755))
 }
 
-fn unpack_entry<R: Read>(mut entry: newc::Reader<R>, folder: &Path) -> io::Result<()> {
+fn unpack(entry: &mut Entry<'_>, folder: &Path) -> io::Result<()> {
     let mode = entry.entry().mode();
     let path = folder.join(inner(entry.entry().name())?);
     match mode & KIND {
         FOLDER => match std::fs::create_dir(&path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => set_mode(&path, mode)?,
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => set_mode(&path, mode),
         },
         REGULAR => {
-            io::copy(&mut entry, &mut File::create(&path)?)?;
-            set_mode(&path, mode)?;
+            io::copy(entry, &mut File::create(&path)?)?;
+            set_mode(&path, mode)
         }
         LINK => {
             let mut target = String::new();
             entry.read_to_string(&mut target)?;
-            std::os::unix::fs::symlink(target, &path)?;
+            std::os::unix::fs::symlink(target, &path)
         }
-        _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "a device node in the root tree")),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "a device node in the root tree")),
     }
-    entry.finish().map(drop)
 }
 
 fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
@@ -116,19 +98,7 @@ fn inner(name: &str) -> io::Result<&Path> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
-
-    fn archive(entries: &[(&str, u32, &str)]) -> Vec<u8> {
-        let mut out = zstd::Encoder::new(Vec::new(), 1).unwrap();
-        for (name, mode, text) in entries {
-            let builder = newc::Builder::new(name).mode(*mode);
-            let mut writer = builder.write(&mut out, u32::try_from(text.len()).unwrap());
-            writer.write_all(text.as_bytes()).unwrap();
-            writer.finish().unwrap();
-        }
-        newc::trailer(&mut out).unwrap();
-        out.finish().unwrap()
-    }
+    use crate::backend::initramfs::tests::archive;
 
     #[test]
     fn a_tree_is_unpacked_once_and_replaced_by_another_image() {
