@@ -1,0 +1,124 @@
+//! Containers that mean harm: the engine serves on, and they can be removed.
+
+use crate::appliance;
+use pinnace_tests::api::Body;
+use pinnace_tests::{Appliance, skip};
+use std::time::Duration;
+
+/// The engine and other containers do their work meanwhile.
+fn serves_on(app: &Appliance) {
+    app.docker(["run", "--rm", &app.busybox(), "echo", "undisturbed"]).prints("undisturbed\n").succeeds();
+    app.docker(["ps", "--all"]).succeeds();
+}
+
+#[test]
+fn a_fork_bomb_stays_within_its_limit_and_is_removed() {
+    let app = appliance();
+    if app.api().get("/info").is(200).json()["PidsLimit"] != true {
+        skip!("this machine's control groups have no pids limit");
+    }
+    let name = app.name("bomb");
+    let bomb = ["run", "--detach", "--name", &name, "--pids-limit", "200", &app.busybox(), "sh", "-c"];
+    app.docker(bomb.into_iter().chain(["b() { b | b & }; while :; do b; done 2>/dev/null"])).succeeds();
+    std::thread::sleep(Duration::from_secs(1));
+    serves_on(app);
+    let stats = format!("/containers/{}/stats?stream=0&one-shot=1", &*name);
+    let pids = app.api().get(&stats).is(200).json()["pids_stats"]["current"].as_u64().expect("a number");
+    assert!((2..=200).contains(&pids), "{pids} processes");
+    app.docker(["rm", "--force", &name]).succeeds();
+    app.api().get(&format!("/containers/{}/json", &*name)).is(404);
+}
+
+#[test]
+fn a_flood_of_output_fills_no_more_than_its_log() {
+    let app = appliance();
+    let name = app.name("flood");
+    let limits = ["--log-opt", "max-size=200k", "--log-opt", "max-file=2"];
+    let run = ["run", "--detach", "--name", &name].into_iter().chain(limits);
+    app.docker(run.chain([&app.busybox(), "sh", "-c", "exec yes flood"])).succeeds();
+    std::thread::sleep(Duration::from_secs(2));
+    serves_on(app);
+    app.docker(["exec", &name, "true"]).succeeds();
+    app.docker(["stop", "--timeout", "0", &name]).succeeds();
+    let kept = app.docker(["logs", &name]).succeeds();
+    // Each line takes at least 80 bytes more in the log than its text.
+    assert!((100..6_000).contains(&kept.lines().len()), "{} lines", kept.lines().len());
+}
+
+#[test]
+fn a_terminal_that_is_always_full_holds_nobody_back() {
+    let app = appliance();
+    let name = app.name("full-terminal");
+    let script = "while :; do echo flooding the terminal with lines; done";
+    app.docker(["run", "--detach", "--tty", "--name", &name, &app.busybox(), "sh", "-c", script]).succeeds();
+    // Listeners that never read.
+    let attach = format!("/containers/{}/attach?stream=1&stdin=1&stdout=1", &*name);
+    let deaf: Vec<_> = (0..3).map(|_| app.api().hijack(&attach, Body::Empty)).collect();
+    std::thread::sleep(Duration::from_millis(500));
+    serves_on(app);
+    app.api().post(&format!("/containers/{}/resize?h=10&w=20", &*name)).is(200);
+    app.docker(["exec", &name, "true"]).succeeds();
+    app.docker(["top", &name]).mentions("sh").succeeds();
+    drop(deaf);
+    app.docker(["stop", "--timeout", "0", &name]).succeeds();
+}
+
+/// A container that mounts over and unmounts what is copied at that moment.
+#[test]
+fn mounts_that_change_under_a_copy_lead_nowhere() {
+    let app = appliance();
+    let name = app.name("mounts");
+    let script = "mkdir -p /tmp/way /tmp/plain; echo mine > /tmp/plain/file; \
+                  while :; do \
+                    mount -t proc proc /tmp/way; umount /tmp/way; \
+                    mount --bind /tmp/plain /tmp/way; umount /tmp/way; \
+                    mount -t tmpfs none /tmp/way; umount /tmp/way; \
+                  done 2>/dev/null";
+    let run = ["run", "--detach", "--name", &name, "--privileged", &app.busybox(), "sh", "-c", script];
+    app.docker(run).succeeds();
+    let archive = |path: &str| format!("/containers/{}/archive?path={path}", &*name);
+    let mut found = 0;
+    for _ in 0..60 {
+        // What it is at this moment, or a clear error; never the engine's own processes.
+        let file = app.api().get(&archive("/tmp/way/file"));
+        assert!(matches!(file.head.status, 200 | 404), "{}", file.text());
+        found += u32::from(file.head.status == 200 && String::from_utf8_lossy(&file.body).contains("mine"));
+        let process = app.api().get(&archive("/tmp/way/1/comm"));
+        let text = String::from_utf8_lossy(&process.body).into_owned();
+        assert!(!text.contains("init\n") && !text.contains("engined"), "{text}");
+    }
+    assert!(found > 0, "the copy never met the folder");
+    // The engine's own threads have no number among the container's processes.
+    for path in ["/proc/self/environ", "/proc/self/root/sbin/engined", "/proc/thread-self/comm"] {
+        app.api().get(&archive(path)).is(404);
+    }
+    serves_on(app);
+}
+
+/// A container that exchanges what an exec is started from.
+#[test]
+fn links_swapped_under_an_exec_lead_nowhere() {
+    let app = appliance();
+    let name = app.name("exec-swap");
+    let script = "mkdir -p /tmp/a /tmp/b; echo 'x:x:7:7::/:' > /tmp/passwd; rm /etc/passwd; \
+                  while :; do ln -sfn /tmp/a /tmp/way; ln -sfn /proc/1/root/.. /tmp/way; ln -sfn /../.. /tmp/way; \
+                  ln -sfn /tmp/passwd /etc/passwd; ln -sfn /proc/1/root/../../etc/passwd /etc/passwd; \
+                  rm -f /etc/passwd; mkfifo /etc/passwd; rm -f /etc/passwd; done";
+    app.docker(["run", "--detach", "--name", &name, &app.busybox(), "sh", "-c", script]).succeeds();
+    let look = "ls / | tr '\\n' ' '; readlink /proc/self/root";
+    let root = app.docker(["exec", &name, "sh", "-c", look]).succeeds().text();
+    let mut ran = 0;
+    for _ in 0..40 {
+        let outcome = app.docker(["exec", "--workdir", "/tmp/way", &name, "sh", "-c", look]);
+        // The link may lead to nothing at the moment it is followed.
+        if outcome.code == 0 {
+            ran += 1;
+            assert_eq!(outcome.text(), root);
+        }
+        // A name that only the machine has is unknown, one that the container has is its own.
+        app.docker(["exec", "--user", "daemon", &name, "true"]).fails();
+        let own = app.docker(["exec", "--user", "x", &name, "id", "-u"]);
+        assert!(own.code != 0 || own.text() == "7\n", "{own}");
+    }
+    assert!(ran > 0, "no exec came through");
+}
