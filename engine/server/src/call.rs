@@ -98,13 +98,7 @@ impl Call {
             return Ok(None);
         }
         let content_type = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        if let Some(content_type) = content_type
-            && content_type.split(';').next().map(str::trim) != Some("application/json")
-        {
-            let text =
-                format!("unsupported Content-Type header ({content_type}): must be 'application/json'");
-            return Err(ApiError::bad_request(text));
-        }
+        check_type(content_type.unwrap_or_default())?;
         let mut values = serde_json::Deserializer::from_slice(&bytes).into_iter::<serde_json::Value>();
         let invalid = |error: serde_json::Error| ApiError::bad_request(format!("invalid JSON: {error}"));
         let mut value = match values.next() {
@@ -114,9 +108,26 @@ impl Call {
         if values.next().is_some() {
             return Err(ApiError::bad_request("unexpected content after JSON"));
         }
+        if value.is_null() {
+            value = serde_json::Value::Object(serde_json::Map::new());
+        }
         drop_nulls(&mut value);
         serde_json::from_value(value).map(Some).map_err(invalid)
     }
+}
+
+/// A body is JSON and says so.
+fn check_type(content_type: &str) -> Result<(), ApiError> {
+    let media = content_type.split(';').next().unwrap_or_default().trim();
+    if media.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    let text = if media.is_empty() {
+        format!("malformed Content-Type header ({content_type}): mime: no media type")
+    } else {
+        format!("unsupported Content-Type header ({content_type}): must be 'application/json'")
+    };
+    Err(ApiError::bad_request(text))
 }
 
 /// Go reads a null as an absent field; clients send dozens of them.

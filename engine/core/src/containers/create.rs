@@ -11,7 +11,7 @@ use super::resources::Support;
 use super::restart::Restarts;
 use super::state::{Ended, State};
 use crate::id::new_id;
-use crate::images::{Image, ImageConfig};
+use crate::images::{Image, ImageConfig, ImageError, Platform};
 use crate::store::{Durability, Table, Writer};
 use crate::timestamp::Timestamp;
 
@@ -24,6 +24,10 @@ pub struct Create {
     pub config: Config,
     /// How it stands in the machine.
     pub host: HostConfig,
+    /// What the image must be for; any where nobody asked.
+    pub platform: Option<Platform>,
+    /// What is to be told of the request itself.
+    pub warnings: Vec<String>,
 }
 
 /// The new container.
@@ -57,20 +61,25 @@ impl Containers {
     /// Those Docker's clients know: bad name or configuration, name in use, no such image.
     pub async fn create(&self, mut request: Create) -> Result<Created, ContainerError> {
         let image = self.shared.images.resolve(&request.config.image)?;
+        let mut warnings = std::mem::take(&mut request.warnings);
+        warnings.extend(meets(&image, &request)?);
         let mut config = merge(request.config, &image.config);
         super::launch::validate(&config, &request.host)?;
         super::health::validate(&config)?;
         self.name_by_id(&mut request.host.pid_mode);
         let support = Support::of(&self.shared.settings.cgroups);
         request.host.resources.complete();
-        let warnings = request.host.resources.verify(&support, false).map_err(ContainerError::Invalid)?;
+        warnings.extend(request.host.resources.verify(&support, false).map_err(ContainerError::Invalid)?);
         if config.entrypoint.iter().chain(&config.cmd).flatten().next().is_none() {
             return Err(ContainerError::Invalid("no command specified".to_owned()));
         }
         let id = new_id();
         config.working_dir = clean(&config.working_dir);
         if config.hostname.is_empty() {
-            config.hostname = id[..12].to_owned();
+            config.hostname = match request.host.network_mode.as_str() {
+                "host" => machine_name()?,
+                _ => id[..12].to_owned(),
+            };
         }
         let mut reservation = self.reserve(&request.name, &id)?;
         let record = Record {
@@ -154,6 +163,28 @@ impl Containers {
                 Ok(writer.put(Table::Containers, &record.id, &record)?)
             })
             .await
+    }
+}
+
+fn machine_name() -> Result<String, ContainerError> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    Ok(name.map_err(ContainerError::machine("read the machine's name"))?.trim().to_owned())
+}
+
+/// An image for another platform than asked for is none; where nobody asked, a foreign one is warned of.
+fn meets(image: &Image, request: &Create) -> Result<Option<String>, ImageError> {
+    let (found, host) = (Platform::of(image), Platform::host());
+    match &request.platform {
+        Some(asked) if !asked.runs(&found) => {
+            let reference = request.config.image.clone();
+            let (found, asked) = (found.to_string(), asked.to_string());
+            Err(ImageError::OtherPlatform { reference, found, asked })
+        }
+        None if !host.runs(&found) => Ok(Some(format!(
+            "The requested image's platform ({found}) does not match the detected host platform ({host}) and no \
+             specific platform was requested"
+        ))),
+        _ => Ok(None),
     }
 }
 

@@ -55,6 +55,19 @@ pub enum ImageError {
     /// The list of manifests has nothing for the platform.
     #[error("no matching manifest for {0} in the manifest list entries")]
     NoPlatform(String),
+    /// The image here is for another platform than the one that was asked for.
+    #[error(
+        "image with reference {reference} was found but its platform ({found}) does not match the specified platform \
+         ({asked})"
+    )]
+    OtherPlatform {
+        /// As it was asked for.
+        reference: String,
+        /// The image's.
+        found: String,
+        /// The client's.
+        asked: String,
+    },
     /// The registry is away, refuses, or is no registry.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -114,7 +127,8 @@ impl ImageError {
             | ImageError::AccessDenied { .. }
             | ImageError::ManifestUnknown { .. }
             | ImageError::RepositoryUnknown { .. }
-            | ImageError::NoPlatform(_) => ErrorKind::NotFound,
+            | ImageError::NoPlatform(_)
+            | ImageError::OtherPlatform { .. } => ErrorKind::NotFound,
             ImageError::Ambiguous(_)
             | ImageError::Reference(_)
             | ImageError::Invalid(_)

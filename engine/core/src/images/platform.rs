@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::ImageError;
+use super::{Image, ImageError};
 
 /// Operating system, architecture and variant in Go's words, as in `linux/arm64/v8`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +62,17 @@ impl Platform {
             return Err(unknown());
         }
         Ok(Platform { os: os.to_owned(), architecture, variant })
+    }
+
+    /// What an image says of itself.
+    pub fn of(image: &Image) -> Platform {
+        let Image { os, architecture, variant, .. } = image;
+        Platform { os: os.clone(), architecture: architecture.clone(), variant: variant.clone() }
+    }
+
+    /// Whether something for `other` runs here.
+    pub fn runs(&self, other: &Platform) -> bool {
+        self.suits(other).is_some()
     }
 
     /// How well something for `other` runs here: not at all, or the higher the better.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use core::containers::{Container, Create, Size};
+use core::containers::{Container, Size};
+use core::images::Platform;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
@@ -15,31 +16,14 @@ use crate::wire::inspect::inspect as inspect_wire;
 /// `POST /containers/create`.
 pub async fn create(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
     let body: Body = call.json().await?.ok_or_else(|| ApiError::bad_request("invalid JSON: EOF"))?;
-    let (config, host) = body.into_parts()?;
-    if let Some(platform) = call.query.get("platform") {
-        check_platform(&app, &config.image, platform)?;
-    }
-    let name = call.query.get("name").unwrap_or_default().to_owned();
+    let mut create = body.into_create(call.version)?;
+    create.platform = call.query.get("platform").map(Platform::parse).transpose()?;
+    create.name = call.query.get("name").unwrap_or_default().to_owned();
     // A client that goes away does not leave a half-made container: the creation goes on to its end.
-    let creating = tokio::spawn(async move { app.containers.create(Create { name, config, host }).await });
+    let creating = tokio::spawn(async move { app.containers.create(create).await });
     let created =
         creating.await.map_err(|_| ApiError::of(core::ErrorKind::Internal, "the creation was lost"))??;
     Ok(reply::json(StatusCode::CREATED, &json!({ "Id": created.id, "Warnings": created.warnings })))
-}
-
-fn check_platform(app: &App, image: &str, platform: &str) -> Result<(), ApiError> {
-    let found = app.images.resolve(image)?;
-    let mut wanted = platform.split('/');
-    let (os, arch) = (wanted.next().unwrap_or_default(), wanted.next());
-    if found.os == os && arch.is_none_or(|arch| arch == found.architecture) {
-        return Ok(());
-    }
-    let text = format!(
-        "image with reference {image} was found but its platform ({}/{}) does not match the specified platform \
-         ({platform})",
-        found.os, found.architecture
-    );
-    Err(ApiError::of(core::ErrorKind::NotFound, text))
 }
 
 pub(super) async fn measure(app: Arc<App>, container: Arc<Container>) -> Result<Size, ApiError> {

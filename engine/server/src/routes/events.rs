@@ -33,6 +33,10 @@ const FILTERS: [&str; 14] = [
     "volume",
 ];
 
+/// Filters for the id or name of what an event is about.
+const ACTORS: [&str; 9] =
+    ["config", "container", "daemon", "network", "node", "plugin", "secret", "service", "volume"];
+
 /// `GET /events`.
 pub async fn stream(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
     let filters = call.query.filters(&FILTERS)?;
@@ -130,24 +134,24 @@ fn matches(filters: &Filters, event: &Event) -> bool {
     let action = |wanted: &String| {
         event.action == *wanted || event.action.split_once(':').is_some_and(|(head, _)| head == wanted)
     };
-    let actor = |key: &str, subject: Subject| {
-        filters.allows(key, |wanted| {
-            event.subject == subject
-                && (event.id.starts_with(wanted.as_str())
-                    || attribute("name") == wanted.trim_start_matches('/'))
-        })
+    // The beginning of an id or of a name will do, whatever the event is about: dockerd's way.
+    let actor = |key: &str| {
+        let named = |wanted: &str| event.id.starts_with(wanted) || attribute("name").starts_with(wanted);
+        filters.allows(key, |wanted| named(wanted.trim_start_matches('/')))
     };
     let image = |wanted: &String| {
         let name = if event.subject == Subject::Image { attribute("name") } else { attribute("image") };
-        let bare = |text: &str| text.rsplit_once(':').map_or(text.to_owned(), |(head, _)| head.to_owned());
-        event.id == *wanted || name == wanted || bare(name) == *wanted
+        event.id == *wanted || name == wanted || untagged(name) == *wanted
     };
     filters.allows("type", |wanted| wanted == event.subject.as_str())
         && filters.allows("event", action)
         && filters.allows("scope", |wanted| wanted == "local")
-        && actor("container", Subject::Container)
-        && actor("network", Subject::Network)
-        && actor("volume", Subject::Volume)
+        && ACTORS.iter().all(|key| actor(key))
         && filters.allows("image", image)
         && filters.allows_labels(&event.attributes)
+}
+
+/// The name of an image without its tag or digest, as people write it.
+fn untagged(name: &str) -> String {
+    core::reference::Reference::parse(name).map_or_else(|_| name.to_owned(), |name| name.familiar_name())
 }

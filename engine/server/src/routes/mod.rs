@@ -131,6 +131,19 @@ const LATER: &[(&str, &str)] = &[
     ("PUT", "/volumes/{name}"),
 ];
 
+/// Endpoints that are newer than the oldest version: method, path, dockerd's words for the path, and the minor
+/// version they need.
+const NEWER: &[(&str, &str, &str, u16)] = &[
+    ("GET", "/system/df", "/system/df", 25),
+    ("POST", "/containers/prune", "/containers/prune", 25),
+    ("POST", "/images/prune", "/images/prune", 25),
+    ("POST", "/networks/prune", "/networks/prune", 25),
+    ("POST", "/volumes/prune", "/volumes/prune", 25),
+    ("GET", "/distribution/{name*}/json", "/distribution/{name:.*}/json", 30),
+    ("POST", "/build/prune", "/build/prune", 31),
+    ("PUT", "/volumes/{name}", "/volumes/{name:.*}", 42),
+];
+
 /// First folders of everything that only a swarm manager has.
 const SWARM: [&str; 6] = ["/swarm", "/services", "/tasks", "/nodes", "/secrets", "/configs"];
 
@@ -146,8 +159,11 @@ pub fn print() {
 /// Answers one request.
 pub async fn dispatch(app: Arc<App>, request: Request<Incoming>) -> Reply {
     let asked = format!("{} {}", request.method(), request.uri().path());
+    let version = ApiVersion::split(request.uri().path()).0;
     let mut reply = match answer(app, request).await {
         Ok(reply) => reply,
+        // Whoever speaks so old a version reads errors as text.
+        Err(error) if version.is_some_and(|version| version < OLDEST) => error.into_text(),
         Err(error) => {
             if error.status == StatusCode::INTERNAL_SERVER_ERROR {
                 tracing::error!(asked, error = error.message, "request failed");
@@ -170,6 +186,7 @@ async fn answer(app: Arc<App>, request: Request<Incoming>) -> Result<Reply, ApiE
     let (version, path) = ApiVersion::split(&path);
     let version = supported(version)?;
     let method = request.method().as_str();
+    old_enough(method, path, version)?;
     for route in ROUTES {
         if route.method == method
             && let Some(name) = matched(route.path, path)
@@ -191,6 +208,19 @@ fn supported(version: Option<ApiVersion>) -> Result<ApiVersion, ApiError> {
              client to a newer version"
         ))),
         Some(version) => Ok(version),
+    }
+}
+
+/// 400 for an endpoint that the client's version does not have yet.
+fn old_enough(method: &str, path: &str, version: ApiVersion) -> Result<(), ApiError> {
+    let newer = |(m, template, _, minor): &&(&str, &str, &str, u16)| {
+        *m == method && version < ApiVersion(1, *minor) && matched(template, path).is_some()
+    };
+    match NEWER.iter().find(newer) {
+        None => Ok(()),
+        Some((_, _, words, minor)) => {
+            Err(ApiError::bad_request(format!("{method} {words} requires minimum API version 1.{minor}")))
+        }
     }
 }
 

@@ -115,7 +115,7 @@ pub async fn info(app: Arc<App>, _: Call) -> Result<Reply, ApiError> {
             "NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false, "Error": "",
             "RemoteManagers": null,
         },
-        "LiveRestoreEnabled": true, "Isolation": "", "InitBinary": "",
+        "LiveRestoreEnabled": true, "Isolation": "", "InitBinary": "docker-init",
         "ContainerdCommit": { "ID": "" }, "RuncCommit": { "ID": "" }, "InitCommit": { "ID": "" },
         "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
         "Warnings": limits.warnings(),

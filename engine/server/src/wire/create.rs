@@ -4,12 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use core::containers::{Config, HostConfig};
+use core::containers::{Config, Create};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::host::asks;
+use super::ports::port;
 use crate::reply::ApiError;
+use crate::version::ApiVersion;
 
 /// The whole body.
 #[derive(Debug, Deserialize, Default)]
@@ -36,6 +38,7 @@ pub struct Body {
     stop_timeout: Option<i64>,
     shell: Option<Vec<String>>,
     network_disabled: bool,
+    mac_address: String,
     healthcheck: Option<core::images::Healthcheck>,
     host_config: Map<String, Value>,
     networking_config: Networking,
@@ -72,23 +75,28 @@ pub(super) fn not_yet(text: impl std::fmt::Display) -> ApiError {
 }
 
 impl Body {
-    /// The request in core's words.
+    /// The request in core's words; name and platform are not in the body.
     ///
     /// # Errors
     /// 400 for what is wrong, 501 for what is not done yet.
-    pub fn into_parts(self) -> Result<(Config, HostConfig), ApiError> {
-        if self.image.is_empty() && self.cmd.is_none() && self.host_config.is_empty() {
+    pub fn into_create(mut self, version: ApiVersion) -> Result<Create, ApiError> {
+        if self.image.is_empty() && self.cmd.is_none() && self.entrypoint.is_none() {
             let text = "config cannot be empty in order to create a container";
             return Err(ApiError::bad_request(text));
         }
         if let Some(path) = self.volumes.keys().next() {
             return Err(not_yet(format_args!("the anonymous volume {path}")));
         }
-        check_endpoints(&self.networking_config)?;
+        let exposed_ports = ports(self.exposed_ports.keys())?;
+        if let Some(Value::Object(bindings)) = self.host_config.get("PortBindings") {
+            ports(bindings.keys())?;
+        }
+        check_endpoints(&mut self.networking_config, version)?;
         let mut host = super::host::read(self.host_config)?;
         if self.network_disabled {
             host.network_mode = "none".to_owned();
         }
+        let warnings = check_mac(&self.mac_address, &host.network_mode, version)?.into_iter().collect();
         let config = Config {
             hostname: self.hostname,
             domainname: self.domainname,
@@ -105,7 +113,7 @@ impl Body {
             image: self.image,
             working_dir: self.working_dir,
             labels: self.labels,
-            exposed_ports: self.exposed_ports.into_keys().collect(),
+            exposed_ports,
             volumes: BTreeSet::new(),
             stop_signal: self.stop_signal,
             stop_timeout: self.stop_timeout,
@@ -113,13 +121,30 @@ impl Body {
             healthcheck: self.healthcheck,
             network_disabled: self.network_disabled,
         };
-        Ok((config, host))
+        Ok(Create { config, host, warnings, ..Create::default() })
     }
 }
 
+fn ports<'a>(texts: impl Iterator<Item = &'a String>) -> Result<BTreeSet<String>, ApiError> {
+    let invalid = |text: String| ApiError::bad_request(format!("invalid JSON: {text}"));
+    texts.map(|text| port(text)).collect::<Result<_, _>>().map_err(invalid)
+}
+
+/// The first version whose containers may be on several networks, and whose endpoints have MAC addresses.
+const ENDPOINTS: ApiVersion = ApiVersion(1, 44);
+
 /// Addresses, aliases and links need networks of the user's own.
-fn check_endpoints(networking: &Networking) -> Result<(), ApiError> {
-    for (network, endpoint) in &networking.endpoints_config {
+fn check_endpoints(networking: &mut Networking, version: ApiVersion) -> Result<(), ApiError> {
+    let all = &mut networking.endpoints_config;
+    if version < ENDPOINTS && all.len() > 1 {
+        let names: Vec<&str> = all.keys().map(String::as_str).collect();
+        let text = "Container cannot be created with multiple network endpoints";
+        return Err(ApiError::bad_request(format!("{text}: {}", names.join(", "))));
+    }
+    for (network, endpoint) in all {
+        if version < ENDPOINTS {
+            endpoint.remove("MacAddress");
+        }
         if !matches!(network.as_str(), "default" | "bridge" | "host" | "none") {
             return Err(not_yet(format_args!("the network {network}")));
         }
@@ -130,12 +155,32 @@ fn check_endpoints(networking: &Networking) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// The container's own MAC address, which is an endpoint's by now: refused where it would mean something.
+fn check_mac(mac: &str, mode: &str, version: ApiVersion) -> Result<Option<String>, ApiError> {
+    // From 1.52 on it is as unknown as any other field.
+    if mac.is_empty() || version >= ApiVersion(1, 52) {
+        return Ok(None);
+    }
+    let is_own = !matches!(mode, "host" | "none") && !mode.starts_with("container:");
+    match (is_own, version < ENDPOINTS) {
+        (true, _) => Err(not_yet("MacAddress")),
+        (false, true) => Err(ApiError::bad_request("conflicting options: mac-address and the network mode")),
+        (false, false) => Ok(Some(
+            "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."
+                .to_owned(),
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parts(json: Value) -> Result<(Config, HostConfig), ApiError> {
-        serde_json::from_value::<Body>(json).unwrap().into_parts()
+    use crate::version::NEWEST;
+    use core::containers::HostConfig;
+
+    fn create_at(json: Value, version: ApiVersion) -> Result<Create, ApiError> {
+        serde_json::from_value::<Body>(json).unwrap().into_create(version)
     }
 
     #[test]
@@ -149,15 +194,15 @@ mod tests {
             },
             "NetworkingConfig": {"EndpointsConfig": {"default": {"MacAddress": "", "GwPriority": 0}}},
         });
-        let (config, host) = parts(body).unwrap();
-        assert_eq!(config.cmd, Some(vec!["true".to_owned()]));
-        assert_eq!(host, HostConfig { auto_remove: true, ..HostConfig::default() });
+        let create = create_at(body, NEWEST).unwrap();
+        assert_eq!(create.config.cmd, Some(vec!["true".to_owned()]));
+        assert_eq!(create.host, HostConfig { auto_remove: true, ..HostConfig::default() });
     }
 
     #[test]
     fn what_is_not_done_is_refused() {
         let check = |host: Value, status: u16, text: &str| {
-            let error = parts(serde_json::json!({"Image": "x", "HostConfig": host})).unwrap_err();
+            let error = create_at(serde_json::json!({"Image": "x", "HostConfig": host}), NEWEST).unwrap_err();
             assert_eq!(error.status.as_u16(), status);
             assert!(error.message.contains(text), "{}", error.message);
         };
@@ -165,5 +210,22 @@ mod tests {
         check(serde_json::json!({"RestartPolicy": {"Name": "x"}}), 400, "unknown policy 'x'");
         check(serde_json::json!({"IpcMode": "x"}), 400, "invalid IPC mode: x");
         check(serde_json::json!({"Runtime": "kata"}), 400, "unknown or invalid runtime name: kata");
+    }
+
+    #[test]
+    fn the_mac_address_moved_with_the_versions() {
+        let check = |minor: u16, mode: &str, expected: Result<usize, u16>| {
+            let host = serde_json::json!({"NetworkMode": mode});
+            let body =
+                serde_json::json!({"Image": "x", "MacAddress": "02:00:00:00:00:01", "HostConfig": host});
+            let got = create_at(body, ApiVersion(1, minor));
+            let got = got.map(|create| create.warnings.len()).map_err(|error| error.status.as_u16());
+            assert_eq!(got, expected, "{minor} {mode}");
+        };
+        check(43, "host", Err(400));
+        check(43, "", Err(501));
+        check(44, "none", Ok(1));
+        check(51, "bridge", Err(501));
+        check(52, "bridge", Ok(0));
     }
 }

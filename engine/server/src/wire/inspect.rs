@@ -26,6 +26,8 @@ pub fn inspect(container: &Container, networks: &Networks, version: ApiVersion) 
     });
     if version < ApiVersion(1, 52) {
         value["GraphDriver"] = json!({ "Name": "overlay2", "Data": null });
+    } else {
+        value["Storage"] = json!({ "RootFS": { "Snapshot": { "Name": "overlay2" } } });
     }
     value
 }
@@ -167,7 +169,7 @@ fn network_settings(container: &Container, networks: &Networks, version: ApiVers
     let record = container.record();
     let place = endpoint(container, &record);
     let mut value = json!({
-        "SandboxID": "", "SandboxKey": "", "Ports": {},
+        "SandboxID": "", "SandboxKey": "", "Ports": ports(&record, place.is_some()),
         "Networks": endpoints(container, networks),
     });
     if version < ApiVersion(1, 52) {
@@ -186,6 +188,12 @@ fn network_settings(container: &Container, networks: &Networks, version: ApiVers
         }
     }
     value
+}
+
+/// The exposed ports of a container that has a place on a bridge: none is published by this release.
+fn ports(record: &Record, has_place: bool) -> Value {
+    let exposed = record.config.exposed_ports.iter().filter(|_| has_place);
+    exposed.map(|port| (port.clone(), Value::Null)).collect::<serde_json::Map<_, _>>().into()
 }
 
 /// `Networks` by name.

@@ -4,6 +4,7 @@ pub mod create;
 pub mod host;
 pub mod images;
 pub mod inspect;
+pub mod ports;
 pub mod resources;
 pub mod stats;
 pub mod summary;

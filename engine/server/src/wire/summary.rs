@@ -6,7 +6,7 @@ use core::networks::Networks;
 use core::timestamp::Timestamp;
 use serde_json::{Value, json};
 
-use super::inspect::endpoints;
+use super::inspect::{endpoint, endpoints, mounts};
 
 /// One row.
 pub fn summary(container: &Container, images: &Images, networks: &Networks) -> Value {
@@ -19,11 +19,22 @@ pub fn summary(container: &Container, images: &Images, networks: &Networks) -> V
     };
     json!({
         "Id": record.id, "Names": [format!("/{}", record.name)], "Image": image, "ImageID": record.image_id,
-        "Command": command(&record.command()), "Created": record.created.seconds(), "Ports": [],
+        "Command": command(&record.command()), "Created": record.created.seconds(), "Ports": ports(container, &record),
         "Labels": record.config.labels, "State": state.status(), "Status": status(&state, health(&record), Timestamp::now()),
         "HostConfig": { "NetworkMode": record.host.network_mode },
-        "NetworkSettings": { "Networks": endpoints(container, networks) }, "Mounts": [],
+        "NetworkSettings": { "Networks": endpoints(container, networks) }, "Mounts": mounts(&record.host),
     })
+}
+
+/// The exposed ports of a container that has a place on a bridge: none is published by this release.
+fn ports(container: &Container, record: &Record) -> Vec<Value> {
+    let exposed = record.config.exposed_ports.iter().filter(|_| endpoint(container, record).is_some());
+    let parts = exposed.filter_map(|port| port.split_once('/'));
+    parts
+        .filter_map(|(port, protocol)| {
+            Some(json!({ "PrivatePort": port.parse::<u16>().ok()?, "Type": protocol }))
+        })
+        .collect()
 }
 
 /// Program and arguments; those with spaces in quotes.
