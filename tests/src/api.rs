@@ -169,11 +169,13 @@ impl Client {
     /// Asks for the stream of attach and exec, by `Connection: Upgrade`.
     #[track_caller]
     pub fn hijack(&self, path: &str, body: Body<'_>) -> Hijacked {
-        let upgrade = [("Connection", "Upgrade"), ("Upgrade", "tcp")];
-        let mut connection = self.connect();
-        connection.send("POST", path, &upgrade, body);
-        let head = connection.head();
-        Hijacked { head, stream: connection.stream }
+        self.connect().into_raw(path, &[("Connection", "Upgrade"), ("Upgrade", "tcp")], body)
+    }
+
+    /// Asks for the stream of attach and exec as older clients do, without an upgrade.
+    #[track_caller]
+    pub fn raw(&self, path: &str, body: Body<'_>) -> Hijacked {
+        self.connect().into_raw(path, &[], body)
     }
 
     /// Asks for a websocket with RFC 6455's sample key.
@@ -278,6 +280,14 @@ impl Connection {
         }
     }
 
+    /// A POST after whose answer's head the connection carries raw bytes.
+    #[track_caller]
+    pub fn into_raw(mut self, path: &str, headers: &[(&str, &str)], body: Body<'_>) -> Hijacked {
+        self.send("POST", path, headers, body);
+        let head = self.head();
+        Hijacked { head, stream: self.stream }
+    }
+
     /// Reads the head, and the body later.
     #[track_caller]
     pub fn arriving(mut self, method: &str) -> Arriving {
@@ -290,8 +300,7 @@ impl Connection {
 impl Head {
     fn parse(lines: &[String]) -> Head {
         let mut words = lines[0].splitn(3, ' ');
-        // A stream up to the connection's end may be HTTP/1.0, which has no other framing.
-        assert!(matches!(words.next(), Some("HTTP/1.1" | "HTTP/1.0")), "{lines:?}");
+        assert_eq!(words.next(), Some("HTTP/1.1"), "{lines:?}");
         let status = words.next().and_then(|word| word.parse().ok()).expect("a status is a number");
         let reason = words.next().unwrap_or_default().to_owned();
         let header = |line: &String| {

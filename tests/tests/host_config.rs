@@ -89,5 +89,105 @@ fn processes_of_another_container_are_seen() {
     let id = app.inspect(&other)["Id"].as_str().map(|id| format!("container:{id}"));
     assert_eq!(app.inspect(&name)["HostConfig"]["PidMode"].as_str(), id.as_deref());
     app.docker(["stop", "-t", "0", &other]).succeeds();
-    app.docker(["start", &name]).fails().says_on_stderr("non running container");
+    // dockerd makes a failure of its own of what is wrong with the other.
+    let start = format!("/containers/{}/start", &*name);
+    let id = app.inspect(&other)["Id"].as_str().expect("an id").to_owned();
+    app.api()
+        .post(&start)
+        .refuses(500, &format!("failed to join PID namespace: container {id} is not running"));
+    let state = app.inspect(&name)["State"].clone();
+    assert_eq!((&state["Status"], &state["ExitCode"]), (&json!("exited"), &json!(128)), "{state}");
+}
+
+/// P6
+#[test]
+fn memory_of_another_container_is_shared() {
+    let app = appliance();
+    let image = app.busybox();
+    let (donor, private) = (app.name("ipc-donor"), app.name("ipc-private"));
+    app.docker(["run", "-d", "--name", &donor, "--ipc", "shareable", &image, "sleep", "600"]).succeeds();
+    app.docker(["run", "-d", "--name", &private, &image, "sleep", "600"]).succeeds();
+    assert_eq!(app.inspect(&donor)["HostConfig"]["IpcMode"], "shareable");
+    assert_eq!(app.inspect(&private)["HostConfig"]["IpcMode"], "private");
+    app.docker(["exec", &donor, "sh", "-c", "echo shared > /dev/shm/file; readlink /proc/self/ns/ipc"])
+        .succeeds();
+    let namespace = app.docker(["exec", &donor, "readlink", "/proc/self/ns/ipc"]).succeeds().text();
+    let mode = format!("container:{}", &*donor);
+    let name = app.name("ipc-joined");
+    let script = "cat /dev/shm/file; echo back > /dev/shm/back; readlink /proc/self/ns/ipc";
+    app.docker(["run", "--name", &name, "--ipc", &mode, &image, "sh", "-c", script])
+        .prints(&format!("shared\n{namespace}"))
+        .succeeds();
+    app.docker(["exec", &donor, "cat", "/dev/shm/back"]).prints("back\n");
+    // By its id, so that it may be renamed.
+    let id = app.inspect(&donor)["Id"].as_str().map(|id| format!("container:{id}"));
+    assert_eq!(app.inspect(&name)["HostConfig"]["IpcMode"].as_str(), id.as_deref());
+    let refused = |mode: &str, status: u16, text: &str| {
+        let name = app.name("ipc-refused");
+        let body = json!({ "Image": image, "Cmd": ["true"], "HostConfig": { "IpcMode": mode } });
+        app.api().post_json(&format!("/containers/create?name={}", &*name), body).is(201);
+        app.api().post(&format!("/containers/{}/start", &*name)).refuses(status, text);
+    };
+    if is_reference(app) {
+        skip!("the reference engine has other words");
+    }
+    refused(
+        &format!("container:{}", &*private),
+        400,
+        "non-shareable IPC (hint: use IpcMode:shareable for the donor container)",
+    );
+    app.docker(["stop", "-t", "0", &donor]).succeeds();
+    refused(&mode, 409, "is not running");
+}
+
+/// P6: each mode changes what it says and nothing else.
+#[test]
+fn namespaces_of_the_machine_are_shared_on_request() {
+    let app = appliance();
+    let image = app.busybox();
+    let run = |options: &[&str], script: &str| {
+        let args = ["run", "--rm"].into_iter().chain(options.iter().copied());
+        app.docker(args.chain([image.as_str(), "sh", "-c", script])).succeeds().text()
+    };
+    for (option, kind) in [("--pid", "pid"), ("--ipc", "ipc"), ("--uts", "uts"), ("--cgroupns", "cgroup")] {
+        let script = format!("readlink /proc/self/ns/{kind}");
+        let machine = run(&[option, "host"], &script);
+        assert_eq!(machine, run(&[option, "host"], &script), "{option}");
+        assert_ne!(machine, run(&[], &script), "{option}");
+    }
+    // One who sees the machine's control groups sees where in them it is.
+    let place = run(&["--cgroupns", "host"], "tail -1 /proc/self/cgroup");
+    assert!(place.starts_with("0::/") && place.trim().len() > "0::/".len() + 64, "{place}");
+    let own = run(&["--uts", "host"], "hostname");
+    assert_eq!(own, run(&["--uts", "host"], "cat /proc/sys/kernel/hostname"));
+    // What is written to the machine's memory file system is there for the next.
+    run(&["--ipc", "host"], "echo machine > /dev/shm/of-the-test");
+    assert_eq!(run(&["--ipc", "host"], "cat /dev/shm/of-the-test; rm /dev/shm/of-the-test"), "machine\n");
+    assert_eq!(run(&["--ipc", "none"], "ls -A /dev/shm; mount | grep -c /dev/shm || true"), "0\n");
+    assert_eq!(run(&["--userns", "host"], "cat /proc/self/uid_map | tr -s ' '"), " 0 0 4294967295\n");
+}
+
+#[test]
+fn modes_that_do_not_exist_are_refused() {
+    let app = appliance();
+    if is_reference(app) {
+        skip!("the reference engine has other words");
+    }
+    let refused = |host: serde_json::Value, status: u16, text: &str| {
+        let body = json!({ "Image": app.busybox(), "Cmd": ["true"], "HostConfig": host });
+        app.api().post_json("/containers/create", body).refuses(status, text);
+    };
+    // D26
+    refused(json!({ "IpcMode": "shared" }), 400, "invalid IPC mode: shared");
+    refused(json!({ "IpcMode": "container:" }), 400, "invalid IPC mode: container:");
+    refused(json!({ "PidMode": "private" }), 400, "invalid PID mode: private");
+    refused(json!({ "UTSMode": "container:x" }), 400, "invalid UTS mode: container:x");
+    refused(json!({ "CgroupnsMode": "none" }), 400, "invalid cgroup namespace mode: none");
+    for mode in ["PidMode", "IpcMode"] {
+        refused(json!({ mode: "container:no-such" }), 400, "No such container: no-such");
+    }
+    refused(json!({ "UsernsMode": "private" }), 400, "invalid USER mode: private");
+    let text = "--storage-opt is supported only for overlay over xfs with 'pquota' mount option";
+    refused(json!({ "StorageOpt": { "size": "1G" } }), 500, text);
+    refused(json!({ "StorageOpt": { "sise": "1G" } }), 500, "Unknown option sise");
 }

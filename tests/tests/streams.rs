@@ -126,19 +126,81 @@ fn newer_clients_are_told_that_the_stream_is_multiplexed() {
     }
 }
 
+/// G1: without an upgrade the connection is raw behind a plain 200, in both directions.
 #[test]
 fn attach_without_upgrade_is_a_raw_stream() {
     let app = appliance();
     let (api, name) = (app.api(), app.name("no-upgrade"));
-    let body = json!({ "Image": app.busybox(), "Cmd": ["echo", "old client"] });
+    let script = "echo old client; cat; echo err >&2";
+    let body =
+        json!({ "Image": app.busybox(), "Cmd": ["sh", "-c", script], "OpenStdin": true, "StdinOnce": true });
     api.post_json(&format!("/containers/create?name={}", &*name), body).is(201);
-    let stream =
-        api.stream("POST", &format!("/v1.41/containers/{}/attach?stream=1&stdout=1&stderr=1", &*name));
-    assert_eq!(stream.head.status, 200);
+    let path = format!("/v1.45/containers/{}/attach?stream=1&stdin=1&stdout=1&stderr=1", &*name);
+    // dockerode sends its options as JSON, too; they are not for the program.
+    let options = json!({ "stream": true, "stdin": true, "stdout": true, "stderr": true });
+    let mut stream = api.raw(&path, Body::Json(&options));
+    assert_eq!((stream.head.status, &*stream.head.reason), (200, "OK"));
     assert_eq!(stream.head.header("Content-Type"), Some("application/vnd.docker.raw-stream"));
-    assert_eq!(stream.head.header("Transfer-Encoding"), None);
+    for absent in ["Transfer-Encoding", "Content-Length", "Upgrade"] {
+        assert_eq!(stream.head.header(absent), None);
+    }
     api.post(&format!("/containers/{}/start", &*name)).is(204);
-    assert_eq!(Frames::read(stream).stdout(), "old client\n");
+    stream.write_all(b"typed\n").expect("the stream takes bytes");
+    stream.half_close();
+    // Framed all the same.
+    let frames = Frames::read(stream);
+    assert_eq!((&*frames.stdout(), &*frames.stderr()), ("old client\ntyped\n", "err\n"));
+}
+
+/// G1, G16: what is typed follows the JSON on the same connection, whatever packets it comes in.
+#[test]
+fn exec_without_upgrade_is_a_raw_stream() {
+    let app = appliance();
+    let (api, name) = (app.api(), app.name("exec-no-upgrade"));
+    app.docker(["run", "-d", "--name", &name, &app.busybox(), "sleep", "600"]).succeeds();
+    let command = ["sh", "-c", "echo out; cat; exit 3"];
+    for tty in [false, true] {
+        let create = json!({
+            "Cmd": command, "Tty": tty, "AttachStdin": true, "AttachStdout": true, "AttachStderr": true,
+        });
+        let id = api.post_json(&format!("/containers/{}/exec", &*name), create).is(201).json()["Id"].clone();
+        let id = id.as_str().expect("an id");
+        let start = json!({ "Detach": false, "Tty": tty });
+        let mut stream = api.raw(&format!("/exec/{id}/start"), Body::Json(&start));
+        assert_eq!((stream.head.status, &*stream.head.reason), (200, "OK"));
+        assert_eq!(stream.head.header("Content-Type"), Some("application/vnd.docker.raw-stream"));
+        if tty {
+            stream.write_all(b"typed\n\x04").expect("the stream takes bytes");
+            let mut text = String::new();
+            stream.read_to_string(&mut text).expect("text");
+            assert!(text.contains("out\r\n") && text.ends_with("typed\r\n"), "{text:?}");
+        } else {
+            stream.write_all(b"typed\n").expect("the stream takes bytes");
+            stream.half_close();
+            assert_eq!(Frames::read(stream).stdout(), "out\ntyped\n");
+        }
+        let after = api.get(&format!("/exec/{id}/json")).is(200).json();
+        assert_eq!((&after["Running"], &after["ExitCode"]), (&json!(false), &json!(3)), "{after}");
+    }
+}
+
+/// G1: both forms on a connection that served requests before.
+#[test]
+fn a_used_connection_can_become_raw() {
+    let app = appliance();
+    let (api, name) = (app.api(), app.name("used-raw"));
+    let body = json!({ "Image": app.busybox(), "Cmd": ["echo", "hi"] });
+    api.post_json(&format!("/containers/create?name={}", &*name), body).is(201);
+    for headers in [&[][..], &[("Connection", "Upgrade"), ("Upgrade", "tcp")]] {
+        let mut connection = api.connect();
+        connection.call("GET", "/_ping", Body::Empty).is(200);
+        let path = format!("/containers/{}/attach?stream=1&stdout=1", &*name);
+        let stream = connection.into_raw(&path, headers, Body::Empty);
+        assert_eq!(stream.head.status, if headers.is_empty() { 200 } else { 101 });
+        api.post(&format!("/containers/{}/start", &*name)).is(204);
+        assert_eq!(Frames::read(stream).stdout(), "hi\n");
+        api.post(&format!("/containers/{}/wait", &*name)).is(200);
+    }
 }
 
 #[test]

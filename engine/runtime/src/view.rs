@@ -102,12 +102,24 @@ impl View {
     /// # Errors
     /// The engine has run out of descriptors or threads.
     pub fn bare(&self) -> io::Result<OwnedFd> {
+        self.detached(self.root.as_fd())
+    }
+
+    /// What is mounted at `path`, as a detached mount.
+    ///
+    /// # Errors
+    /// There is no such path, or the engine has run out of descriptors or threads.
+    pub fn mount(&self, path: &[u8]) -> io::Result<OwnedFd> {
+        self.detached(self.open(path, OFlags::PATH)?.as_fd())
+    }
+
+    fn detached(&self, place: BorrowedFd<'_>) -> io::Result<OwnedFd> {
         elsewhere(|| {
             mntns::enter(self.namespace.as_fd())?;
             let flags = OpenTreeFlags::OPEN_TREE_CLONE
                 | OpenTreeFlags::OPEN_TREE_CLOEXEC
                 | OpenTreeFlags::AT_EMPTY_PATH;
-            Ok(open_tree(self.root.as_fd(), "", flags)?)
+            Ok(open_tree(place, "", flags)?)
         })
     }
 }

@@ -12,7 +12,7 @@ use contract::keeper::{Key, ToKeeper};
 use pinnace_runtime::capabilities::CONTAINER_DEFAULT;
 use pinnace_runtime::cgroup::{self, Cgroup};
 use pinnace_runtime::launch::{
-    self, CapabilitySets, LaunchError, Namespaces, Process, Registration, Spec, UserIds,
+    self, CapabilitySets, LaunchError, Namespaces, Process, Registration, Shm, Spec, UserIds,
 };
 use pinnace_runtime::rootfs::{Root, overlay};
 use pinnace_runtime::stdio::{Ends, Stdio};
@@ -79,7 +79,7 @@ impl Bench {
             domainname: String::new(),
             namespaces: Namespaces::default(),
             mounts: vec![],
-            shm_size: Some(1 << 20),
+            shm: Shm::New { bytes: 1 << 20 },
             devices: vec![],
             masked_paths: vec!["/proc/kcore".into(), "/proc/acpi".into(), "/sys/firmware".into()],
             readonly_paths: vec!["/proc/sys".into()],

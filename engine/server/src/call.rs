@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Frame, Incoming};
-use hyper::header::{CONTENT_TYPE, UPGRADE};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, UPGRADE};
 use hyper::{HeaderMap, Method, Request};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
@@ -46,9 +46,13 @@ impl Call {
         self.headers.contains_key(UPGRADE)
     }
 
-    /// The request itself, once, for an upgrade.
-    pub fn take_request(&mut self) -> Option<Request<Incoming>> {
-        self.request.take()
+    /// Reads a body whose length is told and forgets it: clients send JSON where nothing is asked for, and on a
+    /// raw connection it would be taken for what the user typed.
+    ///
+    /// # Errors
+    /// 400 where the client goes.
+    pub async fn skip_body(&mut self) -> Result<(), ApiError> {
+        if self.headers.contains_key(CONTENT_LENGTH) { self.bytes().await.map(drop) } else { Ok(()) }
     }
 
     /// Header as text.

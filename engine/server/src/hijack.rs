@@ -5,8 +5,6 @@ use core::containers::output::{Chunk, Stream};
 use hyper::StatusCode;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
-use hyper::upgrade::Parts;
-use hyper_util::rt::TokioIo;
 use std::os::fd::AsFd;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -14,6 +12,7 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc;
 
 use crate::call::Call;
+use crate::raw::{self, Raw};
 use crate::reply::{self, ApiError, Reply};
 use crate::version::ApiVersion;
 
@@ -63,60 +62,41 @@ pub enum Typed {
 /// client's bytes to `input`. The connection is closed when `output` ends, or when the client detaches or is gone.
 ///
 /// # Errors
-/// The request was taken already.
-pub fn upgrade(
+/// The request's body cannot be read.
+pub async fn upgrade(
     call: &mut Call,
     content_type: &'static str,
     tty: bool,
     output: impl Future<Output = mpsc::Receiver<Chunk>> + Send + 'static,
     input: impl Input,
 ) -> Result<Reply, ApiError> {
-    let wants = call.wants_upgrade();
-    let mut request = call.take_request().ok_or_else(|| ApiError::bad_request("request already taken"))?;
-    if !wants {
-        return Ok(one_way(content_type, tty, output));
-    }
-    let upgrading = hyper::upgrade::on(&mut request);
+    call.skip_body().await?;
+    let mut reply = if call.wants_upgrade() { switching(content_type) } else { plain() };
+    let taken = raw::take_over(&mut reply);
     tokio::spawn(async move {
-        match upgrading.await {
-            Ok(upgraded) => {
-                let parts = upgraded.downcast::<TokioIo<UnixStream>>();
-                let Parts { io, read_buf, .. } = parts.expect("every connection is accepted as this type");
-                copy(io.into_inner(), read_buf, tty, output.await, input).await;
-            }
-            Err(error) => {
-                tracing::debug!(%error, "connection ended before its upgrade");
-                // What the client asked for goes on without it.
-                drop(output.await);
-            }
+        match taken.await {
+            Ok(Raw { connection, typed }) => copy(connection, typed, tty, output.await, input).await,
+            // What the client asked for goes on without it.
+            Err(_) => drop(output.await),
         }
     });
+    Ok(reply)
+}
+
+fn switching(content_type: &'static str) -> Reply {
     let mut reply = reply::empty(StatusCode::SWITCHING_PROTOCOLS);
     reply.extensions_mut().insert(ReasonPhrase::from_static(b"UPGRADED"));
     let headers = reply.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("tcp"));
-    Ok(reply)
+    reply
 }
 
-/// Without `Upgrade` a client reads only, raw bytes up to the connection's end: HTTP/1.0 has no chunks.
-fn one_way(
-    content_type: &'static str,
-    tty: bool,
-    output: impl Future<Output = mpsc::Receiver<Chunk>> + Send + 'static,
-) -> Reply {
-    let (sender, receiver) = mpsc::channel(1);
-    tokio::spawn(async move {
-        let mut output = output.await;
-        while let Some(chunk) = output.recv().await {
-            if sender.send(frame(chunk.stream, chunk.bytes, tty)).await.is_err() {
-                return;
-            }
-        }
-    });
-    let mut reply = reply::streaming(content_type, receiver);
-    *reply.version_mut() = hyper::Version::HTTP_10;
+/// For clients that do not ask for an upgrade. Whatever the streams, dockerd names one type here.
+fn plain() -> Reply {
+    let mut reply = reply::empty(StatusCode::OK);
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(RAW));
     reply
 }
 

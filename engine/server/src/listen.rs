@@ -14,8 +14,10 @@ use hyper_util::rt::TokioIo;
 use sys::listen::Peer;
 use tokio::io::Interest;
 use tokio::net::{UnixDatagram, UnixStream};
+use tokio::sync::mpsc;
 
 use crate::app::App;
+use crate::raw::Handover;
 use crate::routes;
 
 /// Serves the sockets that PID 1 gave, for ever.
@@ -66,15 +68,34 @@ async fn accept_one(listener: &UnixDatagram) -> std::io::Result<Option<UnixStrea
 }
 
 async fn serve_connection(stream: UnixStream, app: Arc<App>) {
+    let (hand_over, mut handed) = mpsc::channel(1);
     let service = service_fn(move |request: Request<Incoming>| {
-        let app = app.clone();
-        async move { Ok::<_, Infallible>(routes::dispatch(app, request).await) }
+        let (app, hand_over) = (app.clone(), hand_over.clone());
+        Box::pin(async move {
+            let mut reply = routes::dispatch(app, request).await;
+            if let Some(handover) = Handover::of(&mut reply) {
+                // hyper waits here for an answer, and is gone as soon as this arrives.
+                let _ = hand_over.send(handover).await;
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, Infallible>(reply)
+        })
     });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .title_case_headers(true)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "connection ended");
+    let mut http = hyper::server::conn::http1::Builder::new();
+    let mut connection = http.title_case_headers(true).serve_connection(TokioIo::new(stream), service);
+    let handover = tokio::select! {
+        biased;
+        handover = handed.recv() => handover,
+        ended = &mut connection => {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "connection ended");
+            }
+            // A client may close its side at once after its request.
+            handed.try_recv().ok()
+        }
+    };
+    if let Some(handover) = handover {
+        let parts = connection.into_parts();
+        handover.run(parts.io.into_inner(), parts.read_buf).await;
     }
 }

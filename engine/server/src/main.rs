@@ -13,6 +13,7 @@ mod hijack;
 mod listen;
 mod pipes;
 mod query;
+mod raw;
 mod reply;
 mod routes;
 mod version;

@@ -5,7 +5,6 @@ use core::containers::output::Chunk;
 use futures_util::{SinkExt, StreamExt};
 use hyper::StatusCode;
 use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
-use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -14,6 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::call::Call;
 use crate::hijack::{Input, Typed};
+use crate::raw::{self, Raw};
 use crate::reply::{self, ApiError, Reply};
 
 /// Turns the connection into a websocket: `output` to the client, the client's messages to `input`. It is closed when
@@ -21,7 +21,7 @@ use crate::reply::{self, ApiError, Reply};
 ///
 /// # Errors
 /// The request asks for no websocket.
-pub fn upgrade(call: &mut Call, output: mpsc::Receiver<Chunk>, input: impl Input) -> Result<Reply, ApiError> {
+pub fn upgrade(call: &Call, output: mpsc::Receiver<Chunk>, input: impl Input) -> Result<Reply, ApiError> {
     let asks = call.header("upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket"));
     let key = call
         .header("sec-websocket-key")
@@ -29,23 +29,19 @@ pub fn upgrade(call: &mut Call, output: mpsc::Receiver<Chunk>, input: impl Input
     let key = key.ok_or_else(|| ApiError::bad_request("not a websocket handshake (RFC 6455, version 13)"))?;
     let accept =
         HeaderValue::from_str(&derive_accept_key(key.as_bytes())).expect("base64 is a header's text");
-    let mut request = call.take_request().ok_or_else(|| ApiError::bad_request("request already taken"))?;
-    let upgrading = hyper::upgrade::on(&mut request);
-    tokio::spawn(async move {
-        match upgrading.await {
-            Ok(upgraded) => {
-                let socket =
-                    WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
-                copy(socket, output, input).await;
-            }
-            Err(error) => tracing::debug!(%error, "connection ended before its upgrade"),
-        }
-    });
     let mut reply = reply::empty(StatusCode::SWITCHING_PROTOCOLS);
     let headers = reply.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert("sec-websocket-accept", accept);
+    let taken = raw::take_over(&mut reply);
+    tokio::spawn(async move {
+        if let Ok(Raw { connection, typed }) = taken.await {
+            let typed = typed.to_vec();
+            let socket = WebSocketStream::from_partially_read(connection, typed, Role::Server, None).await;
+            copy(socket, output, input).await;
+        }
+    });
     Ok(reply)
 }
 

@@ -23,8 +23,10 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// The guest's sockets outlive its engine, so a refusal is rare and short.
 const DIAL_DEADLINE: Duration = Duration::from_secs(10);
 const DIAL_PAUSE: Duration = Duration::from_millis(20);
-/// How an answer begins after which the connection is a raw stream (RFC 9110, 15.2.2).
-const SWITCHING_PROTOCOLS: &[u8] = b"HTTP/1.1 101 ";
+/// How answers begin after which the connection is a raw stream: RFC 9110, 15.2.2, and Docker's form without an upgrade,
+/// which the log of a terminal shares.
+const RAW_STREAM: [&[u8]; 2] =
+    [b"HTTP/1.1 101 ", b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n"];
 /// Between two looks whether the client has read it.
 const READ_PAUSE: Duration = Duration::from_millis(1);
 
@@ -122,7 +124,7 @@ async fn pump(from: &OwnedReadHalf, to: &mut OwnedWriteHalf) -> io::Result<()> {
 }
 
 async fn deliver(chunk: &[u8], to: &mut OwnedWriteHalf) -> io::Result<()> {
-    let (head, rest) = chunk.split_at(upgrade_head(chunk));
+    let (head, rest) = chunk.split_at(raw_head(chunk));
     if !head.is_empty() {
         to.write_all(head).await?;
         while sys::socket::unread(to.as_ref().as_fd())? > 0 {
@@ -132,9 +134,9 @@ async fn deliver(chunk: &[u8], to: &mut OwnedWriteHalf) -> io::Result<()> {
     to.write_all(rest).await
 }
 
-/// The length of the head with which `chunk` begins, where it is one that upgrades the connection.
-fn upgrade_head(chunk: &[u8]) -> usize {
-    if !chunk.starts_with(SWITCHING_PROTOCOLS) {
+/// The length of the head with which `chunk` begins, where a raw stream follows it.
+fn raw_head(chunk: &[u8]) -> usize {
+    if !RAW_STREAM.iter().any(|beginning| chunk.starts_with(beginning)) {
         return 0;
     }
     chunk.windows(4).position(|bytes| bytes == b"\r\n\r\n").map_or(0, |end| end + 4)
@@ -224,9 +226,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_head_of_an_upgrade_arrives_alone() {
+    async fn the_head_of_a_raw_stream_arrives_alone() {
+        arrives_alone(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\n\r\n").await;
+        arrives_alone(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\nOstype: linux\r\n\r\n",
+        )
+        .await;
+    }
+
+    async fn arrives_alone(head: &[u8]) {
         let (mut client, mut guest, _relay) = between();
-        let head = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\n\r\n";
         guest.write_all(&[head, &b"output"[..]].concat()).await.unwrap();
         // A client that is late reads all there is.
         tokio::time::sleep(Duration::from_millis(50)).await;

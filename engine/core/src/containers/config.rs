@@ -107,12 +107,14 @@ pub struct HostConfig {
     pub dns_options: Vec<String>,
     /// `name:address` lines of /etc/hosts.
     pub extra_hosts: Vec<String>,
-    /// `private`, `host` or `container:ID`.
+    /// Empty, `host` or `container:ID`.
     pub pid_mode: String,
-    /// `private`, `none` or `host`.
+    /// `private`, `shareable`, `none`, `host` or `container:ID`.
     pub ipc_mode: String,
-    /// empty or `host`.
+    /// Empty or `host`.
     pub uts_mode: String,
+    /// Empty or `host`, which are the same where no ids are mapped.
+    pub userns_mode: String,
     /// `private` or `host`.
     pub cgroupns_mode: String,
     /// Devices of the machine.
@@ -162,6 +164,7 @@ impl Default for HostConfig {
             pid_mode: String::new(),
             ipc_mode: "private".to_owned(),
             uts_mode: String::new(),
+            userns_mode: String::new(),
             cgroupns_mode: "private".to_owned(),
             devices: vec![],
             device_cgroup_rules: vec![],

@@ -66,7 +66,8 @@ impl Containers {
         let mut config = merge(request.config, &image.config);
         super::launch::validate(&config, &request.host)?;
         super::health::validate(&config)?;
-        self.name_by_id(&mut request.host.pid_mode);
+        self.name_by_id(&mut request.host.pid_mode)?;
+        self.name_by_id(&mut request.host.ipc_mode)?;
         let support = Support::of(&self.shared.settings.cgroups);
         request.host.resources.complete();
         warnings.extend(request.host.resources.verify(&support, false).map_err(ContainerError::Invalid)?);
@@ -108,12 +109,13 @@ impl Containers {
         Ok(Created { id, warnings })
     }
 
-    /// A container that is joined is known by its id, so that it may be renamed. One that is missing is told at start.
-    fn name_by_id(&self, mode: &mut String) {
-        let found = mode.strip_prefix("container:").and_then(|name| self.find(name).ok());
-        if let Some(other) = found {
+    /// A container that is joined is known by its id, so that it may be renamed.
+    fn name_by_id(&self, mode: &mut String) -> Result<(), ContainerError> {
+        if let Some(name) = mode.strip_prefix("container:") {
+            let other = self.find(name).map_err(|error| ContainerError::Invalid(error.to_string()))?;
             *mode = format!("container:{}", other.id());
         }
+        Ok(())
     }
 
     fn reserve(&self, wanted: &str, id: &str) -> Result<Reservation<'_>, ContainerError> {

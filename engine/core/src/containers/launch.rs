@@ -7,8 +7,8 @@ use runtime::capabilities::{self, Capabilities};
 use runtime::cgroup::{self, Cgroup};
 use runtime::devices::{Gate, GateError};
 use runtime::launch::{
-    BindMount, CapabilitySets, Device, Join, LaunchError, Launched, Namespaces, Process, Registration,
-    Rlimit, Spec, TmpfsMount, VolumeKind, VolumeMount, resource_by_name,
+    BindMount, CapabilitySets, Device, LaunchError, Launched, Process, Registration, Rlimit, Spec,
+    TmpfsMount, VolumeKind, VolumeMount, resource_by_name,
 };
 use runtime::rootfs::{self, PrepareError, Root};
 use runtime::seccomp::{self, Profile};
@@ -20,6 +20,7 @@ use super::config::{Config, HostConfig};
 use super::container::Container;
 use super::error::{CREATE_PREFIX, ContainerError, START_PREFIX};
 use super::exec::ExecConfig;
+use super::join;
 use super::note::{Note, key};
 use super::record::Record;
 use super::registry::Shared;
@@ -285,17 +286,7 @@ fn spec(
 ) -> Result<Spec, ContainerError> {
     let host = &record.host;
     let mounts = mounts(container, record)?;
-    let join_host = |mode: &str| (mode == "host").then_some(Join::Host);
-    let namespaces = Namespaces {
-        net: match attachment.netns {
-            Some(netns) => Some(Join::Namespace(netns)),
-            None => join_host(&host.network_mode),
-        },
-        pid: join_pid(shared, &host.pid_mode)?,
-        ipc: join_host(&host.ipc_mode),
-        uts: join_host(&host.uts_mode),
-        cgroup: join_host(&host.cgroupns_mode),
-    };
+    let namespaces = join::namespaces(shared, host, attachment)?;
     Ok(Spec {
         process: first_process(record, identity)?,
         readonly_root: host.readonly_rootfs,
@@ -303,7 +294,7 @@ fn spec(
         domainname: record.config.domainname.clone(),
         namespaces,
         mounts,
-        shm_size: (host.ipc_mode != "none").then_some(host.shm_size),
+        shm: join::shm(shared, host)?,
         devices: nodes(host)?,
         masked_paths: host.masked(),
         readonly_paths: host.readonly(),
@@ -316,19 +307,6 @@ fn nodes(host: &HostConfig) -> Result<Vec<Device>, ContainerError> {
     let mut all = if host.privileged { runtime::devices::host_devices() } else { vec![] };
     all.extend(super::devices::nodes(host)?.into_iter().map(|(device, _)| device));
     Ok(all)
-}
-
-/// The processes of another container, or the machine's.
-fn join_pid(shared: &Shared, mode: &str) -> Result<Option<Join>, ContainerError> {
-    let Some(id) = mode.strip_prefix("container:") else { return Ok((mode == "host").then_some(Join::Host)) };
-    let other = shared.index().by_id.get(id).cloned();
-    let other = other.ok_or_else(|| ContainerError::NotFound(id.to_owned()))?;
-    let state = other.snapshot().state;
-    let not_running =
-        || ContainerError::Conflict(format!("cannot join PID of a non running container: {id}"));
-    let pid = state.running().ok_or_else(not_running)?.pid;
-    let namespace = std::fs::File::open(format!("/proc/{pid}/ns/pid")).map_err(|_| not_running())?;
-    Ok(Some(Join::Namespace(namespace.into())))
 }
 
 fn first_process(record: &Record, identity: &Identity) -> Result<Process, ContainerError> {

@@ -29,6 +29,7 @@ mod error;
 mod exec;
 mod files;
 mod health;
+mod join;
 mod launch;
 pub mod legality;
 mod logs;

@@ -20,6 +20,6 @@ mod step;
 pub use plan::{NulInside, resource_by_name};
 pub use run::{LaunchError, Launched, Registration, enter, start};
 pub use spec::{
-    BindMount, CapabilitySets, Device, Environment, Join, Namespaces, Process, Rlimit, Spec, TmpfsMount,
+    BindMount, CapabilitySets, Device, Environment, Join, Namespaces, Process, Rlimit, Shm, Spec, TmpfsMount,
     UserIds, VolumeKind, VolumeMount,
 };

@@ -8,7 +8,7 @@ use rustix::thread::LinkNameSpaceType;
 use sys::clone::{CloneFlags, StringArray};
 use sys::mounts::MountAttributes;
 
-use super::spec::{BindMount, Device, Join, Process, Spec, TmpfsMount, VolumeKind};
+use super::spec::{BindMount, Device, Join, Process, Shm, Spec, TmpfsMount, VolumeKind};
 use super::step::Step;
 
 /// Where PID 1's socket and the stdio descriptors stand in the list of files.
@@ -35,6 +35,8 @@ pub(super) enum Source {
     Tmpfs(TmpfsMount),
     /// A detached copy of a file or folder.
     Bind(BindMount),
+    /// The mount that the spec gives as [`Shm::Mount`].
+    Shm,
 }
 
 /// A path in the root that must exist before something is attached there.
@@ -166,9 +168,16 @@ impl Plan {
             self.steps
                 .push(Step::BindWithin { source: c"/dev/pts/0".into(), target: c"/dev/console".into() });
         }
-        if let Some(size) = spec.shm_size {
-            let options = vec![("mode".to_owned(), "1777".to_owned()), ("size".to_owned(), size.to_string())];
-            let shm = self.source(Source::Tmpfs(TmpfsMount { options, attributes: quiet }));
+        let shm = match spec.shm {
+            Shm::None => None,
+            Shm::Mount(_) => Some(Source::Shm),
+            Shm::New { bytes } => {
+                let options =
+                    vec![("mode".to_owned(), "1777".to_owned()), ("size".to_owned(), bytes.to_string())];
+                Some(Source::Tmpfs(TmpfsMount { options, attributes: quiet }))
+            }
+        };
+        if let Some(shm) = shm.map(|source| self.source(source)) {
             self.steps.push(Step::Attach { file: shm, target: c"/dev/shm".into(), follow: false });
         }
         self.mount_new(c"mqueue", c"/dev/mqueue", quiet, true);
@@ -347,7 +356,7 @@ mod tests {
             domainname: String::new(),
             namespaces: Namespaces::default(),
             mounts: vec![],
-            shm_size: Some(1 << 20),
+            shm: Shm::New { bytes: 1 << 20 },
             devices: vec![],
             masked_paths: vec!["/proc/kcore".into()],
             readonly_paths: vec!["/proc/sys".into()],

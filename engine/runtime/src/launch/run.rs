@@ -12,7 +12,7 @@ use rustix::thread::ThreadNameSpaceType;
 use sys::clone::{Stack, clone_vfork};
 
 use super::plan::{JoinField, NulInside, Plan, Source};
-use super::spec::{Join, Process, Spec};
+use super::spec::{Join, Process, Shm, Spec};
 use super::step::Step;
 use crate::rootfs::{self, PrepareError};
 use crate::stdio::Stdio;
@@ -99,7 +99,7 @@ pub fn start(
     let riders = stdio.riders();
     let message = ToKeeper::Launched { key: registration.key, note: registration.note }.encode();
     let plan = Plan::compile(spec, message, riders.len())?;
-    let sources = prepare(&plan, root, stdio)?;
+    let sources = prepare(&plan, spec, root, stdio)?;
     let mut files = vec![registration.socket];
     files.extend(stdio.child_ends());
     files.push(root);
@@ -151,19 +151,23 @@ fn namespace_file(spec: &Spec, field: JoinField) -> Option<BorrowedFd<'_>> {
     }
 }
 
-fn prepare(plan: &Plan, root: BorrowedFd<'_>, stdio: &Stdio) -> Result<Vec<OwnedFd>, PrepareError> {
+fn prepare(
+    plan: &Plan,
+    spec: &Spec,
+    root: BorrowedFd<'_>,
+    stdio: &Stdio,
+) -> Result<Vec<OwnedFd>, PrepareError> {
     let mut files = Vec::with_capacity(plan.sources.len());
     for source in &plan.sources {
         files.push(match source {
             Source::Dev { devices, terminal } => rootfs::dev(devices, *terminal)?,
-            Source::DevPts => stdio.devpts().map_or_else(rootfs::devpts, |fd| {
-                fd.try_clone_to_owned().map_err(|e| PrepareError {
-                    what: "mount devpts".to_owned(),
-                    source: Errno::from_io_error(&e).unwrap_or(Errno::IO),
-                })
-            })?,
+            Source::DevPts => stdio.devpts().map_or_else(rootfs::devpts, |fd| own(fd, "mount devpts"))?,
             Source::Tmpfs(tmpfs) => rootfs::tmpfs(tmpfs)?,
             Source::Bind(bind) => rootfs::bind(bind)?,
+            Source::Shm => match &spec.shm {
+                Shm::Mount(mount) => own(mount.as_fd(), "mount /dev/shm")?,
+                Shm::None | Shm::New { .. } => unreachable!("the plan was compiled from this spec"),
+            },
         });
     }
     // An image whose root folder is opaque hides the base layer, which has them otherwise.
@@ -180,6 +184,13 @@ fn prepare(plan: &Plan, root: BorrowedFd<'_>, stdio: &Stdio) -> Result<Vec<Owned
         let _ = rootfs::make_folders(root, Path::new(std::ffi::OsStr::new(cwd.to_str().unwrap_or("/"))));
     }
     Ok(files)
+}
+
+fn own(fd: BorrowedFd<'_>, what: &str) -> Result<OwnedFd, PrepareError> {
+    fd.try_clone_to_owned().map_err(|error| PrepareError {
+        what: what.to_owned(),
+        source: Errno::from_io_error(&error).unwrap_or(Errno::IO),
+    })
 }
 
 fn walk(

@@ -24,8 +24,8 @@ pub struct Spec {
     pub namespaces: Namespaces,
     /// Mounts beyond the default ones, in any order.
     pub mounts: Vec<VolumeMount>,
-    /// Size of /dev/shm in bytes; `None` leaves it out.
-    pub shm_size: Option<u64>,
+    /// What stands at /dev/shm.
+    pub shm: Shm,
     /// Device nodes beyond the default set.
     pub devices: Vec<Device>,
     /// Covered by /dev/null (files) or an empty read-only tmpfs (folders).
@@ -108,6 +108,20 @@ pub enum Join {
     Namespace(OwnedFd),
     /// The one the engine runs in.
     Host,
+}
+
+/// Shared memory of a container.
+#[derive(Debug)]
+pub enum Shm {
+    /// The folder is empty and takes no files.
+    None,
+    /// A memory file system of its own.
+    New {
+        /// Its size.
+        bytes: u64,
+    },
+    /// Another one's, as a detached mount.
+    Mount(OwnedFd),
 }
 
 /// Namespaces that are not new; `None` makes a new one. The mount namespace is always new.

@@ -88,7 +88,7 @@ pub async fn start(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
     let input =
         Keyboard { app: app.clone(), typing: exec.config.attach_stdin, keys: tty.then_some(keys), exec };
     let kind = content_type(tty, call.version);
-    hijack::upgrade(&mut call, kind, tty, output, input)
+    hijack::upgrade(&mut call, kind, tty, output, input).await
 }
 
 fn failure(error: &ContainerError) -> mpsc::Receiver<Chunk> {

@@ -77,14 +77,14 @@ pub async fn attach(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
     app.containers.told(&container, "attach");
     let tty = container.record().config.tty;
     let kind = content_type(tty, call.version);
-    hijack::upgrade(&mut call, kind, tty, std::future::ready(output), input)
+    hijack::upgrade(&mut call, kind, tty, std::future::ready(output), input).await
 }
 
 /// `GET /containers/{id}/attach/ws`.
-pub async fn attach_websocket(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
+pub async fn attach_websocket(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
     let (container, output, input) = attachment(&app, &call)?;
     app.containers.told(&container, "attach");
-    websocket::upgrade(&mut call, output, input)
+    websocket::upgrade(&call, output, input)
 }
 
 /// The two directions that an attach asks for.

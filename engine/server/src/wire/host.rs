@@ -43,7 +43,7 @@ const HONOURED: &[(&str, &str)] = &[
     ("DnsOptions", ""),
     ("ExtraHosts", ""),
     ("PidMode", ""),
-    ("IpcMode", "`none`, `private` and `host`"),
+    ("IpcMode", ""),
     ("UTSMode", ""),
     ("CgroupnsMode", ""),
     ("Memory", ""),
@@ -73,6 +73,8 @@ const HONOURED: &[(&str, &str)] = &[
     ("VolumeDriver", "`local`"),
     ("IOMaximumIOps", "Windows only: dockerd's error"),
     ("IOMaximumBandwidth", "Windows only: dockerd's error"),
+    ("StorageOpt", "dockerd's error: the disk has no project quotas"),
+    ("UsernsMode", "`host` only, as dockerd without mapped ids"),
 ];
 
 /// What this engine refuses with an error where a value asks for it. A name and why.
@@ -90,8 +92,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("Mounts", ""),
     ("PortBindings", ""),
     ("PublishAllPorts", ""),
-    ("StorageOpt", "the disk has no project quotas"),
-    ("UsernsMode", ""),
     ("VolumesFrom", ""),
 ];
 
@@ -202,6 +202,8 @@ struct Host {
     ipc_mode: String,
     #[serde(rename = "UTSMode")]
     uts_mode: String,
+    userns_mode: String,
+    storage_opt: BTreeMap<String, String>,
     cgroupns_mode: String,
     console_size: (u16, u16),
     masked_paths: Option<Vec<String>>,
@@ -323,6 +325,7 @@ impl Host {
             pid_mode: self.pid_mode,
             ipc_mode: or(self.ipc_mode, "private"),
             uts_mode: self.uts_mode,
+            userns_mode: self.userns_mode,
             cgroupns_mode: or(self.cgroupns_mode, "private"),
             resources,
             console_size: self.console_size,
@@ -333,19 +336,16 @@ impl Host {
 
     fn check(&self) -> Result<(), ApiError> {
         let modes = [
-            ("PID", &self.pid_mode, &["", "private", "host"][..]),
-            ("IPC", &self.ipc_mode, &["", "private", "none", "host"]),
-            ("UTS", &self.uts_mode, &["", "private", "host"]),
+            ("PID", &self.pid_mode, &["", "host"][..]),
+            ("IPC", &self.ipc_mode, &["", "none", "private", "shareable", "host"]),
+            ("UTS", &self.uts_mode, &["", "host"]),
+            ("USER", &self.userns_mode, &["", "host"]),
             ("cgroup namespace", &self.cgroupns_mode, &["", "private", "host"]),
         ];
         for (name, mode, known) in modes {
-            if name == "PID" && mode.len() > "container:".len() && mode.starts_with("container:") {
-                continue;
-            }
-            if mode.starts_with("container:") || mode == "shareable" {
-                return Err(not_yet(format_args!("{name} mode {mode}")));
-            }
-            if !known.contains(&mode.as_str()) {
+            let joins = matches!(name, "PID" | "IPC")
+                && mode.strip_prefix("container:").is_some_and(|other| !other.is_empty());
+            if !joins && !known.contains(&mode.as_str()) {
                 return Err(ApiError::bad_request(format!("invalid {name} mode: {mode}")));
             }
         }
@@ -359,6 +359,7 @@ impl Host {
         if self.shm_size < 0 {
             return Err(ApiError::bad_request("SHM size can not be less than 0"));
         }
+        check_storage(&self.storage_opt)?;
         if self.io_maximum_iops != 0 || self.io_maximum_bandwidth != 0 {
             let text =
                 "invalid option: QoS settings are not supported on linux: Maximum IO Bandwidth and IO IOps";
@@ -369,6 +370,18 @@ impl Host {
         }
         Ok(())
     }
+}
+
+/// The words of dockerd's overlay2, whose only option needs a disk with project quotas.
+fn check_storage(options: &BTreeMap<String, String>) -> Result<(), ApiError> {
+    let Some(name) = options.keys().next() else { return Ok(()) };
+    let text = match name.to_ascii_lowercase().as_str() {
+        "size" => {
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option".to_owned()
+        }
+        _ => format!("Unknown option {name}"),
+    };
+    Err(ApiError::of(core::ErrorKind::Internal, text))
 }
 
 #[cfg(test)]
