@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Our boots.
-pub struct Boots {
+struct Boots {
     /// From `pinnace up` to the first answer, polled from outside.
     outside: Sample,
     /// From QEMU's start to the first answer, as `pinnace status` tells.
@@ -28,8 +28,18 @@ pub struct Boots {
 /// What the peer's machine has as ours has it.
 const ALIKE: [&str; 4] = ["-accel", "-cpu", "-smp", "-m"];
 
+/// The rows of the table.
+pub fn rows() -> Vec<Row> {
+    let (boots, memory) = ours();
+    let peer = peer(&boots);
+    let mut rows = vec![size()];
+    rows.extend(boots.rows(&peer));
+    rows.push(memory);
+    rows
+}
+
 /// Kernel and initramfs on disk.
-pub fn size() -> Row {
+fn size() -> Row {
     let bytes = |name: &str| std::fs::metadata(image_folder().join(name)).expect("the image is built").len();
     let (kernel, initramfs) = (bytes("vmlinuz"), bytes("initramfs.zst"));
     let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
@@ -40,7 +50,7 @@ pub fn size() -> Row {
 
 /// Boots the VM again and again; the first boot, which makes the data disk, is not counted. Measures the idle guest's
 /// memory in the last.
-pub fn ours() -> (Boots, Row) {
+fn ours() -> (Boots, Row) {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let mut boots = Boots::default();
     let mut memory = None;
@@ -122,8 +132,7 @@ impl Boots {
         self.ratios.push(answer.as_secs_f64() / instruction.as_secs_f64());
     }
 
-    /// The rows of the table.
-    pub fn rows(&self, peer: &Result<Sample, String>) -> Vec<Row> {
+    fn rows(&self, peer: &Result<Sample, String>) -> Vec<Row> {
         let mut ratios = self.ratios.clone();
         ratios.sort_by(f64::total_cmp);
         let ratio = format!("{:.2}", ratios[ratios.len() / 2]);
@@ -152,7 +161,7 @@ impl Boots {
 }
 
 /// Boots the peer a few times, on a machine like ours, each time with a blank disk as a new user has it.
-pub fn peer(ours: &Boots) -> Result<Sample, String> {
+fn peer(ours: &Boots) -> Result<Sample, String> {
     let folder = path("PINNACE_BENCH_PEER").ok_or("no peer VM was built")?;
     let mut sample = Sample::default();
     for round in 1..=rounds().min(3) {

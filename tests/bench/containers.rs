@@ -3,12 +3,15 @@
 use crate::rivals::{Bundle, floor, runtime};
 use crate::sample::{Sample, millis};
 use crate::{Row, memory, path, rounds, say};
-use pinnace_tests::api::{Body, Connection};
+use pinnace_tests::api::{Body, Connection, Response};
 use pinnace_tests::{Appliance, Backend};
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 /// Containers in a row before the next rival has its turn: what disturbs the machine disturbs all alike.
 const TURN: usize = 40;
+/// Clients, or runtimes, at a time.
+const AT_ONCE: usize = 8;
 
 /// The rows of the table.
 pub fn rows() -> Vec<Row> {
@@ -30,10 +33,13 @@ pub fn rows() -> Vec<Row> {
 #[derive(Default)]
 struct Field {
     none: Sample,
+    /// Eight clients at once.
+    eight: Sample,
+    eight_took: Duration,
+    crun_eight: Sample,
     bridge: Sample,
     exec: Sample,
     crun: Sample,
-    crun_bare: Sample,
     runc: Sample,
     floor: Vec<f64>,
     dockerd_none: Sample,
@@ -43,16 +49,32 @@ struct Field {
 impl Field {
     fn round(&mut self, app: &Appliance, reference: Option<&Appliance>, bundle: &Bundle) {
         containers(app, "none", &mut self.none);
-        runtime("crun", bundle, TURN, &mut self.crun);
-        runtime("crun --cgroup-manager=disabled", bundle, TURN, &mut self.crun_bare);
+        runtime("crun", bundle, TURN, 1, &mut self.crun);
+        self.eight(app);
+        runtime("crun", bundle, TURN, AT_ONCE, &mut self.crun_eight);
         containers(app, "bridge", &mut self.bridge);
-        runtime("runc", bundle, TURN / 2, &mut self.runc);
+        runtime("runc", bundle, TURN / 2, 1, &mut self.runc);
         execs(app, &mut self.exec);
         self.floor.extend(floor());
         if let Some(reference) = reference {
             containers(reference, "none", &mut self.dockerd_none);
             containers(reference, "bridge", &mut self.dockerd_bridge);
         }
+    }
+
+    fn eight(&mut self, app: &Appliance) {
+        let start = Instant::now();
+        let samples = std::thread::scope(|scope| {
+            let one = || {
+                let mut sample = Sample::default();
+                containers(app, "none", &mut sample);
+                sample
+            };
+            let clients: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(one)).collect();
+            clients.into_iter().map(|client| client.join().expect("no client panics")).collect::<Vec<_>>()
+        });
+        self.eight_took += start.elapsed();
+        samples.into_iter().for_each(|sample| self.eight.extend(sample));
     }
 
     fn rows(&self) -> Vec<Row> {
@@ -75,6 +97,16 @@ impl Field {
                 sides(&self.none, &self.runc),
             ),
         ];
+        rows.push(Row::new(
+            &format!("the same, {AT_ONCE} at a time, divided by `crun run`, {AT_ONCE} at a time"),
+            "",
+            ratio(&self.eight, &self.crun_eight),
+            format!(
+                "{}; {:.0} containers a second",
+                sides(&self.eight, &self.crun_eight),
+                self.eight.count() as f64 / self.eight_took.as_secs_f64()
+            ),
+        ));
         rows.extend(self.beside_kernel());
         rows.push(Row::new(
             "the same on the bridge, with address and NAT",
@@ -104,29 +136,41 @@ impl Field {
 }
 
 /// One connection that is kept, as an SDK keeps it.
-struct Caller {
+pub struct Caller {
     connection: Connection,
 }
 
 impl Caller {
-    fn new(app: &Appliance) -> Caller {
+    /// A new connection.
+    pub fn new(app: &Appliance) -> Caller {
         Caller { connection: app.api().connect() }
     }
 
-    fn call(&mut self, method: &str, path: &str, body: Option<&Value>) -> Value {
+    /// The answer's body, read and not looked into.
+    pub fn ask(&mut self, method: &str, path: &str, body: Option<&Value>) -> Response {
         let body = body.map_or(Body::Empty, Body::Json);
         let answer = self.connection.call(method, &format!("/v1.41{path}"), body);
         assert!(answer.head.status < 400, "{method} {path}: {}", answer.text());
+        answer
+    }
+
+    /// The answer as JSON.
+    pub fn call(&mut self, method: &str, path: &str, body: Option<&Value>) -> Value {
+        let answer = self.ask(method, path, body);
         if answer.body.is_empty() { Value::Null } else { answer.json() }
     }
+}
+
+/// Creates a container; returns its id.
+pub fn made(caller: &mut Caller, body: &Value) -> String {
+    caller.call("POST", "/containers/create", Some(body))["Id"].as_str().expect("an id").to_owned()
 }
 
 fn containers(app: &Appliance, network: &str, sample: &mut Sample) {
     let mut caller = Caller::new(app);
     let body = json!({ "Image": app.busybox(), "Cmd": ["true"], "HostConfig": { "NetworkMode": network } });
     let mut once = || {
-        let id =
-            caller.call("POST", "/containers/create", Some(&body))["Id"].as_str().expect("an id").to_owned();
+        let id = made(&mut caller, &body);
         caller.call("POST", &format!("/containers/{id}/start"), None);
         let wait = caller.call("POST", &format!("/containers/{id}/wait"), None);
         assert_eq!(wait["StatusCode"], 0);

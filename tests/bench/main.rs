@@ -2,13 +2,16 @@
 //! `cargo xtask bench` runs this and puts what it prints, a table in Markdown, into SPECIFICATION.md.
 //!
 //! Environment, besides the tests' own: `PINNACE_BENCH_FLOOR` is the compiled `floor.c`, `PINNACE_BENCH_PEER` a
-//! folder with `kernel` and `initrd` of the peer VM, `PINNACE_BENCH_ROUNDS` how often everything is repeated.
+//! folder with `kernel` and `initrd` of the peer VM, `PINNACE_BENCH_ROUNDS` how often everything is repeated. Arguments name
+//! the parts that are wanted; without any, all are measured.
 
 mod boot;
 mod containers;
+mod crowd;
 mod memory;
 mod rivals;
 mod sample;
+mod streams;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -33,15 +36,20 @@ fn main() {
     if args.first().is_some_and(|word| word == rivals::TURN_OF_RUNTIME) {
         return rivals::turn(&args[1..]);
     }
-    let mut rows = Vec::new();
-    rows.push(boot::size());
-    let (boots, memory) = boot::ours();
-    let peer = boot::peer(&boots);
-    rows.extend(boots.rows(&peer));
-    rows.push(memory);
-    rows.extend(containers::rows());
-    print(&rows);
+    let wanted = |(name, _): &&Part| args.is_empty() || args.iter().any(|arg| arg == name);
+    print(&PARTS.iter().filter(wanted).flat_map(|(_, part)| part()).collect::<Vec<_>>());
 }
+
+type Part = (&'static str, fn() -> Vec<Row>);
+
+/// What is measured, in the order of the table.
+const PARTS: [Part; 5] = [
+    ("boot", boot::rows),
+    ("containers", containers::rows),
+    ("streams", streams::rows),
+    ("crowd", crowd::rows),
+    ("crowd-in-the-vm", crowd::in_the_vm),
+];
 
 /// Tells what is going on.
 pub fn say(text: &str) {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// A folder with `config.json` and `rootfs`, as the OCI runtime specification has it.
@@ -34,14 +35,15 @@ impl Bundle {
     }
 }
 
-/// `RUNTIME run` of the bundle, measured in a process of its own.
+/// `RUNTIME run` of the bundle, `at_once` beside each other, measured in a process of its own.
 ///
 /// On a host with both versions of control groups crun 1.8 refuses to run: version 2 is hidden from everyone there.
-pub fn runtime(words: &str, bundle: &Bundle, times: usize, sample: &mut Sample) {
+pub fn runtime(words: &str, bundle: &Bundle, times: usize, at_once: usize, sample: &mut Sample) {
     let script = "umount /sys/fs/cgroup/unified 2>/dev/null; exec \"$0\" \"$@\"";
     let own = std::env::current_exe().expect("this program has a path").to_string_lossy().into_owned();
     let bundle = bundle.0.path().to_string_lossy().into_owned();
-    let args = ["--mount", "sh", "-c", script, &own, TURN_OF_RUNTIME, words, &bundle, &times.to_string()];
+    let (times, at_once) = (times.to_string(), at_once.to_string());
+    let args = ["--mount", "sh", "-c", script, &own, TURN_OF_RUNTIME, words, &bundle, &times, &at_once];
     let outcome = Program::new("unshare", Duration::from_secs(300)).args(args).run().succeeds();
     for line in outcome.lines() {
         sample.push(Duration::from_nanos(line.parse().expect("nanoseconds")));
@@ -53,11 +55,10 @@ pub const TURN_OF_RUNTIME: &str = "turn-of-runtime";
 
 /// The process of [`runtime`]: prints nanoseconds, one run a line.
 pub fn turn(args: &[String]) {
-    let [words, bundle, times] = args else { panic!("expected WORDS BUNDLE TIMES") };
-    let mut sample = Sample::default();
-    let mut number = 0;
-    let mut once = || {
-        number += 1;
+    let [words, bundle, times, at_once] = args else { panic!("expected WORDS BUNDLE TIMES AT-ONCE") };
+    let number = AtomicUsize::new(0);
+    let once = || {
+        let number = number.fetch_add(1, Ordering::Relaxed);
         let mut words = words.split(' ');
         let program = words.next().expect("a program");
         let name = format!("bench-{}-{number}", std::process::id());
@@ -66,9 +67,17 @@ pub fn turn(args: &[String]) {
         let status = run.status().unwrap_or_else(|error| panic!("{program}: {error}"));
         assert!(status.success(), "{program} run: {status}");
     };
-    once();
-    sample.measure(times.parse().expect("a number"), once);
-    let lines: String = sample.nanos().map(|nanos| format!("{nanos}\n")).collect();
+    let beside = || {
+        let mut sample = Sample::default();
+        once();
+        sample.measure(times.parse().expect("a number"), once);
+        sample.nanos().map(|nanos| format!("{nanos}\n")).collect::<String>()
+    };
+    let at_once: usize = at_once.parse().expect("a number");
+    let lines: String = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..at_once).map(|_| scope.spawn(beside)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no run panics")).collect()
+    });
     std::io::stdout().write_all(lines.as_bytes()).expect("standard output takes the times");
 }
 

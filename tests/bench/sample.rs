@@ -36,6 +36,16 @@ impl Sample {
         self.quantile(0.5)
     }
 
+    /// All together.
+    pub fn total(&self) -> Duration {
+        self.0.iter().sum()
+    }
+
+    /// Adds all of another.
+    pub fn extend(&mut self, other: Sample) {
+        self.0.extend(other.0);
+    }
+
     /// 99 of 100 are shorter.
     pub fn p99(&self) -> Duration {
         self.quantile(0.99)

@@ -54,11 +54,16 @@ impl Appliance {
 
     /// Boots one in `dir`; it is switched off when this process ends.
     pub fn boot(backend: Backend, dir: &Path) -> Appliance {
+        Appliance::boot_with(backend, dir, &[])
+    }
+
+    /// The same, with more options for `pinnace up`.
+    pub fn boot_with(backend: Backend, dir: &Path, options: &[&str]) -> Appliance {
         let program = program();
         let words = [&*program.to_string_lossy(), &*dir.to_string_lossy()];
         let guard = Guard::new("", "\"$1\" down --dir \"$2\"", &words);
         let mut up = pinnace(dir, "up").args(["--backend", backend.word(), "--no-context"]);
-        up = up.args([OsStr::new("--image"), image_folder().as_os_str()]);
+        up = up.args([OsStr::new("--image"), image_folder().as_os_str()]).args(options);
         up.args(INSECURE.iter().flat_map(|net| ["--insecure-registry", net])).within(300).run().succeeds();
         Appliance::running(backend, dir, Some(guard))
     }

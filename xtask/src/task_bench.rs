@@ -24,6 +24,9 @@ pub struct Options {
     /// Print the table and leave SPECIFICATION.md alone
     #[arg(long)]
     dry_run: bool,
+    /// Measure only these parts, and leave SPECIFICATION.md alone
+    #[arg(long, value_parser = ["boot", "containers", "streams", "crowd", "crowd-in-the-vm"])]
+    only: Vec<String>,
 }
 
 /// Builds all sides, measures, writes.
@@ -35,13 +38,18 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     bench
         .env("PINNACE_BENCH_FLOOR", floor(workspace)?)
         .env("PINNACE_BENCH_ROUNDS", options.rounds.to_string());
-    if !options.no_peer {
+    bench.args(&options.only);
+    if !options.no_peer && (options.only.is_empty() || options.only.iter().any(|part| part == "boot")) {
         bench.env("PINNACE_BENCH_PEER", peer(workspace, &image)?);
     }
     say::step("measuring; leave the machine alone");
     let table = format!("{}\n\n{}", circumstances(&image)?, output(&mut bench)?);
     say::output(&table);
-    if options.dry_run { Ok(()) } else { keep(&workspace.root.join("SPECIFICATION.md"), &table) }
+    if options.dry_run || !options.only.is_empty() {
+        Ok(())
+    } else {
+        keep(&workspace.root.join("SPECIFICATION.md"), &table)
+    }
 }
 
 /// The measuring program, built as the tests are.
