@@ -10,6 +10,8 @@ image, name = sys.argv[1:]
 client = docker.from_env()
 assert client.ping()
 assert client.version()["Components"][0]["Name"] == "Engine"
+# A9: the version that is spoken is the server's own.
+assert client.api._version == client.version()["ApiVersion"]
 
 # Output comes back only when the log driver reads json-file.
 assert client.containers.run(image, "echo hi", remove=True) == b"hi\n"

@@ -455,6 +455,28 @@ fn unknown_fields_and_nulls_are_nothing() {
     bytes("null").refuses(400, "config cannot be empty");
 }
 
+/// A19: as Go reads them; what is written has one case.
+#[test]
+fn names_of_fields_are_read_in_any_case() {
+    let app = appliance();
+    let name = app.name("any-case");
+    let body = json!({
+        "image": app.busybox(), "CMD": ["true"], "labels": { "Kind": "x" }, "hostconfig": { "autoremove": true },
+    });
+    app.api().post_json(&format!("/containers/create?name={}", &*name), body).is(201);
+    let shown = app.inspect(&name);
+    assert_eq!(
+        (&shown["Config"]["Cmd"], &shown["Config"]["Labels"]),
+        (&json!(["true"]), &json!({ "Kind": "x" }))
+    );
+    assert_eq!(shown["HostConfig"]["AutoRemove"], true);
+    let update = json!({ "restartpolicy": { "name": "no" } });
+    app.api().post_json(&format!("/containers/{}/update", &*name), update).is(200);
+    let refused = json!({ "Image": app.busybox(), "Cmd": ["true"], "hostconfig": { "volumesfrom": ["x"] } });
+    let answer = app.api().post_json("/containers/create", refused);
+    assert_ne!(answer.head.status, 201, "{}", answer.text());
+}
+
 /// A23: `<`, `>` and `&` stay as they are.
 #[test]
 fn json_is_not_escaped_for_html() {

@@ -28,6 +28,7 @@ fn ps_status(app: &Appliance, name: &str) -> String {
     app.docker(["ps", "-a", "--filter", &format!("name={name}"), "--format", "{{.Status}}"]).succeeds().word()
 }
 
+/// E2, E15
 #[test]
 fn a_container_starts_becomes_healthy_and_falls_ill() {
     let app = appliance();

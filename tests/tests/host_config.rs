@@ -43,6 +43,7 @@ fn device_rules_open_what_was_made_inside() {
     }
 }
 
+/// D36
 #[test]
 fn there_is_no_driver_for_gpus() {
     let app = appliance();
@@ -51,6 +52,7 @@ fn there_is_no_driver_for_gpus() {
         .says_on_stderr("could not select device driver \"\" with capabilities: [[gpu]]");
 }
 
+/// D33
 #[test]
 fn kernel_parameters_of_the_container_only() {
     let app = appliance();

@@ -106,6 +106,7 @@ fn an_image_in_use_is_kept() {
     app.docker(["rmi", &reference]).mentions("Deleted:").succeeds();
 }
 
+/// D4
 #[test]
 fn images_are_found_by_id_and_prefix() {
     let app = appliance();

@@ -11,6 +11,7 @@ fn run<'a>(args: &[&'a str], script: &'a str) -> pinnace_tests::Outcome {
     app.docker(all.chain([image.as_str(), "sh", "-c", script]))
 }
 
+/// D35
 #[test]
 fn the_init_is_process_one_and_the_program_its_child() {
     let outcome =

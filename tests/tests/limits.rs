@@ -73,6 +73,7 @@ fn without_a_limit_there_is_none() {
     app.docker(["run", "--rm", &image, "sh", "-c", script]).prints("max\nmax 100000\n").succeeds();
 }
 
+/// D17
 #[test]
 fn too_little_memory_is_refused() {
     let app = appliance();

@@ -83,6 +83,7 @@ fn details_are_in_front_of_the_text() {
     app.docker(["logs", &name]).prints("text\n").succeeds();
 }
 
+/// D32
 #[test]
 fn faults_are_told_at_create() {
     let app = appliance();

@@ -16,6 +16,7 @@ fn encoded(filters: &Value) -> String {
     filters.to_string().bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
+/// C9, E17
 #[test]
 fn rename_moves_the_name() {
     let app = appliance();
@@ -41,6 +42,7 @@ fn rename_moves_the_name() {
     assert_eq!(app.inspect(&third)["Id"], other);
 }
 
+/// E17
 #[test]
 fn rename_refuses_with_dockers_words() {
     let app = appliance();
@@ -192,6 +194,7 @@ fn limits_that_cannot_be_kept_are_warned_of() {
         .says_on_stderr("NanoCPUs can not be set");
 }
 
+/// E16
 #[test]
 fn every_filter_of_ps_narrows() {
     let app = appliance();

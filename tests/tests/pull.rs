@@ -62,6 +62,7 @@ fn quiet_prints_only_the_name() {
     app.docker(["pull", "--quiet", &reference]).prints(&format!("{reference}\n")).quietly().succeeds();
 }
 
+/// D2: the command line pulls on the 404.
 #[test]
 fn run_pulls_a_missing_image() {
     let app = appliance();

@@ -73,6 +73,7 @@ fn waiting(stem: &str) -> ContainerName {
     name
 }
 
+/// E2, E15
 #[test]
 fn a_waiting_container_says_so() {
     let app = appliance();
@@ -180,6 +181,7 @@ fn a_start_that_fails_is_not_tried_again() {
     assert_eq!(count(app, &name), 0);
 }
 
+/// D15, D16
 #[test]
 fn bad_policies_are_refused() {
     let app = appliance();

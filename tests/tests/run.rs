@@ -103,6 +103,7 @@ fn a_terminal_has_a_term_variable() {
     terminal.exits(0);
 }
 
+/// D29
 #[test]
 fn the_working_directory_is_made() {
     let app = appliance();
@@ -165,13 +166,14 @@ fn an_entrypoint_takes_the_arguments() {
     app.docker(["run", "--rm", "--entrypoint", "echo", &image, "a", "b c"]).prints("a b c\n").succeeds();
 }
 
+/// D6, D7
 #[test]
 fn the_images_configuration_is_the_default() {
     let app = appliance();
     let image = app.image(Image::Configured);
     app.docker(["run", "--rm", &image]).prints("entry: default words\n").succeeds();
     app.docker(["run", "--rm", &image, "mine"]).prints("entry: mine\n").succeeds();
-    // A new entrypoint drops the image's command (D7).
+    // A new entrypoint drops the image's command.
     app.docker(["run", "--rm", "--entrypoint", "pwd", &image]).prints("/made/by/engine\n").succeeds();
     app.docker(["run", "--rm", "--entrypoint", "", &image, "id", "-un"]).prints("guest\n").succeeds();
     let script = "echo $COLOUR $SIZE";
@@ -179,6 +181,7 @@ fn the_images_configuration_is_the_default() {
     app.docker(args).prints("green 9\n").succeeds();
 }
 
+/// D12: clients take the holder's id from the text.
 #[test]
 fn a_used_name_is_a_conflict() {
     let app = appliance();
@@ -194,6 +197,7 @@ fn a_used_name_is_a_conflict() {
     app.api().post_json(&format!("/containers/create?name={}", &*name), body).refuses(409, &text);
 }
 
+/// D12
 #[test]
 fn many_at_once_for_one_name_give_one_container() {
     let app = appliance();
@@ -208,6 +212,7 @@ fn many_at_once_for_one_name_give_one_container() {
     assert_eq!(statuses.iter().filter(|status| **status == 409).count(), 7, "{statuses:?}");
 }
 
+/// D13
 #[test]
 fn a_nameless_container_gets_a_name() {
     let app = appliance();
@@ -218,6 +223,7 @@ fn a_nameless_container_gets_a_name() {
     app.docker(["rm", &id]).prints(&format!("{id}\n")).succeeds();
 }
 
+/// D5
 #[test]
 fn nothing_to_run_is_refused() {
     let app = appliance();
@@ -238,6 +244,7 @@ fn create_and_start_are_two_steps() {
     app.docker(["start", "--attach", &name]).prints("started\n").exits(4);
 }
 
+/// A15
 #[test]
 fn starting_a_running_container_changes_nothing() {
     let app = appliance();

@@ -69,6 +69,7 @@ fn what_does_not_run_uses_nothing() {
     app.api().get(&both).refuses(400, "cannot have stream=true and one-shot=true");
 }
 
+/// B6
 #[test]
 fn disk_usage_counts_what_exists() {
     let app = appliance();

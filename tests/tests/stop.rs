@@ -62,13 +62,15 @@ fn stop_uses_the_images_signal() {
     assert_eq!(exit_code(&name), 21);
 }
 
+/// A15
 #[test]
 fn stop_of_a_stopped_container_changes_nothing() {
     let app = appliance();
     let name = app.name("stop-stopped");
     app.docker(["run", "--name", &name, &app.busybox(), "true"]).succeeds();
     app.docker(["stop", &name]).succeeds();
-    app.api().post(&format!("/containers/{}/stop", &*name)).is(304);
+    let answer = app.api().post(&format!("/containers/{}/stop", &*name)).is(304);
+    assert!(answer.body.is_empty() && answer.head.header("Content-Type").is_none(), "{}", answer.text());
     app.api().post("/containers/no-such-container/stop").refuses(404, "No such container");
 }
 

@@ -99,3 +99,19 @@ impl Events {
         self.sender.receiver_count()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_256_are_kept() {
+        let events = Events::default();
+        for number in 0..300 {
+            events.publish(Subject::Container, format!("{number}"), "id", BTreeMap::new());
+        }
+        let (past, _) = events.subscribe();
+        let actions: Vec<&str> = past.iter().map(|event| &*event.action).collect();
+        assert_eq!((actions.len(), actions[0], actions[255]), (256, "44", "299"));
+    }
+}

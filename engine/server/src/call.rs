@@ -8,6 +8,7 @@ use hyper::{HeaderMap, Method, Request};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
+use crate::fold;
 use crate::query::Query;
 use crate::reply::ApiError;
 use crate::version::ApiVersion;
@@ -116,7 +117,7 @@ impl Call {
             value = serde_json::Value::Object(serde_json::Map::new());
         }
         drop_nulls(&mut value);
-        serde_json::from_value(value).map(Some).map_err(invalid)
+        fold::from_value(value).map(Some).map_err(invalid)
     }
 }
 

@@ -9,6 +9,7 @@
 mod app;
 mod call;
 mod detach;
+mod fold;
 mod hijack;
 mod listen;
 mod pipes;

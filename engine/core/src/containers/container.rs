@@ -128,7 +128,7 @@ impl Container {
     ///
     /// # Errors
     /// It does not run.
-    pub fn resize(&self, rows: u16, columns: u16) -> Result<(), ContainerError> {
+    pub(super) fn resize(&self, rows: u16, columns: u16) -> Result<(), ContainerError> {
         let state = self.snapshot().state;
         super::legality::permit(&state, super::legality::Verb::Resize, &self.id)?;
         let terminal = self.terminal.lock().expect("no holder of the terminal panics");

@@ -46,6 +46,8 @@ pub(super) enum Order {
     Remove(Answer<()>),
     /// Whether the container stays after the end of this run although it removes itself.
     Keep(bool, Answer<()>),
+    /// Publish an event behind those of what was ordered before.
+    Tell(&'static str, Answer<()>),
     /// A probe of its health is over.
     Probed(Box<ProbeResult>, Answer<()>),
     /// Change the limits or the restart policy.
@@ -143,6 +145,10 @@ impl Driver {
             Order::Remove(answer) => drop(answer.send(self.remove().await)),
             Order::Keep(kept, answer) => {
                 self.kept = kept;
+                drop(answer.send(Ok(())));
+            }
+            Order::Tell(action, answer) => {
+                self.event(action, &[]);
                 drop(answer.send(Ok(())));
             }
             Order::Probed(result, answer) => {

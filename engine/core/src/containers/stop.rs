@@ -95,6 +95,18 @@ impl Containers {
         self.find(reference)?.order(|answer| Order::Freeze(frozen, answer)).await
     }
 
+    /// Changes the size of the terminal, in characters.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn resize(&self, reference: &str, rows: u16, columns: u16) -> Result<(), ContainerError> {
+        let container = self.find(reference)?;
+        container.resize(rows, columns)?;
+        let size = [("height", rows.to_string()), ("width", columns.to_string())];
+        self.publish(&container, "resize", &size);
+        Ok(())
+    }
+
     /// Publishes an event that only whoever serves the request sees happen, such as `attach`.
     pub fn told(&self, container: &Container, action: &str) {
         self.publish(container, action, &[]);
@@ -116,7 +128,10 @@ impl Containers {
         seconds: Option<i64>,
     ) -> Result<(), ContainerError> {
         end_run(container, signal, seconds).await?;
-        self.publish(container, "stop", &[]);
+        // Whoever waits for the end wakes before all is told of it. One that removed itself tells nothing any more.
+        if container.order(|answer| Order::Tell("stop", answer)).await.is_err() {
+            self.publish(container, "stop", &[]);
+        }
         Ok(())
     }
 }

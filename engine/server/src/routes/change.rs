@@ -24,6 +24,7 @@ pub async fn rename(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
 pub async fn update(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
     let mut fields: Map<String, Value> =
         call.json().await?.ok_or_else(|| ApiError::bad_request("invalid JSON: EOF"))?;
+    fields = host::named(fields);
     let policy = fields.remove("RestartPolicy");
     let restart = policy.map(host::restart_policy).transpose()?.flatten();
     if let Some(field) = host::not_updated(&fields) {

@@ -88,7 +88,7 @@ pub async fn remove(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
 /// `POST /containers/{id}/resize`.
 pub async fn resize(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
     let (rows, columns) = size(&call)?;
-    app.containers.find(&call.name)?.resize(rows, columns)?;
+    app.containers.resize(&call.name, rows, columns)?;
     Ok(reply::empty(StatusCode::OK))
 }
 

@@ -234,7 +234,11 @@ fn matched(template: &str, path: &str) -> Option<String> {
         return None;
     }
     let name = path.strip_prefix(prefix)?.strip_suffix(suffix)?;
-    let name = decode(name, false);
+    let mut name = decode(name, false);
+    // A container's name as inspect shows it.
+    if !kind.ends_with('*') && name.starts_with('/') {
+        name.remove(0);
+    }
     let fits = !name.is_empty() && (kind.ends_with('*') || !name.contains('/'));
     fits.then_some(name)
 }
@@ -283,6 +287,8 @@ mod tests {
         check("/info", "/info", Some(""));
         check("/info", "/info/", Some(""));
         check("/containers/{id}/json", "/containers/ab/json", Some("ab"));
+        check("/containers/{id}/json", "/containers/%2Fab/json", Some("ab"));
+        check("/containers/{id}/json", "/containers//ab/json", Some("ab"));
         check("/containers/{id}/json", "/containers//json", None);
         check("/containers/{id}/json", "/containers/a/b/json", None);
         check("/images/{name*}/json", "/images/localhost:5000/a%2Fb/json", Some("localhost:5000/a/b"));

@@ -87,6 +87,7 @@ impl Body {
         if let Some(path) = self.volumes.keys().next() {
             return Err(not_yet(format_args!("the anonymous volume {path}")));
         }
+        self.host_config = super::host::named(self.host_config);
         let exposed_ports = ports(self.exposed_ports.keys())?;
         if let Some(Value::Object(bindings)) = self.host_config.get("PortBindings") {
             ports(bindings.keys())?;

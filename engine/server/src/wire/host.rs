@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::create::not_yet;
 use super::resources;
+use crate::fold;
 use crate::reply::ApiError;
 
 /// What this engine does. A name and what is to be known about it.
@@ -95,7 +96,12 @@ const REFUSED: &[(&str, &str)] = &[
     ("VolumesFrom", ""),
 ];
 
-/// Reads a `HostConfig`.
+/// The fields under the names that Docker gives them.
+pub fn named(fields: Map<String, Value>) -> Map<String, Value> {
+    fold::fold(fields, HONOURED.iter().chain(REFUSED).map(|(name, _)| *name))
+}
+
+/// Reads a `HostConfig` of [`named`] fields.
 ///
 /// # Errors
 /// 400 for what is wrong, 501 for what is not done yet.
@@ -104,7 +110,7 @@ pub fn read(fields: Map<String, Value>) -> Result<HostConfig, ApiError> {
         return Err(refuse(field));
     }
     let resources = resources::read(&fields)?;
-    let host: Host = serde_json::from_value(Value::Object(fields)).map_err(invalid)?;
+    let host: Host = fold::from_value(Value::Object(fields)).map_err(invalid)?;
     host.into_core(resources)
 }
 
@@ -113,7 +119,7 @@ pub fn read(fields: Map<String, Value>) -> Result<HostConfig, ApiError> {
 /// # Errors
 /// 400 with dockerd's words.
 pub fn restart_policy(value: Value) -> Result<Option<core::containers::RestartPolicy>, ApiError> {
-    let policy: RestartPolicy = serde_json::from_value(value).map_err(invalid)?;
+    let policy: RestartPolicy = fold::from_value(value).map_err(invalid)?;
     if policy.name.is_empty() { Ok(None) } else { policy.read().map(Some) }
 }
 

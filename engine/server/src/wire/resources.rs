@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::host::invalid;
+use crate::fold;
 use crate::reply::ApiError;
 
 #[derive(Debug, Deserialize, Default)]
@@ -51,7 +52,7 @@ struct Rate {
 /// # Errors
 /// 400 where a value has another type.
 pub fn read(fields: &Map<String, Value>) -> Result<Resources, ApiError> {
-    let wire: Wire = serde_json::from_value(Value::Object(fields.clone())).map_err(invalid)?;
+    let wire: Wire = fold::from_value(Value::Object(fields.clone())).map_err(invalid)?;
     let rates = |list: Vec<Rate>| {
         list.into_iter().map(|Rate { path, rate }| DeviceRate { path, rate }).collect::<Vec<_>>()
     };
