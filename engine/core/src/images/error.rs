@@ -176,11 +176,13 @@ impl ImageError {
 
 fn registry_kind(error: &RegistryError) -> ErrorKind {
     match error {
-        RegistryError::Refused { status: 401, .. } => ErrorKind::Unauthorized,
+        error if error.is_unauthorized() => ErrorKind::Unauthorized,
         RegistryError::Refused { status: 403, .. } => ErrorKind::Forbidden,
         RegistryError::Refused { status: 404, .. } => ErrorKind::NotFound,
         RegistryError::Unreachable { .. } | RegistryError::Interrupted { .. } => ErrorKind::Unavailable,
         RegistryError::Refused { .. }
+        | RegistryError::NotLetIn { .. }
+        | RegistryError::LoginFailed { .. }
         | RegistryError::Nonsense { .. }
         | RegistryError::Certificates { .. } => ErrorKind::Internal,
     }

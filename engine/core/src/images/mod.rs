@@ -22,6 +22,7 @@ mod image;
 mod index;
 pub(crate) mod layer;
 mod list;
+mod login;
 mod platform;
 mod prune;
 mod pull;

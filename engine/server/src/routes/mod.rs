@@ -55,6 +55,7 @@ const ROUTES: &[Route] = &[
     route!("GET", "/info", system::info),
     route!("GET", "/system/df", df::df),
     route!("GET", "/plugins", system::plugins),
+    route!("POST", "/auth", system::auth),
     route!("GET", "/events", events::stream),
     route!("POST", "/containers/create", containers::create),
     route!("GET", "/containers/json", ps::list),
@@ -98,7 +99,6 @@ const ROUTES: &[Route] = &[
 
 /// What Docker serves and this engine does not yet: answered with 501.
 const LATER: &[(&str, &str)] = &[
-    ("POST", "/auth"),
     ("POST", "/build"),
     ("POST", "/build/cancel"),
     ("POST", "/build/prune"),

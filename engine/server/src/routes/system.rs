@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use contract::VERSION;
+use core::ErrorKind;
+use core::images::ImageError;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, PRAGMA};
 use serde_json::json;
 
@@ -10,6 +12,7 @@ use crate::app::App;
 use crate::call::Call;
 use crate::reply::{self, ApiError, Reply};
 use crate::version::{NEWEST, OLDEST};
+use crate::wire::images;
 
 /// `GET|HEAD /_ping`: clients negotiate the version with it.
 pub async fn ping(_: Arc<App>, call: Call) -> Result<Reply, ApiError> {
@@ -62,6 +65,25 @@ pub fn go_arch() -> &'static str {
 /// `GET /plugins`: there are none.
 pub async fn plugins(_: Arc<App>, _: Call) -> Result<Reply, ApiError> {
     Ok(reply::ok(&json!([])))
+}
+
+/// `POST /auth`: asks the registry; the client keeps the credentials.
+pub async fn auth(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
+    let body = call.json().await?.ok_or_else(|| ApiError::bad_request("invalid JSON: EOF"))?;
+    let (address, credentials) =
+        images::login(body).map_err(|error| ApiError::bad_request(format!("invalid JSON: {error}")))?;
+    app.images.login(&address, credentials).await.map_err(refusal)?;
+    Ok(reply::ok(&json!({ "IdentityToken": "", "Status": "Login Succeeded" })))
+}
+
+/// Whatever keeps the registry from answering is an internal error, as in dockerd.
+fn refusal(error: ImageError) -> ApiError {
+    let kind = match &error {
+        ImageError::Registry(cause) if cause.is_unauthorized() => ErrorKind::Unauthorized,
+        ImageError::Registry(_) => ErrorKind::Internal,
+        other => other.kind(),
+    };
+    ApiError::of(kind, error.to_string())
 }
 
 /// `GET /info`.

@@ -218,26 +218,37 @@ struct RawCredentials {
     registrytoken: String,
 }
 
+/// The body of `POST /auth`: the address of the registry and who logs in.
+pub fn login(body: serde_json::Value) -> Result<(String, Credentials), serde_json::Error> {
+    let address = body["serveraddress"].as_str().unwrap_or_default().to_owned();
+    Ok((address, serde_json::from_value::<RawCredentials>(body)?.read()))
+}
+
 /// `X-Registry-Auth`: base64 in any of its forms. What is no credential is none, as for Docker.
 pub fn credentials(header: Option<&str>) -> Credentials {
     let raw = header.and_then(decode64).and_then(|text| serde_json::from_slice::<RawCredentials>(&text).ok());
-    let mut raw = raw.unwrap_or_default();
-    if raw.username.is_empty()
-        && let Some(pair) = decode64(&raw.auth)
-        && let Some((user, password)) = String::from_utf8_lossy(&pair).split_once(':')
-    {
-        (raw.username, raw.password) = (user.to_owned(), password.trim_end_matches('\0').to_owned());
+    raw.unwrap_or_default().read()
+}
+
+impl RawCredentials {
+    fn read(mut self) -> Credentials {
+        if self.username.is_empty()
+            && let Some(pair) = decode64(&self.auth)
+            && let Some((user, password)) = String::from_utf8_lossy(&pair).split_once(':')
+        {
+            (self.username, self.password) = (user.to_owned(), password.trim_end_matches('\0').to_owned());
+        }
+        if !self.registrytoken.is_empty() {
+            return Credentials::RegistryToken(self.registrytoken);
+        }
+        if !self.identitytoken.is_empty() {
+            return Credentials::IdentityToken(self.identitytoken);
+        }
+        if self.username.is_empty() {
+            return Credentials::Anonymous;
+        }
+        Credentials::Password { username: self.username, password: self.password }
     }
-    if !raw.registrytoken.is_empty() {
-        return Credentials::RegistryToken(raw.registrytoken);
-    }
-    if !raw.identitytoken.is_empty() {
-        return Credentials::IdentityToken(raw.identitytoken);
-    }
-    if raw.username.is_empty() {
-        return Credentials::Anonymous;
-    }
-    Credentials::Password { username: raw.username, password: raw.password }
 }
 
 fn decode64(text: &str) -> Option<Vec<u8>> {

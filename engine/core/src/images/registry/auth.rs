@@ -116,7 +116,8 @@ fn token_request(
     scope: &str,
     credentials: &Credentials,
 ) -> Result<Asked, RegistryError> {
-    let mut fields = vec![("scope", scope)];
+    // A login asks for nothing in particular.
+    let mut fields = if scope.is_empty() { vec![] } else { vec![("scope", scope)] };
     fields.extend(service.map(|service| ("service", service)));
     let mut headers = HeaderMap::new();
     if let Credentials::IdentityToken(token) = credentials {

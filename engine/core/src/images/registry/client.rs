@@ -68,6 +68,15 @@ impl Registry for Client {
         let chosen = Mutex::new(None);
         Arc::new(Session { shared: self.shared.clone(), name: name.clone(), credentials, chosen })
     }
+
+    fn login<'a>(
+        &'a self,
+        name: &'a Reference,
+        credentials: Credentials,
+    ) -> BoxFuture<'a, Result<(), RegistryError>> {
+        let (shared, name, chosen) = (self.shared.clone(), name.clone(), Mutex::new(None));
+        Box::pin(async move { Session { shared, name, credentials, chosen }.login().await })
+    }
 }
 
 /// One server that may have the repository.
@@ -185,7 +194,7 @@ impl Session {
             .map_err(|_| RegistryError::Nonsense { url, reason: "this is no address".to_owned() })?;
         let mut response = self.ask(endpoint, &url, &headers).await?;
         if response.status() == StatusCode::UNAUTHORIZED
-            && self.authorize(endpoint, response.headers()).await?
+            && self.authorize(endpoint, response.headers(), &self.pull_scope()).await?
         {
             response = self.ask(endpoint, &url, &headers).await?;
         }
@@ -202,6 +211,40 @@ impl Session {
         })
     }
 
+    /// Asks the server itself. Once one has refused the user, no other is told the password, least of all in
+    /// the clear.
+    async fn login(&self) -> Result<(), RegistryError> {
+        let mut failed = None;
+        for mut endpoint in self.endpoints().await.into_iter().filter(|endpoint| !endpoint.mirror) {
+            match self.login_at(&mut endpoint).await {
+                Err(error) if !error.is_unauthorized() => failed = Some(prefer(failed, error)),
+                answer => return answer,
+            }
+        }
+        Err(failed.expect("there is always one endpoint that is no mirror"))
+    }
+
+    async fn login_at(&self, endpoint: &mut Endpoint) -> Result<(), RegistryError> {
+        let text = format!("{}/v2/", endpoint.base);
+        let url: Uri = text.parse().map_err(|_| RegistryError::Nonsense {
+            url: text.clone(),
+            reason: "this is no address".to_owned(),
+        })?;
+        let mut response = self.ask(endpoint, &url, &HeaderMap::new()).await?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            let answered = self.authorize(endpoint, response.headers(), "").await;
+            if answered
+                .map_err(|cause| RegistryError::NotLetIn { url: text.clone(), cause: Box::new(cause) })?
+            {
+                response = self.ask(endpoint, &url, &HeaderMap::new()).await?;
+            }
+        }
+        match response.status() {
+            StatusCode::OK => Ok(()),
+            status => Err(RegistryError::LoginFailed { url: text, status }),
+        }
+    }
+
     async fn ask(
         &self,
         endpoint: &Endpoint,
@@ -215,15 +258,23 @@ impl Session {
     }
 
     /// Answers a challenge; whether there is something new to try. A mirror never sees Docker Hub's password.
-    async fn authorize(&self, endpoint: &mut Endpoint, headers: &HeaderMap) -> Result<bool, RegistryError> {
+    async fn authorize(
+        &self,
+        endpoint: &mut Endpoint,
+        headers: &HeaderMap,
+        scope: &str,
+    ) -> Result<bool, RegistryError> {
         let Some(challenge) = Challenge::read(headers) else { return Ok(false) };
         let anonymous = Credentials::Anonymous;
         let credentials = if endpoint.mirror { &anonymous } else { &self.credentials };
-        let scope = format!("repository:{}:pull", self.name.path());
-        let answer = challenge.answer(&self.shared.http, endpoint.trust, credentials, &scope).await?;
+        let answer = challenge.answer(&self.shared.http, endpoint.trust, credentials, scope).await?;
         let is_new = answer.is_some() && answer != endpoint.authorization;
         endpoint.authorization = answer;
         Ok(is_new)
+    }
+
+    fn pull_scope(&self) -> String {
+        format!("repository:{}:pull", self.name.path())
     }
 
     async fn endpoints(&self) -> Vec<Endpoint> {

@@ -1,5 +1,6 @@
 //! What a registry refuses or fails to do.
 
+use hyper::StatusCode;
 use serde::Deserialize;
 
 /// Why the registry did not give what was asked.
@@ -31,6 +32,22 @@ pub enum RegistryError {
         /// The registry's own words.
         message: String,
     },
+    /// The server gives no token for the login.
+    #[error("Get \"{url}\": {cause}")]
+    NotLetIn {
+        /// What was asked.
+        url: String,
+        /// Why there is no token.
+        cause: Box<RegistryError>,
+    },
+    /// The server takes the login for none.
+    #[error("login attempt to {url} failed with status: {status}")]
+    LoginFailed {
+        /// What was asked.
+        url: String,
+        /// HTTP status.
+        status: StatusCode,
+    },
     /// The answer does not follow the protocol.
     #[error("{url} does not answer like a registry: {reason}")]
     Nonsense {
@@ -55,7 +72,20 @@ impl RegistryError {
         match self {
             RegistryError::Unreachable { .. } | RegistryError::Interrupted { .. } => true,
             RegistryError::Refused { status, .. } => *status >= 500 || *status == 429,
-            RegistryError::Nonsense { .. } | RegistryError::Certificates { .. } => false,
+            RegistryError::Nonsense { .. }
+            | RegistryError::Certificates { .. }
+            | RegistryError::NotLetIn { .. }
+            | RegistryError::LoginFailed { .. } => false,
+        }
+    }
+
+    /// Whether the registry knows the user, or the password, not.
+    pub fn is_unauthorized(&self) -> bool {
+        match self {
+            RegistryError::Refused { status, .. } => *status == 401,
+            RegistryError::NotLetIn { cause, .. } => cause.is_unauthorized(),
+            RegistryError::LoginFailed { status, .. } => *status == StatusCode::UNAUTHORIZED,
+            _ => false,
         }
     }
 

@@ -30,6 +30,13 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Registry: Send + Sync {
     /// A conversation about the repository of `name`; nothing is sent yet.
     fn open(&self, name: &Reference, credentials: Credentials) -> Arc<dyn Repository>;
+
+    /// Whether the server of `name` takes the credentials; a server that asks for none takes any.
+    fn login<'a>(
+        &'a self,
+        name: &'a Reference,
+        credentials: Credentials,
+    ) -> BoxFuture<'a, Result<(), RegistryError>>;
 }
 
 /// A conversation about one repository.
