@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::{Condvar, Mutex};
+use std::sync::{Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use runtime::network::files::{self, Asked, Resolver};
 use runtime::network::{
-    self, AddressError, Addresses, Bridge, Cable, Firewall, Mac, NetworkError, Protected, Route, Sandbox,
-    Stock, Subnet, Transport,
+    self, AddressError, Addresses, Bridge, Cable, Firewall, Mac, NetworkError, Protected, Ready, Route,
+    Sandbox, Stock, Subnet, Transport,
 };
 use serde::{Deserialize, Serialize};
 
@@ -94,12 +94,14 @@ pub struct Networks {
     resolv_conf: PathBuf,
     bridge: Mutex<BridgeState>,
     changed: Condvar,
+    /// Made when the first container without a network is started.
+    bare: OnceLock<Stock<Sandbox>>,
     addresses: Mutex<Leases>,
 }
 
 enum BridgeState {
     Coming,
-    Here(Stock),
+    Here(Stock<Ready>),
     Failed(String),
 }
 
@@ -142,6 +144,7 @@ impl Networks {
             resolv_conf,
             bridge: Mutex::new(BridgeState::Coming),
             changed: Condvar::new(),
+            bare: OnceLock::new(),
             addresses: Mutex::new(Leases { pool, by_container: BTreeMap::new() }),
         })
     }
@@ -173,7 +176,7 @@ impl Networks {
         drop(self.wait_for_bridge());
         match mode {
             "host" => Ok(Attachment { netns: None, endpoint: None }),
-            "none" => Ok(Attachment { netns: Some(Sandbox::create()?.into_netns()), endpoint: None }),
+            "none" => Ok(Attachment { netns: Some(self.take_bare()?.into_netns()), endpoint: None }),
             _ => self.attach_bridge(container),
         }
     }
@@ -208,6 +211,14 @@ impl Networks {
         let state = self.bridge.lock().expect("no holder of the bridge panics");
         let coming = |state: &mut BridgeState| matches!(state, BridgeState::Coming);
         self.changed.wait_timeout_while(state, PATIENCE, coming).expect("no holder of the bridge panics").0
+    }
+
+    fn take_bare(&self) -> Result<Sandbox, NetworksError> {
+        if self.bare.get().is_none() {
+            // A second one, made by somebody else at the same time, is dropped.
+            let _ = self.bare.set(Stock::bare(READY)?);
+        }
+        Ok(self.bare.get().expect("it was just set").take()?)
     }
 
     fn take_ready(&self) -> Result<network::Ready, NetworksError> {
@@ -278,7 +289,7 @@ impl Networks {
     }
 }
 
-fn bridge_up() -> Result<Stock, NetworksError> {
+fn bridge_up() -> Result<Stock<Ready>, NetworksError> {
     let route = Route::open()?;
     let bridge = Bridge::ensure(&route, BRIDGE, gateway(), MTU)?;
     let subnet = Subnet {
@@ -289,5 +300,5 @@ fn bridge_up() -> Result<Stock, NetworksError> {
         hidden: true,
     };
     Firewall.replace(&[subnet], &PROTECTED)?;
-    Ok(Stock::new(&bridge, READY)?)
+    Ok(Stock::plugged(&bridge, READY)?)
 }

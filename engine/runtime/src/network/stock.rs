@@ -35,63 +35,83 @@ pub struct Ready {
     pub cable: Cable,
 }
 
-impl Ready {
-    fn make(route: &Route, bridge: &Bridge) -> Result<Ready, NetworkError> {
-        let sandbox = Sandbox::create()?;
-        let cable = Cable::plug(route, bridge, &sandbox)?;
-        Ok(Ready { sandbox, cable })
-    }
-}
+/// What is done to a new sandbox before it is ready.
+type Finish<T> = dyn Fn(Sandbox) -> Result<T, NetworkError> + Send + Sync;
 
-/// Ready sandboxes for one bridge.
-#[derive(Debug)]
-pub struct Stock {
-    shared: Arc<Shared>,
-    bridge: Bridge,
-    route: Route,
+/// Sandboxes held ready: plugged into one bridge, or with nothing but a loopback interface.
+pub struct Stock<T> {
+    shared: Arc<Shared<T>>,
+    finish: Arc<Finish<T>>,
     maker: Option<thread::JoinHandle<()>>,
 }
 
-#[derive(Debug)]
-struct Shared {
-    shelf: Mutex<Shelf>,
+struct Shared<T> {
+    shelf: Mutex<Shelf<T>>,
     changed: Condvar,
 }
 
-#[derive(Debug)]
-struct Shelf {
-    ready: VecDeque<Ready>,
+struct Shelf<T> {
+    ready: VecDeque<T>,
     size: usize,
+    quiet: Duration,
     /// Counts the takings.
     taken: u64,
     closed: bool,
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Shelf> {
+impl<T> Shared<T> {
+    fn lock(&self) -> MutexGuard<'_, Shelf<T>> {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Stock {
-    /// Begins to hold `size` sandboxes for `bridge` ready. It must be called in the engine's network namespace.
+impl Stock<Ready> {
+    /// Begins to hold `size` sandboxes ready that are plugged into `bridge`. It must be called in the engine's network
+    /// namespace.
     ///
     /// # Errors
     /// No netlink socket, no /proc, or no thread.
-    pub fn new(bridge: &Bridge, size: usize) -> Result<Stock, NetworkError> {
-        let shelf = Shelf { ready: VecDeque::with_capacity(size), size, taken: 0, closed: false };
+    pub fn plugged(bridge: &Bridge, size: usize) -> Result<Stock<Ready>, NetworkError> {
+        let (route, bridge) = (Route::open()?, bridge.clone());
+        Stock::new(size, QUIET, move |sandbox| {
+            let cable = Cable::plug(&route, &bridge, &sandbox)?;
+            Ok(Ready { sandbox, cable })
+        })
+    }
+}
+
+impl Stock<Sandbox> {
+    /// Begins to hold `size` sandboxes ready for containers without a network. It must be called in the engine's network
+    /// namespace.
+    ///
+    /// # Errors
+    /// No /proc, or no thread.
+    pub fn bare(size: usize) -> Result<Stock<Sandbox>, NetworkError> {
+        // The start under way needs no lock of the network.
+        Stock::new(size, Duration::ZERO, Ok)
+    }
+}
+
+impl<T: Send + 'static> Stock<T> {
+    fn new(
+        size: usize,
+        quiet: Duration,
+        finish: impl Fn(Sandbox) -> Result<T, NetworkError> + Send + Sync + 'static,
+    ) -> Result<Stock<T>, NetworkError> {
+        let shelf = Shelf { ready: VecDeque::with_capacity(size), size, quiet, taken: 0, closed: false };
         let shared = Arc::new(Shared { shelf: Mutex::new(shelf), changed: Condvar::new() });
-        let maker = Maker::new(shared.clone(), bridge.clone())?;
+        let finish: Arc<Finish<T>> = Arc::new(finish);
+        let maker = Maker::new(shared.clone(), finish.clone())?;
         let thread = thread::Builder::new().name("sandbox-stock".to_owned()).stack_size(256 * 1024);
         let maker = thread.spawn(move || maker.run())?;
-        Ok(Stock { shared, bridge: bridge.clone(), route: Route::open()?, maker: Some(maker) })
+        Ok(Stock { shared, finish, maker: Some(maker) })
     }
 
     /// A ready sandbox; made on the spot where the stock is empty.
     ///
     /// # Errors
     /// What the kernel refuses.
-    pub fn take(&self) -> Result<Ready, NetworkError> {
+    pub fn take(&self) -> Result<T, NetworkError> {
         let ready = {
             let mut shelf = self.shared.lock();
             shelf.taken += 1;
@@ -100,7 +120,7 @@ impl Stock {
         self.shared.changed.notify_all();
         match ready {
             Some(ready) => Ok(ready),
-            None => Ready::make(&self.route, &self.bridge),
+            None => (self.finish)(Sandbox::create()?),
         }
     }
 
@@ -111,7 +131,7 @@ impl Stock {
     }
 }
 
-impl Drop for Stock {
+impl<T> Drop for Stock<T> {
     fn drop(&mut self) {
         self.shared.lock().closed = true;
         self.shared.changed.notify_all();
@@ -123,18 +143,17 @@ impl Drop for Stock {
 }
 
 /// The thread that fills the stock.
-struct Maker {
-    shared: Arc<Shared>,
-    bridge: Bridge,
-    route: Route,
+struct Maker<T> {
+    shared: Arc<Shared<T>>,
+    finish: Arc<Finish<T>>,
     home: std::os::fd::OwnedFd,
 }
 
-impl Maker {
-    fn new(shared: Arc<Shared>, bridge: Bridge) -> Result<Maker, NetworkError> {
+impl<T> Maker<T> {
+    fn new(shared: Arc<Shared<T>>, finish: Arc<Finish<T>>) -> Result<Maker<T>, NetworkError> {
         let failed = |source| NetworkError::Namespace { action: "opening the network namespace", source };
         let home = sys::netns::current().map_err(failed)?;
-        Ok(Maker { shared, bridge, route: Route::open()?, home })
+        Ok(Maker { shared, finish, home })
     }
 
     fn run(self) {
@@ -159,10 +178,11 @@ impl Maker {
                 continue;
             }
             let seen = shelf.taken;
-            if seen == 0 {
+            if seen == 0 || shelf.quiet.is_zero() {
                 return true;
             }
-            let waited = self.shared.changed.wait_timeout(shelf, QUIET);
+            let quiet = shelf.quiet;
+            let waited = self.shared.changed.wait_timeout(shelf, quiet);
             let (now, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             shelf = now;
             if timeout.timed_out() && shelf.taken == seen {
@@ -177,13 +197,11 @@ impl Maker {
         drop(self.shared.changed.wait_timeout_while(shelf, time, |shelf| !shelf.closed));
     }
 
-    fn make(&self) -> Result<Ready, NetworkError> {
+    fn make(&self) -> Result<T, NetworkError> {
         use std::os::fd::AsFd;
         let made = sandbox::create_here();
         // A thread that stayed in the namespace would keep it alive behind its container's back.
         sandbox::enter(self.home.as_fd())?;
-        let sandbox = made?;
-        let cable = Cable::plug(&self.route, &self.bridge, &sandbox)?;
-        Ok(Ready { sandbox, cable })
+        (self.finish)(made?)
     }
 }

@@ -196,7 +196,7 @@ fn a_sandbox_has_what_a_container_expects() {
 fn nothing_is_left_of_a_sandbox() {
     on_a_machine(|machine| {
         let bridge = machine.bridge("docker0", "172.17.0.1/16");
-        let stock = Stock::new(&bridge, 2).unwrap();
+        let stock = Stock::plugged(&bridge, 2).unwrap();
         let taken = stock.take().unwrap();
         Cable::cut_named(&machine.route, &taken.cable.name).unwrap();
         let kept = Sandbox::adopt(taken.sandbox.into_netns()).unwrap();
@@ -367,7 +367,7 @@ fn how_long_it_takes() {
             median(cut)
         );
         drop(kept);
-        let stock = Stock::new(&bridge, 4).unwrap();
+        let stock = Stock::plugged(&bridge, 4).unwrap();
         let mut taken = vec![];
         for _ in 0..20 {
             while stock.ready() < 2 {
