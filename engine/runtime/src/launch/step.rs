@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
@@ -230,24 +230,24 @@ fn mount_new(
     attach(mount.as_fd(), target, false)
 }
 
+/// Most of these paths are missing on any one machine, and a look is far cheaper than an attempt to mount.
 fn mask(target: &std::ffi::CStr) -> Result<(), Errno> {
-    match mount::mount_bind(c"/dev/null", target) {
-        Err(Errno::NOTDIR) => {
-            let fs = mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-            mount::fsconfig_set_string(fs.as_fd(), c"nr_inodes", c"1")?;
-            mount::fsconfig_create(fs.as_fd())?;
-            let mount = mount::fsmount(
-                fs.as_fd(),
-                FsMountFlags::FSMOUNT_CLOEXEC,
-                MountAttrFlags::MOUNT_ATTR_RDONLY
-                    | MountAttrFlags::MOUNT_ATTR_NOSUID
-                    | MountAttrFlags::MOUNT_ATTR_NODEV
-                    | MountAttrFlags::MOUNT_ATTR_NOEXEC,
-            )?;
-            attach(mount.as_fd(), target, false)
-        }
-        other => other,
+    let kind = FileType::from_raw_mode(rustix::fs::stat(target)?.st_mode);
+    if kind != FileType::Directory {
+        return mount::mount_bind(c"/dev/null", target);
     }
+    let fs = mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    mount::fsconfig_set_string(fs.as_fd(), c"nr_inodes", c"1")?;
+    mount::fsconfig_create(fs.as_fd())?;
+    let mount = mount::fsmount(
+        fs.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::MOUNT_ATTR_RDONLY
+            | MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC,
+    )?;
+    attach(mount.as_fd(), target, false)
 }
 
 fn make_read_only(target: &std::ffi::CStr) -> Result<(), Errno> {
