@@ -177,6 +177,9 @@ fn filters_choose_events() {
     assert_eq!(told(json!({ "label": label, "event": ["exec_create", "exec_start: true"] })).len(), 2);
     assert_eq!(told(json!({ "label": [mark, "no-such-label"] })), [""; 0]);
     assert_eq!(told(json!({ "scope": ["swarm"] })), [""; 0]);
+    for key in ["volume", "plugin", "daemon", "service", "node", "secret", "config"] {
+        assert_eq!(told(json!({ "label": label, key: ["no-such"] })), [""; 0], "{key}");
+    }
     app.api()
         .get("/events?filters=%7B%22colour%22%3A%5B%22red%22%5D%7D")
         .refuses(400, "invalid filter 'colour'");

@@ -34,6 +34,9 @@ fn memory_is_limited_and_the_end_for_want_of_it_is_told() {
     app.docker(greedy).exits(137);
     let state = app.inspect(&name)["State"].clone();
     assert_eq!((&state["OOMKilled"], &state["ExitCode"]), (&true.into(), &137.into()), "{state}");
+    // C9
+    let events = crate::events::events_of(app, &name);
+    assert!(events.iter().any(|event| event["Action"] == "oom"), "{events:?}");
 }
 
 #[test]

@@ -56,6 +56,7 @@ fn rename_refuses_with_dockers_words() {
     assert_eq!(app.inspect(&one)["Name"], format!("/{}", &*one));
 }
 
+/// C9
 #[test]
 fn prune_takes_what_stands_still_and_fits() {
     let app = appliance();
@@ -72,7 +73,12 @@ fn prune_takes_what_stands_still_and_fits() {
     };
     let none = prune(json!({ "label": [mark], "until": ["1h"] }));
     assert_eq!(none, json!({ "ContainersDeleted": null, "SpaceReclaimed": 0 }));
+    let filters = encoded(&json!({ "event": ["prune"], "type": ["container"] }));
+    let mut events = app.api().stream("GET", &format!("/events?filters={filters}"));
     let gone = prune(json!({ "label": [mark], "label!": ["keep=yes"] }));
+    let told = events.next_json().expect("events never end by themselves");
+    let reclaimed = gone["SpaceReclaimed"].as_u64().expect("a number").to_string();
+    assert_eq!(told["Actor"]["Attributes"], json!({ "reclaimed": reclaimed }), "{told}");
     assert_eq!(gone["ContainersDeleted"].as_array().map(Vec::len), Some(2), "{gone}");
     assert!(gone["SpaceReclaimed"].as_u64() >= Some(100_000), "{gone}");
     app.docker(["inspect", &plain]).fails();

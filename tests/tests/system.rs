@@ -423,3 +423,32 @@ fn a_client_that_leaves_does_not_stop_a_restart() {
         (state["Status"] == "running" && state["StartedAt"] != before).then_some(())
     });
 }
+
+/// A24: what a client leaves ends; `/info` counts what the engine has open.
+#[test]
+fn streams_of_clients_that_left_end() {
+    let app = appliance();
+    let open = || app.api().get("/info").is(200).json()["NEventsListener"].as_u64().expect("a number");
+    let streams: Vec<_> = (0..100).map(|_| app.api().stream("GET", "/events")).collect();
+    assert!(open() >= 100);
+    drop(streams);
+    // Other tests listen, too, but not so many.
+    pinnace_tests::eventually("nobody is told any more", app.patience(), || (open() < 50).then_some(()));
+}
+
+#[test]
+fn what_is_not_built_yet_says_so() {
+    let app = appliance();
+    if is_reference(app) {
+        skip!("the reference engine has all of it");
+    }
+    for (method, path) in
+        [("POST", "/plugins/create"), ("GET", "/plugins/privileges"), ("POST", "/plugins/pull")]
+    {
+        let answer = app.api().call(method, &format!("{path}?name=x&remote=x"), Body::Empty).is(501).json();
+        assert_eq!(
+            answer["message"],
+            format!("{method} {path} is not supported by this release of Pinnace yet")
+        );
+    }
+}
