@@ -32,13 +32,20 @@ pub fn frame(stream: Stream, bytes: Bytes, tty: bool) -> Bytes {
         return bytes;
     }
     let mut framed = BytesMut::with_capacity(8 + bytes.len());
-    framed.put_u32(match stream {
-        Stream::Stdout => 1 << 24,
-        Stream::Stderr => 2 << 24,
-    });
-    framed.put_u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-    framed.extend_from_slice(&bytes);
+    put_frame(&mut framed, stream, &bytes, tty);
     framed.freeze()
+}
+
+/// [`frame`], behind others.
+pub fn put_frame(out: &mut BytesMut, stream: Stream, bytes: &[u8], tty: bool) {
+    if !tty {
+        out.put_u32(match stream {
+            Stream::Stdout => 1 << 24,
+            Stream::Stderr => 2 << 24,
+        });
+        out.put_u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+    }
+    out.extend_from_slice(bytes);
 }
 
 /// Where the client's bytes go.

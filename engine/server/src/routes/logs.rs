@@ -1,7 +1,9 @@
 //! Tag Container: logs and attach.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use core::containers::output::log::{Attributes, Record};
 use core::containers::output::{Chunk, Stream};
 use core::containers::{Container, LogRequest, State};
@@ -11,10 +13,13 @@ use tokio::sync::mpsc;
 use crate::app::App;
 use crate::call::Call;
 use crate::detach::DetachKeys;
-use crate::hijack::{self, Input, Typed, content_type, frame};
+use crate::hijack::{self, Input, Typed, content_type, put_frame};
 use crate::query::Query;
 use crate::reply::{self, ApiError, Reply};
 use crate::websocket;
+
+/// Most records that are sent in one piece.
+const TOGETHER: usize = 64;
 
 /// `GET /containers/{id}/logs`.
 pub async fn logs(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
@@ -29,10 +34,14 @@ pub async fn logs(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
     let mut records = container.logs(request)?;
     let (sender, receiver) = mpsc::channel(16);
     tokio::spawn(async move {
-        while let Some(record) = records.recv().await {
-            let stream = record.stream;
-            let bytes = frame(stream, text(record, timestamps, details).into(), tty);
-            if sender.send(bytes).await.is_err() {
+        // What is there goes in one piece: a write for each line would cost more than the reading.
+        let mut batch = Vec::with_capacity(TOGETHER);
+        while records.recv_many(&mut batch, TOGETHER).await > 0 {
+            let mut bytes = BytesMut::with_capacity(TOGETHER * 64);
+            for record in batch.drain(..) {
+                put_frame(&mut bytes, record.stream, text(&record, timestamps, details).as_bytes(), tty);
+            }
+            if sender.send(bytes.freeze()).await.is_err() {
                 return;
             }
         }
@@ -58,10 +67,13 @@ fn log_request(query: &Query) -> Result<LogRequest, ApiError> {
     })
 }
 
-fn text(record: Record, timestamps: bool, details: bool) -> String {
+fn text(record: &Record, timestamps: bool, details: bool) -> Cow<'_, str> {
+    if !timestamps && !details {
+        return Cow::Borrowed(&record.text);
+    }
     let time = if timestamps { record.time.rfc3339_fixed() + " " } else { String::new() };
     let details = if details { pairs(&record.attributes) + " " } else { String::new() };
-    time + &details + &record.text
+    Cow::Owned(time + &details + &record.text)
 }
 
 /// `key=value,key=value`, both in a URL's encoding.
