@@ -25,8 +25,49 @@ pub fn rows() -> Vec<Row> {
         field.round(&app, reference.as_ref(), &bundle);
     }
     let mut rows = field.rows();
+    rows.push(steps());
     rows.push(memory::of_processes(&app));
     rows
+}
+
+/// Where the time of a start goes, as the engine tells it at its log level debug.
+fn steps() -> Row {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let app = Appliance::boot_with(Backend::Namespace, dir.path(), &["--log", "debug"]);
+    let mut caller = Caller::new(&app);
+    let body = json!({ "Image": app.busybox(), "Cmd": ["true"], "HostConfig": { "NetworkMode": "none" } });
+    let mut whole = Sample::default();
+    for _ in 0..2 * TURN {
+        let id = made(&mut caller, &body);
+        whole.measure(1, || drop(caller.ask("POST", &format!("/containers/{id}/start"), None)));
+        caller.call("POST", &format!("/containers/{id}/wait"), None);
+        caller.call("DELETE", &format!("/containers/{id}"), None);
+    }
+    let log = app.pinnace("logs").run().succeeds().text();
+    let mut steps: Vec<(String, Vec<u64>)> = Vec::new();
+    for line in log.lines().filter_map(|line| line.split_once("start, in microseconds:")) {
+        for (at, step) in line.1.split_whitespace().enumerate() {
+            let (name, micros) = step.split_once('=').expect("a name and a number");
+            if at == steps.len() {
+                steps.push((name.to_owned(), Vec::new()));
+            }
+            steps[at].1.push(micros.parse().expect("a number"));
+        }
+    }
+    let median = |numbers: &mut Vec<u64>| {
+        numbers.sort_unstable();
+        numbers[numbers.len() / 2]
+    };
+    let told: Vec<(String, u64)> =
+        steps.into_iter().map(|(name, mut numbers)| (name, median(&mut numbers))).collect();
+    let rest = (millis(whole.median()) * 1e3) as u64 - told.iter().map(|(_, micros)| micros).sum::<u64>();
+    let told = told.iter().map(|(name, micros)| format!("{name} {micros}")).collect::<Vec<_>>().join(", ");
+    Row::new(
+        "a start without network, step by step, in microseconds",
+        "",
+        format!("{told}, request, threads and record {rest}"),
+        whole.tell(),
+    )
 }
 
 /// Everyone's times.

@@ -97,6 +97,7 @@ pub(super) fn start(
     container: &Container,
     started_at: Timestamp,
 ) -> Result<Started, ContainerError> {
+    let mut steps = super::steps::Steps::begin();
     let record = container.record();
     super::devices::meet(&record.host.device_requests)?;
     super::sysctls::check(&record.host).map_err(|cause| ContainerError::Start {
@@ -105,9 +106,13 @@ pub(super) fn start(
         exit_code: 128,
     })?;
     let cgroup = make_cgroup(shared, &record)?;
+    steps.done("cgroup");
     let attachment = shared.networks.attach(&record.host.network_mode, &record.id)?;
+    steps.done("network");
     write_network_files(shared, container, &record, attachment.endpoint.as_ref())?;
+    steps.done("files");
     let root = container.idle.start(|| overlay(shared, container, &record))?;
+    steps.done("overlay");
     let identity = user::resolve(root.as_fd(), &record.config.user, &record.host.group_add)
         .map_err(|error| start_text(error.to_string(), 126))?;
     let stdio = if record.config.tty {
@@ -117,8 +122,10 @@ pub(super) fn start(
         Stdio::pipes(identity.ids.uid, record.config.open_stdin)
     };
     let stdio = stdio.map_err(start_error)?;
+    steps.done("user+stdio");
     let endpoint = attachment.endpoint.clone();
     let spec = spec(shared, container, &record, &identity, attachment)?;
+    steps.done("spec");
     let note = Note {
         container: record.id.clone(),
         exec: false,
@@ -131,6 +138,8 @@ pub(super) fn start(
     let registration = Registration { socket: shared.keeper.fd(), key, note: note.encode() };
     let process = runtime::launch::start(&spec, root.as_fd(), &stdio, registration, cgroup.fd())
         .map_err(launch_error)?;
+    steps.done("clone..exec");
+    steps.tell(&record.id);
     Ok(Started { process, ends: stdio.into_ends(), endpoint })
 }
 

@@ -47,6 +47,7 @@ mod restore;
 mod size;
 mod state;
 mod stats;
+mod steps;
 mod stop;
 mod sysctls;
 mod top;
