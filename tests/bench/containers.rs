@@ -46,12 +46,16 @@ fn steps() -> Row {
     let log = app.pinnace("logs").run().succeeds().text();
     let mut steps: Vec<(String, Vec<u64>)> = Vec::new();
     for line in log.lines().filter_map(|line| line.split_once("start, in microseconds:")) {
-        for (at, step) in line.1.split_whitespace().enumerate() {
-            let (name, micros) = step.split_once('=').expect("a name and a number");
+        // Behind the steps is whose they are.
+        let numbers = line.1.split_whitespace().filter_map(|step| {
+            let (name, micros) = step.split_once('=')?;
+            Some((name, micros.parse().ok()?))
+        });
+        for (at, (name, micros)) in numbers.enumerate() {
             if at == steps.len() {
                 steps.push((name.to_owned(), Vec::new()));
             }
-            steps[at].1.push(micros.parse().expect("a number"));
+            steps[at].1.push(micros);
         }
     }
     let median = |numbers: &mut Vec<u64>| {
