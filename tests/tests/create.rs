@@ -365,14 +365,83 @@ fn the_default_network_is_the_bridge() {
 /// D24: from 1.52 on a container has no MAC address of its own, only its endpoints have.
 #[test]
 fn the_mac_address_of_a_container_is_from_older_versions() {
-    let body =
-        |mode: &str| json!({ "MacAddress": "02:00:00:00:00:01", "HostConfig": { "NetworkMode": mode } });
-    create_at("", &appliance().name("mac-new"), &body("bridge")).is(201);
+    let app = appliance();
+    const OWN: &str = "02:00:00:00:00:21";
+    let body = |mode: &str| json!({ "MacAddress": OWN, "HostConfig": { "NetworkMode": mode } });
+    let moved = |version: &str, body: &Value| {
+        let name = app.name("mac");
+        let answer = create_at(version, &name, body).is(201).json();
+        let shown = app.inspect(&name)["NetworkSettings"]["Networks"]["bridge"]["MacAddress"].clone();
+        (answer["Warnings"][0].as_str().unwrap_or_default().to_owned(), shown)
+    };
+    let deprecated = "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig \
+                      instead.";
+    assert_eq!(moved("", &body("bridge")), (String::new(), json!("")));
+    assert_eq!(moved("/v1.43", &body("bridge")), (String::new(), json!(OWN)));
+    assert_eq!(moved("/v1.51", &body("bridge")), (deprecated.to_owned(), json!(OWN)));
+    assert_eq!(moved("/v1.51", &body("none")).0, deprecated);
     create_at("/v1.43", "", &body("host"))
         .refuses(400, "conflicting options: mac-address and the network mode");
-    let answer = create_at("/v1.51", &appliance().name("mac-old"), &body("none")).is(201).json();
-    let warning = answer["Warnings"][0].as_str().unwrap_or_default();
-    assert!(warning.starts_with("The container-wide MacAddress field is now deprecated."), "{answer}");
+    let mut other = body("bridge");
+    other["NetworkingConfig"] =
+        json!({ "EndpointsConfig": { "bridge": { "MacAddress": "02:00:00:00:00:22" } } });
+    create_at("/v1.51", "", &other).refuses(400, "the container-wide MAC address must match");
+    let name = app.name("mac-cli");
+    let script = ["cat", "/sys/class/net/eth0/address"];
+    let args = ["run", "--name", &name, "--mac-address", OWN, &app.busybox()];
+    app.docker(args.into_iter().chain(script)).prints(&format!("{OWN}\n")).succeeds();
+    let bad = json!({ "NetworkingConfig": { "EndpointsConfig": { "default": { "MacAddress": "02:00" } } } });
+    create_at("", "", &bad).refuses(400, "address 02:00: invalid MAC address");
+}
+
+/// D22, D23: a client makes a container anew from what inspect shows, as Watchtower and Portainer do.
+#[test]
+fn what_inspect_shows_of_a_network_can_be_sent_back() {
+    let app = appliance();
+    let (old, new) = (app.name("recreate-old"), app.name("recreate-new"));
+    app.docker(["run", "--detach", "--name", &old, &app.busybox(), "sleep", "600"]).succeeds();
+    let shown = app.inspect(&old);
+    app.docker(["stop", "-t", "0", &old]).succeeds();
+    let mut body = shown["Config"].clone();
+    body["HostConfig"] = shown["HostConfig"].clone();
+    body["NetworkingConfig"] = json!({ "EndpointsConfig": shown["NetworkSettings"]["Networks"] });
+    app.api().post_json(&format!("/containers/create?name={}", &*new), body).is(201);
+    app.docker(["start", &new]).succeeds();
+    let again = app.inspect(&new)["NetworkSettings"]["Networks"]["bridge"].clone();
+    assert_eq!(again["MacAddress"], shown["NetworkSettings"]["Networks"]["bridge"]["MacAddress"]);
+    assert_ne!(again["EndpointID"], shown["NetworkSettings"]["Networks"]["bridge"]["EndpointID"]);
+}
+
+/// D25
+#[test]
+fn whose_network_it_is_excludes_other_options() {
+    let refused = |mode: &str, mut body: Value, text: &str| {
+        let mut host = body["HostConfig"].take();
+        host["NetworkMode"] = json!(mode);
+        body["HostConfig"] = host;
+        let answer = create_at("", "", &body).is(400).json();
+        assert_eq!(answer["message"], format!("conflicting options: {text}"));
+    };
+    let joined = |body: Value, text: &str| refused("container:other", body, text);
+    let host = |host: Value| json!({ "HostConfig": host });
+    joined(json!({ "Hostname": "own" }), "hostname and the network mode");
+    joined(host(json!({ "Dns": ["9.9.9.9"] })), "dns and the network mode");
+    joined(host(json!({ "ExtraHosts": ["a:10.0.0.1"] })), "custom host-to-IP mapping and the network mode");
+    let publishing = "port publishing and the container type network mode";
+    joined(host(json!({ "PortBindings": { "80/tcp": [{ "HostPort": "80" }] } })), publishing);
+    joined(host(json!({ "PublishAllPorts": true })), publishing);
+    joined(json!({ "ExposedPorts": { "80/tcp": {} } }), "port exposing and the container type network mode");
+    let links = host(json!({ "Links": ["a:b"] }));
+    let undefined = "can't be used with links. This would result in undefined behavior";
+    joined(links.clone(), &format!("container type network {undefined}"));
+    refused("host", links, &format!("host type networking {undefined}"));
+    let uts = json!({ "Hostname": "own", "HostConfig": { "UTSMode": "host" } });
+    refused("bridge", uts, "hostname and the UTS mode");
+    let mac =
+        json!({ "MacAddress": "02:00:00:00:00:01", "HostConfig": { "NetworkMode": "container:other" } });
+    create_at("/v1.43", "", &mac).refuses(400, "conflicting options: mac-address and the network mode");
+    let nobody = json!({ "HostConfig": { "NetworkMode": "container:" } });
+    create_at("", "", &nobody).refuses(400, "invalid container format container:<name|id>");
 }
 
 /// D26

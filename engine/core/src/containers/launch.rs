@@ -10,6 +10,7 @@ use runtime::launch::{
     BindMount, CapabilitySets, Device, LaunchError, Launched, Process, Registration, Rlimit, Spec,
     TmpfsMount, VolumeKind, VolumeMount, resource_by_name,
 };
+use runtime::network::Mac;
 use runtime::rootfs::{self, PrepareError, Root};
 use runtime::seccomp::{self, Profile};
 use runtime::stdio::{Ends, Stdio};
@@ -78,9 +79,16 @@ pub(super) fn validate(config: &Config, host: &HostConfig) -> Result<(), Contain
         }
     }
     super::devices::validate(host)?;
+    mac(host)?;
     capability_set(host)?;
     SecurityOptions::parse(host)?;
     volumes(host).map(drop)
+}
+
+/// The hardware address that was asked for.
+fn mac(host: &HostConfig) -> Result<Option<Mac>, ContainerError> {
+    let invalid = |_| ContainerError::Invalid(format!("address {}: invalid MAC address", host.mac));
+    Some(&host.mac).filter(|text| !text.is_empty()).map(|text| text.parse()).transpose().map_err(invalid)
 }
 
 /// Prepares what all containers share: the default seccomp program and the device gate.
@@ -107,7 +115,7 @@ pub(super) fn start(
     })?;
     let cgroup = make_cgroup(shared, &record)?;
     steps.done("cgroup");
-    let attachment = shared.networks.attach(&record.host.network_mode, &record.id)?;
+    let attachment = shared.networks.attach(&record.host.network_mode, &record.id, mac(&record.host)?)?;
     steps.done("network");
     write_network_files(shared, container, &record, attachment.endpoint.as_ref())?;
     steps.done("files");

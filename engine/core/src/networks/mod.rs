@@ -167,21 +167,22 @@ impl Networks {
         self.ids.get(name).map(String::as_str)
     }
 
-    /// A network namespace for a container's run, with its place on the network. Blocks.
+    /// A network namespace for a container's run, with its place on the network. Blocks. Without a `mac` one is
+    /// made of the address.
     ///
     /// # Errors
     /// The bridge is not there, or no address is free.
-    pub fn attach(&self, mode: &str, container: &str) -> Result<Attachment, NetworksError> {
+    pub fn attach(&self, mode: &str, container: &str, mac: Option<Mac>) -> Result<Attachment, NetworksError> {
         // Also without a bridge: what it waits for (the machine's modules) a root file system needs as well.
         drop(self.wait_for_bridge());
         match mode {
             "host" => Ok(Attachment { netns: None, endpoint: None }),
             "none" => Ok(Attachment { netns: Some(self.take_bare()?.into_netns()), endpoint: None }),
-            _ => self.attach_bridge(container),
+            _ => self.attach_bridge(container, mac),
         }
     }
 
-    fn attach_bridge(&self, container: &str) -> Result<Attachment, NetworksError> {
+    fn attach_bridge(&self, container: &str, mac: Option<Mac>) -> Result<Attachment, NetworksError> {
         let mut ready = self.take_ready()?;
         let address = {
             let mut leases = self.leases();
@@ -190,7 +191,7 @@ impl Networks {
             leases.by_container.insert(container.to_owned(), lease);
             address
         };
-        let mac = Mac::of_address(address.addr());
+        let mac = mac.unwrap_or_else(|| Mac::of_address(address.addr()));
         let place =
             network::Endpoint { interface: "eth0".to_owned(), address, mac, gateway: Some(gateway().addr()) };
         if let Err(error) = ready.cable.configure(&ready.sandbox, &place) {

@@ -8,6 +8,7 @@ use core::containers::{Config, Create};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::conflicts;
 use super::host::asks;
 use super::ports::port;
 use crate::reply::ApiError;
@@ -92,12 +93,17 @@ impl Body {
         if let Some(Value::Object(bindings)) = self.host_config.get("PortBindings") {
             ports(bindings.keys())?;
         }
-        check_endpoints(&mut self.networking_config, version)?;
+        let own = conflicts::Own { hostname: !self.hostname.is_empty(), ports: !exposed_ports.is_empty() };
+        if let Some(text) = conflicts::find(&self.host_config, &own) {
+            return Err(ApiError::bad_request(text));
+        }
+        let endpoint_mac = self.networking_config.read(version)?;
         let mut host = super::host::read(self.host_config)?;
         if self.network_disabled {
             host.network_mode = "none".to_owned();
         }
-        let warnings = check_mac(&self.mac_address, &host.network_mode, version)?.into_iter().collect();
+        let (mac, warning) = moved_mac(self.mac_address, endpoint_mac, &host.network_mode, version)?;
+        host.mac = mac;
         let config = Config {
             hostname: self.hostname,
             domainname: self.domainname,
@@ -122,7 +128,7 @@ impl Body {
             healthcheck: self.healthcheck,
             network_disabled: self.network_disabled,
         };
-        Ok(Create { config, host, warnings, ..Create::default() })
+        Ok(Create { config, host, warnings: warning.into_iter().collect(), ..Create::default() })
     }
 }
 
@@ -134,42 +140,68 @@ fn ports<'a>(texts: impl Iterator<Item = &'a String>) -> Result<BTreeSet<String>
 /// The first version whose containers may be on several networks, and whose endpoints have MAC addresses.
 const ENDPOINTS: ApiVersion = ApiVersion(1, 44);
 
-/// Addresses, aliases and links need networks of the user's own.
-fn check_endpoints(networking: &mut Networking, version: ApiVersion) -> Result<(), ApiError> {
-    let all = &mut networking.endpoints_config;
-    if version < ENDPOINTS && all.len() > 1 {
-        let names: Vec<&str> = all.keys().map(String::as_str).collect();
-        let text = "Container cannot be created with multiple network endpoints";
-        return Err(ApiError::bad_request(format!("{text}: {}", names.join(", "))));
-    }
-    for (network, endpoint) in all {
-        if version < ENDPOINTS {
-            endpoint.remove("MacAddress");
+/// What inspect shows of an endpoint and clients send back when they make a container anew: nothing is asked by it.
+const SHOWN: [&str; 9] = [
+    "DNSNames",
+    "EndpointID",
+    "Gateway",
+    "GlobalIPv6Address",
+    "GlobalIPv6PrefixLen",
+    "IPAddress",
+    "IPPrefixLen",
+    "IPv6Gateway",
+    "NetworkID",
+];
+
+impl Networking {
+    /// The MAC address of the one endpoint. Addresses, aliases and links need networks of the user's own.
+    fn read(self, version: ApiVersion) -> Result<String, ApiError> {
+        let all = self.endpoints_config;
+        if all.len() > 1 && version < ENDPOINTS {
+            let names: Vec<&str> = all.keys().map(String::as_str).collect();
+            let text = "Container cannot be created with multiple network endpoints";
+            return Err(ApiError::bad_request(format!("{text}: {}", names.join(", "))));
         }
+        if all.len() > 1 {
+            return Err(not_yet("more than one network"));
+        }
+        let Some((network, mut endpoint)) = all.into_iter().next() else { return Ok(String::new()) };
         if !matches!(network.as_str(), "default" | "bridge" | "host" | "none") {
             return Err(not_yet(format_args!("the network {network}")));
         }
+        let mac = endpoint.remove("MacAddress").filter(|_| version >= ENDPOINTS);
+        endpoint.retain(|field, _| !SHOWN.contains(&field.as_str()));
         if let Some((field, _)) = endpoint.iter().find(|(_, value)| asks(value)) {
             return Err(not_yet(format_args!("EndpointsConfig.{field}")));
         }
+        Ok(mac.and_then(|mac| mac.as_str().map(str::to_owned)).unwrap_or_default())
     }
-    Ok(())
 }
 
-/// The container's own MAC address, which is an endpoint's by now: refused where it would mean something.
-fn check_mac(mac: &str, mode: &str, version: ApiVersion) -> Result<Option<String>, ApiError> {
-    // From 1.52 on it is as unknown as any other field.
-    if mac.is_empty() || version >= ApiVersion(1, 52) {
-        return Ok(None);
+/// The container's own MAC address was moved to its endpoint by newer versions, with a warning; by now it is as
+/// unknown as any other field.
+fn moved_mac(
+    own: String,
+    endpoint: String,
+    mode: &str,
+    version: ApiVersion,
+) -> Result<(String, Option<String>), ApiError> {
+    const MOVED: &str = "The container-wide MacAddress field is now deprecated. It should be specified in \
+                         EndpointsConfig instead.";
+    if own.is_empty() || version >= ApiVersion(1, 52) {
+        return Ok((endpoint, None));
     }
-    let is_own = !matches!(mode, "host" | "none") && !mode.starts_with("container:");
-    match (is_own, version < ENDPOINTS) {
-        (true, _) => Err(not_yet("MacAddress")),
-        (false, true) => Err(ApiError::bad_request("conflicting options: mac-address and the network mode")),
-        (false, false) => Ok(Some(
-            "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."
-                .to_owned(),
-        )),
+    let has_endpoint = !matches!(mode, "host" | "none") && !mode.starts_with("container:");
+    let warning = (version >= ENDPOINTS).then(|| MOVED.to_owned());
+    match (has_endpoint, &warning) {
+        (false, None) => Err(ApiError::bad_request("conflicting options: mac-address and the network mode")),
+        (false, Some(_)) => Ok((endpoint, warning)),
+        (true, Some(_)) if !endpoint.is_empty() && endpoint != own => {
+            let text = "the container-wide MAC address must match the endpoint-specific MAC address for the main \
+                        network, or be left empty";
+            Err(ApiError::bad_request(text))
+        }
+        (true, _) => Ok((own, warning)),
     }
 }
 
@@ -215,18 +247,19 @@ mod tests {
 
     #[test]
     fn the_mac_address_moved_with_the_versions() {
-        let check = |minor: u16, mode: &str, expected: Result<usize, u16>| {
+        const OWN: &str = "02:00:00:00:00:01";
+        let check = |minor: u16, mode: &str, expected: Result<(&str, usize), u16>| {
             let host = serde_json::json!({"NetworkMode": mode});
-            let body =
-                serde_json::json!({"Image": "x", "MacAddress": "02:00:00:00:00:01", "HostConfig": host});
+            let body = serde_json::json!({"Image": "x", "MacAddress": OWN, "HostConfig": host});
             let got = create_at(body, ApiVersion(1, minor));
-            let got = got.map(|create| create.warnings.len()).map_err(|error| error.status.as_u16());
-            assert_eq!(got, expected, "{minor} {mode}");
+            let got = got.map(|create| (create.host.mac, create.warnings.len()));
+            let expected = expected.map(|(mac, warnings)| (mac.to_owned(), warnings));
+            assert_eq!(got.map_err(|error| error.status.as_u16()), expected, "{minor} {mode}");
         };
         check(43, "host", Err(400));
-        check(43, "", Err(501));
-        check(44, "none", Ok(1));
-        check(51, "bridge", Err(501));
-        check(52, "bridge", Ok(0));
+        check(43, "", Ok((OWN, 0)));
+        check(44, "none", Ok(("", 1)));
+        check(51, "bridge", Ok((OWN, 1)));
+        check(52, "bridge", Ok(("", 0)));
     }
 }

@@ -24,6 +24,9 @@ pub fn inspect(container: &Container, networks: &Networks, version: ApiVersion) 
         "HostConfig": host(&record.host), "Mounts": mounts(&record.host), "Config": config(&record.config),
         "NetworkSettings": network_settings(container, networks, version),
     });
+    if version < ApiVersion(1, 52) && !record.host.mac.is_empty() {
+        value["Config"]["MacAddress"] = json!(record.host.mac);
+    }
     if version < ApiVersion(1, 52) {
         value["GraphDriver"] = json!({ "Name": "overlay2", "Data": null });
     } else {
@@ -203,7 +206,7 @@ pub fn endpoints(container: &Container, networks: &Networks) -> Value {
     let mode = record.host.network_mode.as_str();
     json!({ mode: {
         "IPAMConfig": null, "Links": null, "Aliases": null, "DriverOpts": null, "GwPriority": 0,
-        "MacAddress": place.map_or("", |p| p.mac.as_str()), "NetworkID": networks.id(mode).unwrap_or(""),
+        "MacAddress": place.map_or(record.host.mac.as_str(), |p| p.mac.as_str()), "NetworkID": networks.id(mode).unwrap_or(""),
         "EndpointID": place.map_or("", |p| p.endpoint_id.as_str()),
         "Gateway": place.map_or(String::new(), |p| p.gateway.to_string()),
         "IPAddress": place.map_or(String::new(), |p| p.address.addr().to_string()),

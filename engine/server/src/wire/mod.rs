@@ -1,5 +1,6 @@
 //! The JSON of the API, where it is more than a handler writes down in passing.
 
+pub mod conflicts;
 pub mod create;
 pub mod host;
 pub mod images;
