@@ -284,6 +284,23 @@ pub fn unblock_signals() {
     }
 }
 
+/// Gives every signal its default effect, in a process that has its own table. Handlers end with execve(2), but what is
+/// ignored stays so: SIGPIPE, which every Rust program ignores, and what the engine's parents ignored.
+pub fn default_signals() {
+    // The kernel's own structure, whose zero is SIG_DFL: libc's call refuses the signals it uses itself.
+    let default = [0u64; 4];
+    for signal in 1..=SIGNALS {
+        // SAFETY: reads four words. SIGKILL and SIGSTOP are refused, and have no other effect anyway.
+        unsafe {
+            let old = std::ptr::null_mut::<u64>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), old, size_of::<u64>());
+        }
+    }
+}
+
+/// Signals of the kernel, see signal(7).
+const SIGNALS: libc::c_int = 64;
+
 /// Marks every descriptor from `first` on close-on-exec: a last line of defence against a descriptor of the
 /// engine in a container (CVE-2024-21626). See close_range(2).
 pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {

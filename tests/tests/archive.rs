@@ -86,6 +86,7 @@ fn copies_both_ways(app: &Appliance, name: &str) {
     assert_eq!(std::fs::read(back).expect("it came back"), b"hello");
 }
 
+/// K9, K11
 #[test]
 fn files_are_copied_in_every_state() {
     let app = appliance();
@@ -106,6 +107,7 @@ fn files_are_copied_in_every_state() {
     app.docker(["exec", &name, "cat", "/tmp/there"]).prints("hello");
 }
 
+/// K5
 #[test]
 fn trees_keep_what_they_are_made_of() {
     let app = appliance();
@@ -133,6 +135,7 @@ fn trees_keep_what_they_are_made_of() {
     assert_eq!(std::fs::metadata(back.join("n".repeat(180))).expect("it").len(), 300_000);
 }
 
+/// K5
 #[test]
 fn names_in_an_archive_follow_the_path() {
     let app = appliance();
@@ -156,6 +159,7 @@ fn names_in_an_archive_follow_the_path() {
     assert!(!root.iter().any(|name| name.starts_with("/proc/1") || name == "/dev/null"), "{root:?}");
 }
 
+/// K4
 #[test]
 fn paths_are_described() {
     let app = appliance();
@@ -184,6 +188,7 @@ fn paths_are_described() {
     assert_eq!(size, 4);
 }
 
+/// K6, K7
 #[test]
 fn what_is_not_there_is_told_in_dockers_words() {
     let app = appliance();
@@ -207,6 +212,7 @@ fn what_is_not_there_is_told_in_dockers_words() {
         .says_on_stderr("must be a directory");
 }
 
+/// K8
 #[test]
 fn kinds_are_not_exchanged_unasked() {
     let app = appliance();
@@ -223,6 +229,7 @@ fn kinds_are_not_exchanged_unasked() {
     app.docker(["exec", &name, "sh", "-c", "cat /d/x; test -d /d/f"]).succeeds().prints("new");
 }
 
+/// K8
 #[test]
 fn owners_are_the_archives_or_the_containers() {
     let app = appliance();
@@ -243,6 +250,7 @@ fn owners_are_the_archives_or_the_containers() {
     owner("1234:5678\n");
 }
 
+/// K7, K10
 #[test]
 fn compressed_archives_are_extracted() {
     let app = appliance();
@@ -257,6 +265,7 @@ fn compressed_archives_are_extracted() {
     }
 }
 
+/// K9
 #[test]
 fn read_only_places_are_refused() {
     let app = appliance();
@@ -288,6 +297,7 @@ fn copies_are_announced() {
     assert!(actions.ends_with(&["archive-path".to_owned(), "extract-to-dir".to_owned()]), "{actions:?}");
 }
 
+/// K10
 #[test]
 fn hostile_archives_stay_in_the_container() {
     let app = appliance();
@@ -352,7 +362,7 @@ fn broken_archives_are_refused() {
     app.docker(["exec", &name, "cat", "/tmp/f"]).prints("whole");
 }
 
-/// A container that exchanges a folder for a link to `/` and back as fast as it can, while files are copied
+/// K10: A container that exchanges a folder for a link to `/` and back as fast as it can, while files are copied
 /// through that folder both ways: neither is a file of the engine's machine read, nor one made there.
 #[test]
 fn links_swapped_meanwhile_lead_nowhere_else() {

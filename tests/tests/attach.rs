@@ -25,6 +25,7 @@ fn a_terminal_echoes_and_answers() {
     terminal.exits(9);
 }
 
+/// G14
 #[test]
 fn a_terminal_follows_its_window() {
     let app = appliance();
@@ -56,6 +57,7 @@ fn control_d_ends_a_shell() {
     terminal.exits(0);
 }
 
+/// G10
 #[test]
 fn detach_keys_leave_the_container_running() {
     let app = appliance();
@@ -70,6 +72,7 @@ fn detach_keys_leave_the_container_running() {
     assert_eq!(app.inspect(&name)["State"]["Status"], "running");
 }
 
+/// G10
 #[test]
 fn bad_detach_keys_are_refused() {
     let app = appliance();
@@ -91,6 +94,7 @@ fn attach_to_a_stopped_container_is_refused() {
     outcome.says_on_stderr("annot attach to a stopped container");
 }
 
+/// G11
 #[test]
 fn all_who_are_attached_see_everything() {
     let app = appliance();
@@ -106,6 +110,7 @@ fn all_who_are_attached_see_everything() {
     }
 }
 
+/// G9
 #[test]
 fn logs_come_first_where_asked() {
     let app = appliance();
@@ -131,6 +136,7 @@ fn logs_come_first_where_asked() {
     assert!(text.starts_with("before\r\n") && text.trim_end().ends_with("after"), "{text:?}");
 }
 
+/// G11, G12
 #[test]
 fn a_listener_that_went_away_does_not_block_the_container() {
     let app = appliance();

@@ -9,6 +9,7 @@ const SCRIPT: &str = "set -e; echo x >> /etc/hostname.d 2>/dev/null || true; rm 
     echo root > /etc/issue; mkdir -p /new/folder; touch /new/folder/file; rm -r /usr/share/doc || true; \
     mkdir -p /usr/share/doc; touch /usr/share/doc/mine; chmod 700 /opt; touch /kept";
 
+/// K2
 #[test]
 fn changes_are_told_with_the_folders_around_them() {
     let app = appliance();
@@ -26,6 +27,7 @@ fn changes_are_told_with_the_folders_around_them() {
     assert!(paths.is_sorted(), "{lines:#?}");
 }
 
+/// K2
 #[test]
 fn an_untouched_container_has_no_changes() {
     let app = appliance();
@@ -37,6 +39,7 @@ fn an_untouched_container_has_no_changes() {
     app.docker(["diff", "no-such"]).fails().says_on_stderr("No such container: no-such");
 }
 
+/// K2
 #[test]
 fn a_running_container_is_compared() {
     let app = appliance();
@@ -64,6 +67,7 @@ fn exported(bytes: &[u8]) -> BTreeMap<String, tar::EntryType> {
     entries.collect()
 }
 
+/// K3
 #[test]
 fn an_export_is_the_root_without_mounts() {
     let app = appliance();

@@ -57,6 +57,7 @@ fn containers_run_on_as_the_same_process() {
     assert_eq!(app.inspect(&name)["State"]["ExitCode"], 17);
 }
 
+/// H7
 #[test]
 fn no_line_of_output_is_lost_or_doubled() {
     let (app, _turn) = mortal!();

@@ -28,6 +28,7 @@ fn sleeper(stem: &str) -> ContainerName {
     name
 }
 
+/// F23, G19
 #[test]
 fn exec_prints_and_tells_the_exit_code() {
     let app = appliance();
@@ -38,6 +39,7 @@ fn exec_prints_and_tells_the_exit_code() {
     app.docker(["exec", &name, "sh", "-c", "kill -KILL $$"]).exits(137);
 }
 
+/// G4
 #[test]
 fn exec_takes_input() {
     let app = appliance();
@@ -48,6 +50,7 @@ fn exec_takes_input() {
     assert_eq!(digest(&outcome.stdout), digest(&bytes));
 }
 
+/// G21
 #[test]
 fn exec_inherits_and_overrides() {
     let app = appliance();
@@ -98,6 +101,7 @@ fn exec_at_a_terminal() {
     terminal.exits(11);
 }
 
+/// G20
 #[test]
 fn what_cannot_be_executed_is_told() {
     let app = appliance();
@@ -107,6 +111,7 @@ fn what_cannot_be_executed_is_told() {
     app.docker(["exec", "-u", "nobody-here", &name, "true"]).fails();
 }
 
+/// G15
 #[test]
 fn exec_needs_a_running_container() {
     let app = appliance();
@@ -118,6 +123,7 @@ fn exec_needs_a_running_container() {
     app.docker(["exec", "no-such-container", "true"]).says_on_stderr("No such container").exits(1);
 }
 
+/// G17
 #[test]
 fn detached_exec_goes_on_alone() {
     let app = appliance();
@@ -128,6 +134,7 @@ fn detached_exec_goes_on_alone() {
     });
 }
 
+/// G4, G16, G18, G19
 #[test]
 fn exec_over_the_wire() {
     let app = appliance();
@@ -153,6 +160,7 @@ fn exec_over_the_wire() {
     api.get("/exec/0123456789abcdef/json").refuses(404, "No such exec instance");
 }
 
+/// G15
 #[test]
 fn an_empty_command_is_refused() {
     let app = appliance();
@@ -161,6 +169,7 @@ fn an_empty_command_is_refused() {
     app.api().post_json(&path, json!({ "Cmd": [] })).refuses(400, "No exec command specified");
 }
 
+/// G22
 #[test]
 fn stopping_the_container_ends_its_execs() {
     let app = appliance();

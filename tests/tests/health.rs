@@ -28,6 +28,7 @@ fn ps_status(app: &Appliance, name: &str) -> String {
     app.docker(["ps", "-a", "--filter", &format!("name={name}"), "--format", "{{.Status}}"]).succeeds().word()
 }
 
+/// I3, I4, I6, I7
 /// E2, E15
 #[test]
 fn a_container_starts_becomes_healthy_and_falls_ill() {
@@ -77,6 +78,7 @@ fn a_container_starts_becomes_healthy_and_falls_ill() {
     assert_eq!(app.inspect(&name)["State"]["Running"], true);
 }
 
+/// I6
 #[test]
 fn a_stopped_container_is_asked_no_more_and_starts_anew() {
     let app = appliance();
@@ -91,6 +93,7 @@ fn a_stopped_container_is_asked_no_more_and_starts_anew() {
     becomes(app, &name, "healthy");
 }
 
+/// I5
 #[test]
 fn a_probe_that_takes_too_long_is_killed() {
     let app = appliance();
@@ -107,6 +110,7 @@ fn a_probe_that_takes_too_long_is_killed() {
     assert!(running() <= 1);
 }
 
+/// I1, I3
 #[test]
 fn long_output_is_cut_and_missing_programs_are_told() {
     let app = appliance();
@@ -124,6 +128,7 @@ fn long_output_is_cut_and_missing_programs_are_told() {
     assert!(ill["Log"][0]["Output"].as_str().is_some_and(|text| text.contains("no-such-program")), "{ill}");
 }
 
+/// I1
 #[test]
 fn the_images_check_is_used_changed_or_switched_off() {
     let app = appliance();
@@ -166,6 +171,7 @@ fn a_paused_container_is_not_asked() {
     becomes(app, &name, "healthy");
 }
 
+/// I2
 #[test]
 fn bad_checks_are_refused() {
     let app = appliance();

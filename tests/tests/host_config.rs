@@ -78,6 +78,7 @@ fn kernel_parameters_of_the_container_only() {
     refused(net, "sysctl \"net.core.somaxconn\" not allowed in host network namespace");
 }
 
+/// P6
 #[test]
 fn processes_of_another_container_are_seen() {
     let app = appliance();

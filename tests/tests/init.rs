@@ -11,6 +11,7 @@ fn run<'a>(args: &[&'a str], script: &'a str) -> pinnace_tests::Outcome {
     app.docker(all.chain([image.as_str(), "sh", "-c", script]))
 }
 
+/// P11
 /// D35
 #[test]
 fn the_init_is_process_one_and_the_program_its_child() {
@@ -22,6 +23,7 @@ fn the_init_is_process_one_and_the_program_its_child() {
     assert_ne!(lines[2], "1");
 }
 
+/// P11
 #[test]
 fn exit_codes_and_signals_pass_through() {
     run(&[], "exit 42").exits(42);
@@ -57,6 +59,7 @@ fn a_program_without_handlers_ends_at_once() {
     assert!(start.elapsed() < std::time::Duration::from_secs(8));
 }
 
+/// P11
 #[test]
 fn orphans_are_buried() {
     let script = "(for i in 1 2 3; do (sleep 0.$i &) ; done); sleep 1; grep -l '^State:.Z' /proc/[0-9]*/status | wc -l";

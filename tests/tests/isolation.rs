@@ -60,6 +60,7 @@ fn the_cgroup_is_the_root_of_what_it_sees() {
     );
 }
 
+/// P3
 #[test]
 fn capabilities_are_dockers() {
     let status = inside("grep ^Cap /proc/1/status");
@@ -81,6 +82,7 @@ fn another_user_has_no_capabilities() {
     app.docker(args).prints(expected).succeeds();
 }
 
+/// P3
 #[test]
 fn seccomp_filters() {
     assert_eq!(inside("grep -E '^(Seccomp|NoNewPrivs):' /proc/1/status"), "NoNewPrivs:\t0\nSeccomp:\t2\n");
@@ -93,6 +95,20 @@ fn seccomp_filters() {
 }
 
 #[test]
+fn no_signal_is_ignored_or_blocked() {
+    let expected = "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n";
+    let app = appliance();
+    let grep = ["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"];
+    let image = app.busybox();
+    app.docker(["run", "--rm", &image].into_iter().chain(grep)).prints(expected);
+    // A program that writes on for nobody ends by SIGPIPE.
+    app.docker(["run", "--rm", &image, "sh", "-c", "yes | head -n 1"]).prints("y\n").quietly();
+    let name = app.name("signals");
+    app.docker(["run", "-d", "--name", &name, &image, "sleep", "600"]).succeeds();
+    app.docker(["exec", &name].into_iter().chain(grep)).prints(expected);
+}
+
+#[test]
 fn no_new_privileges_on_request() {
     let app = appliance();
     let option = "no-new-privileges";
@@ -101,6 +117,7 @@ fn no_new_privileges_on_request() {
     app.docker(args).prints("NoNewPrivs:\t1\n").succeeds();
 }
 
+/// P3
 #[test]
 fn masked_paths_are_empty() {
     let files = "/proc/kcore /proc/keys /proc/timer_list /proc/latency_stats /proc/sched_debug";
@@ -109,6 +126,7 @@ fn masked_paths_are_empty() {
     assert_eq!(inside(&format!("for f in {folders}; do if test -e $f; then ls $f; fi; done")), "");
 }
 
+/// P3
 #[test]
 fn kernel_settings_are_read_only() {
     let app = appliance();
@@ -189,12 +207,14 @@ fn nothing_of_the_host_is_mounted() {
     assert!(!info.contains("/home/"), "{info}");
 }
 
+/// P7, P10
 #[test]
 fn what_a_container_needs_is_writable() {
     assert_eq!(inside("touch /x /tmp/x /dev/shm/x && echo written"), "written\n");
     assert_eq!(inside("df -k /dev/shm | tail -1 | tr -s ' ' | cut -d' ' -f2"), "65536\n");
 }
 
+/// P4
 #[test]
 fn low_ports_and_ping_need_no_root() {
     let app = appliance();

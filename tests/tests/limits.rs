@@ -24,6 +24,7 @@ fn limited(app: &Appliance, limit: [&str; 2], script: &str) -> String {
     app.docker(args).succeeds().text()
 }
 
+/// F22, P9
 #[test]
 fn memory_is_limited_and_the_end_for_want_of_it_is_told() {
     let app = limiting!("MemoryLimit");
@@ -39,6 +40,7 @@ fn memory_is_limited_and_the_end_for_want_of_it_is_told() {
     assert!(events.iter().any(|event| event["Action"] == "oom"), "{events:?}");
 }
 
+/// F22
 #[test]
 fn a_neighbour_is_spared_when_memory_runs_out() {
     let app = limiting!("MemoryLimit");
@@ -50,6 +52,7 @@ fn a_neighbour_is_spared_when_memory_runs_out() {
     assert_eq!((&state["Running"], &state["OOMKilled"]), (&true.into(), &false.into()), "{state}");
 }
 
+/// P9
 #[test]
 fn processor_time_is_limited() {
     let app = limiting!("CpuCfsQuota");
@@ -58,6 +61,7 @@ fn processor_time_is_limited() {
     assert_eq!(limited(app, ["--cpus", "0.1"], busy), "throttled\n");
 }
 
+/// P9
 #[test]
 fn processes_are_limited() {
     let app = limiting!("PidsLimit");

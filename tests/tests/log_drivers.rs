@@ -13,6 +13,7 @@ fn ran(stem: &str, options: &[&str], script: &str) -> ContainerName {
     name
 }
 
+/// H11
 #[test]
 fn a_full_file_makes_room() {
     let app = appliance();
@@ -31,6 +32,7 @@ fn a_full_file_makes_room() {
     );
 }
 
+/// H6
 #[test]
 fn a_follower_passes_from_file_to_file() {
     let app = appliance();
@@ -55,6 +57,7 @@ fn local_is_read_like_any_other() {
         .succeeds();
 }
 
+/// H8
 #[test]
 fn none_keeps_nothing() {
     let app = appliance();
@@ -62,6 +65,7 @@ fn none_keeps_nothing() {
     app.docker(["logs", &name]).fails().says_on_stderr("configured logging driver does not support reading");
 }
 
+/// H9, H11
 #[test]
 fn details_are_in_front_of_the_text() {
     let app = appliance();
@@ -83,6 +87,7 @@ fn details_are_in_front_of_the_text() {
     app.docker(["logs", &name]).prints("text\n").succeeds();
 }
 
+/// H13
 /// D32
 #[test]
 fn faults_are_told_at_create() {

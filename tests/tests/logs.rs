@@ -11,6 +11,7 @@ fn ran(stem: &str, script: &str) -> ContainerName {
     name
 }
 
+/// H7
 #[test]
 fn logs_are_kept_after_the_end() {
     let app = appliance();
@@ -19,6 +20,7 @@ fn logs_are_kept_after_the_end() {
     assert_eq!(outcome.stderr, b"err\n");
 }
 
+/// H4
 #[test]
 fn tail_gives_the_last_lines() {
     let app = appliance();
@@ -29,6 +31,7 @@ fn tail_gives_the_last_lines() {
     assert_eq!(app.docker(["logs", "--tail", "all", &name]).lines().len(), 100);
 }
 
+/// H3
 #[test]
 fn timestamps_are_in_front() {
     let app = appliance();
@@ -39,6 +42,7 @@ fn timestamps_are_in_front() {
     assert!(time.len() == "2026-01-02T03:04:05.123456789Z".len() && time.ends_with('Z'), "{time}");
 }
 
+/// H5
 #[test]
 fn since_and_until_cut_by_time() {
     let app = appliance();
@@ -52,6 +56,7 @@ fn since_and_until_cut_by_time() {
     assert!(before.text().starts_with("old\n"), "{before}");
 }
 
+/// H6
 #[test]
 fn follow_ends_with_the_container() {
     let app = appliance();
@@ -66,6 +71,7 @@ fn follow_ends_with_the_container() {
     assert!(rest.iter().any(|line| line.trim() == "went"), "{rest:?}");
 }
 
+/// H6
 #[test]
 fn follow_of_an_ended_container_ends() {
     let app = appliance();
@@ -92,6 +98,7 @@ fn follow_shows_old_and_new_lines_once() {
     assert!(outcome.text() == expected, "{outcome}");
 }
 
+/// H10
 #[test]
 fn long_lines_are_whole() {
     let app = appliance();
@@ -110,6 +117,7 @@ fn logs_are_text() {
     assert_eq!(app.docker(["logs", &name]).succeeds().stdout, "a\0b\u{fffd}c\n".as_bytes());
 }
 
+/// H3
 #[test]
 fn a_terminals_log_is_one_raw_stream() {
     let app = appliance();
@@ -121,6 +129,7 @@ fn a_terminals_log_is_one_raw_stream() {
     assert_eq!(app.api().get(&path).is(200).text(), "out\r\nerr\r\n");
 }
 
+/// H3
 #[test]
 fn frames_carry_one_record_each() {
     let app = appliance();
@@ -135,6 +144,7 @@ fn frames_carry_one_record_each() {
     assert_eq!(Frames::read(&only[..]).stdout(), "");
 }
 
+/// H1
 #[test]
 fn no_stream_asked_for_is_refused() {
     let app = appliance();

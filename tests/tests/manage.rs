@@ -56,6 +56,7 @@ fn rename_refuses_with_dockers_words() {
     assert_eq!(app.inspect(&one)["Name"], format!("/{}", &*one));
 }
 
+/// F25
 /// C9
 #[test]
 fn prune_takes_what_stands_still_and_fits() {
@@ -94,6 +95,7 @@ fn prune_takes_what_stands_still_and_fits() {
     app.api().post(&format!("/containers/prune?filters={bad}")).refuses(400, "nvalid filter");
 }
 
+/// F24
 #[test]
 fn update_changes_the_restart_policy() {
     let app = appliance();
@@ -128,6 +130,7 @@ fn update_stops_a_policy_that_is_at_work() {
     });
 }
 
+/// F24
 #[test]
 fn update_refuses_contradictions() {
     let app = appliance();
@@ -152,6 +155,7 @@ fn update_refuses_contradictions() {
     }
 }
 
+/// F24, P9
 #[test]
 fn update_reaches_a_running_container() {
     let app = appliance();

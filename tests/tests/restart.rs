@@ -30,6 +30,7 @@ fn count(app: &Appliance, name: &str) -> u64 {
     app.inspect(name)["RestartCount"].as_u64().expect("a count is a number")
 }
 
+/// F20
 #[test]
 fn on_failure_gives_up_after_its_retries() {
     let app = appliance();
@@ -49,6 +50,7 @@ fn on_failure_is_content_with_success() {
     assert_eq!((count(app, &name), &state(app, &name)["Status"]), (0, &json!("exited")));
 }
 
+/// F20, F21
 #[test]
 fn always_starts_again_until_it_is_stopped() {
     let app = appliance();
@@ -73,6 +75,7 @@ fn waiting(stem: &str) -> ContainerName {
     name
 }
 
+/// F13, F20
 /// E2, E15
 #[test]
 fn a_waiting_container_says_so() {
@@ -118,6 +121,7 @@ fn force_removes_what_waits() {
     app.docker(["inspect", &name]).fails();
 }
 
+/// F18, F19
 #[test]
 fn waiting_for_an_exit_ends_with_the_first_run() {
     let app = appliance();
@@ -145,6 +149,7 @@ fn waiting_for_an_exit_ends_with_the_first_run() {
     assert_eq!(removed.next_json().expect("an answer")["StatusCode"], 5);
 }
 
+/// F11
 #[test]
 fn another_signal_than_the_stop_signal_leaves_the_policy_alone() {
     let app = appliance();
@@ -166,6 +171,7 @@ fn another_signal_than_the_stop_signal_leaves_the_policy_alone() {
     assert_eq!(count(app, &name), 1);
 }
 
+/// F2, F4
 #[test]
 fn a_start_that_fails_is_not_tried_again() {
     let app = appliance();
@@ -203,6 +209,7 @@ fn bad_policies_are_refused() {
     );
 }
 
+/// F9
 #[test]
 fn a_container_that_removes_itself_survives_a_restart() {
     let app = appliance();
@@ -240,6 +247,7 @@ fn own() -> Option<Appliance> {
     (backend != pinnace_tests::Backend::Reference).then(|| Appliance::boot(backend, &dir))
 }
 
+/// F21, P13
 #[test]
 fn policies_decide_what_starts_with_the_machine() {
     let Some(app) = own() else { skip!("the reference engine is not ours to switch off") };

@@ -10,6 +10,7 @@ fn a_foreground_container_prints_and_ends() {
     app.docker(["run", "--rm", &app.busybox(), "echo", "hi"]).prints("hi\n").quietly().exits(0);
 }
 
+/// F3
 #[test]
 fn the_exit_code_is_the_programs() {
     let app = appliance();
@@ -27,6 +28,7 @@ fn a_signal_counts_128_more() {
     app.docker(["run", "--rm", &image, "sh", "-c", "exec sh -c 'kill -TERM $$; exit 5'"]).exits(5);
 }
 
+/// F2, F3
 #[test]
 fn a_missing_program_is_127() {
     let app = appliance();
@@ -36,6 +38,7 @@ fn a_missing_program_is_127() {
     outcome.says_on_stderr("no such file or directory");
 }
 
+/// F2, F3
 #[test]
 fn a_program_that_cannot_be_executed_is_126() {
     let app = appliance();
@@ -44,6 +47,7 @@ fn a_program_that_cannot_be_executed_is_126() {
     app.docker(["run", "--rm", &image, "/etc"]).exits(126);
 }
 
+/// F3
 #[test]
 fn a_refusal_of_the_engine_is_125() {
     let app = appliance();
@@ -52,6 +56,7 @@ fn a_refusal_of_the_engine_is_125() {
     outcome.says_on_stderr("Invalid container name (-bad-name)");
 }
 
+/// F4
 #[test]
 fn a_failed_start_leaves_a_created_container() {
     let app = appliance();
@@ -74,6 +79,7 @@ fn detached_prints_the_id_and_runs_on() {
     assert_eq!(inspect["State"]["Status"], "running");
 }
 
+/// F16
 #[test]
 fn rm_leaves_nothing() {
     let app = appliance();
@@ -82,6 +88,7 @@ fn rm_leaves_nothing() {
     app.api().get(&format!("/containers/{}/json", &*name)).refuses(404, "No such container");
 }
 
+/// P1
 #[test]
 fn environment_comes_from_engine_and_user() {
     let app = appliance();
@@ -94,6 +101,7 @@ fn environment_comes_from_engine_and_user() {
     assert_eq!(lines, ["COLOUR=red and blue", "EMPTY=", "HOME=/root", "HOSTNAME=ship", path]);
 }
 
+/// P1
 #[test]
 fn a_terminal_has_a_term_variable() {
     let app = appliance();
@@ -113,6 +121,7 @@ fn the_working_directory_is_made() {
     relative.says_on_stderr("the working directory 'a' is invalid, it needs to be an absolute path");
 }
 
+/// P2
 #[test]
 fn users_are_found_by_name_and_number() {
     let app = appliance();
@@ -140,6 +149,7 @@ fn sorted_groups(id: &str) -> (String, Vec<String>) {
     (ids.to_owned(), groups)
 }
 
+/// P2
 #[test]
 fn an_unknown_user_is_told() {
     let app = appliance();
@@ -147,6 +157,7 @@ fn an_unknown_user_is_told() {
     outcome.says_on_stderr("unable to find user nobody-here: no matching entries in passwd file");
 }
 
+/// P1
 #[test]
 fn home_follows_the_user() {
     let app = appliance();
@@ -244,6 +255,7 @@ fn create_and_start_are_two_steps() {
     app.docker(["start", "--attach", &name]).prints("started\n").exits(4);
 }
 
+/// F1
 /// A15
 #[test]
 fn starting_a_running_container_changes_nothing() {
@@ -256,6 +268,7 @@ fn starting_a_running_container_changes_nothing() {
     assert_eq!(app.inspect(&name)["State"]["Pid"], pid);
 }
 
+/// P10
 #[test]
 fn files_stay_in_their_container() {
     let app = appliance();

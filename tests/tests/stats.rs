@@ -3,6 +3,7 @@
 use crate::appliance;
 use serde_json::{Value, json};
 
+/// L4, L5, L6, L7
 #[test]
 fn two_samples_are_compared() {
     let app = appliance();
@@ -23,6 +24,23 @@ fn two_samples_are_compared() {
     assert!(two["read"].as_str() > two["preread"].as_str(), "{two}");
     assert!(two["networks"]["eth0"]["rx_bytes"].is_u64(), "{two}");
     assert!(two["networks"]["lo"].is_null());
+    for field in
+        ["rx_packets", "rx_errors", "rx_dropped", "tx_bytes", "tx_packets", "tx_errors", "tx_dropped"]
+    {
+        assert!(two["networks"]["eth0"][field].is_u64(), "{field} in {two}");
+    }
+    for field in ["usage_in_kernelmode", "usage_in_usermode"] {
+        assert!(two["cpu_stats"]["cpu_usage"][field].is_u64(), "{field} in {two}");
+    }
+    // Not with version 2 of control groups.
+    assert!(two["cpu_stats"]["cpu_usage"]["percpu_usage"].is_null(), "{two}");
+    for field in ["periods", "throttled_periods", "throttled_time"] {
+        assert!(two["cpu_stats"]["throttling_data"][field].is_u64(), "{field} in {two}");
+    }
+    assert_eq!((&two["num_procs"], &two["storage_stats"]), (&json!(0), &json!({})));
+    let others = ["io_serviced_recursive", "io_queue_recursive", "io_time_recursive", "sectors_recursive"];
+    assert!(others.iter().all(|list| two["blkio_stats"][list].is_null()), "{two}");
+    assert!(two["pids_stats"].is_object() && two["blkio_stats"].is_object(), "{two}");
     let one = get("stream=0&one-shot=1");
     assert_eq!(one["precpu_stats"]["cpu_usage"]["total_usage"], 0);
     assert_eq!(one["preread"], "0001-01-01T00:00:00Z");
@@ -40,6 +58,7 @@ fn two_samples_are_compared() {
         .mentions("%");
 }
 
+/// L4
 #[test]
 fn a_stream_has_a_record_a_second_and_ends_with_the_container() {
     let app = appliance();
@@ -55,6 +74,7 @@ fn a_stream_has_a_record_a_second_and_ends_with_the_container() {
     assert!(rest < 10, "{rest} more records");
 }
 
+/// L8
 #[test]
 fn what_does_not_run_uses_nothing() {
     let app = appliance();

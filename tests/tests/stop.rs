@@ -21,6 +21,7 @@ fn exit_code(name: &str) -> serde_json::Value {
     appliance().inspect(name)["State"]["ExitCode"].clone()
 }
 
+/// F7
 #[test]
 fn stop_asks_before_it_kills() {
     let app = appliance();
@@ -30,6 +31,7 @@ fn stop_asks_before_it_kills() {
     app.docker(["logs", &name]).mentions("asked");
 }
 
+/// F7
 #[test]
 fn stop_kills_what_does_not_listen() {
     let app = appliance();
@@ -40,6 +42,7 @@ fn stop_kills_what_does_not_listen() {
     assert_eq!(exit_code(&name), 137);
 }
 
+/// F7
 #[test]
 fn stop_with_no_time_kills_at_once() {
     let app = appliance();
@@ -48,6 +51,7 @@ fn stop_with_no_time_kills_at_once() {
     assert_eq!(exit_code(&name), 137);
 }
 
+/// F7
 #[test]
 fn stop_uses_the_images_signal() {
     let app = appliance();
@@ -62,6 +66,7 @@ fn stop_uses_the_images_signal() {
     assert_eq!(exit_code(&name), 21);
 }
 
+/// F7
 /// A15
 #[test]
 fn stop_of_a_stopped_container_changes_nothing() {
@@ -74,6 +79,7 @@ fn stop_of_a_stopped_container_changes_nothing() {
     app.api().post("/containers/no-such-container/stop").refuses(404, "No such container");
 }
 
+/// F10
 #[test]
 fn kill_sends_any_signal() {
     let app = appliance();
@@ -86,6 +92,7 @@ fn kill_sends_any_signal() {
     app.docker(["wait", &name]).prints("4\n").succeeds();
 }
 
+/// F10, F23
 #[test]
 fn kill_is_done_when_it_answers() {
     let app = appliance();
@@ -95,6 +102,7 @@ fn kill_is_done_when_it_answers() {
     assert_eq!((&state["Status"], &state["ExitCode"]), (&json!("exited"), &json!(137)), "{state}");
 }
 
+/// F10
 #[test]
 fn kill_refuses_nonsense() {
     let app = appliance();
@@ -105,6 +113,7 @@ fn kill_refuses_nonsense() {
     app.api().post(&format!("{path}?signal=SIGNONSENSE")).refuses(400, "nvalid signal: SIGNONSENSE");
 }
 
+/// F9
 #[test]
 fn restart_is_a_new_process() {
     let app = appliance();
@@ -127,6 +136,7 @@ fn wait_tells_the_exit_code() {
     app.docker(["wait", "no-such-container"]).says_on_stderr("No such container").exits(1);
 }
 
+/// F17, F18, F19
 #[test]
 fn wait_answers_its_head_at_once() {
     let app = appliance();
@@ -145,6 +155,7 @@ fn wait_answers_its_head_at_once() {
     assert_eq!(removed.next_json().expect("an answer")["StatusCode"], 12);
 }
 
+/// F18
 #[test]
 fn wait_refuses_unknown_conditions() {
     let app = appliance();
@@ -156,6 +167,7 @@ fn wait_refuses_unknown_conditions() {
     app.api().post(&format!("/containers/{}/wait?condition=never", &*name)).refuses(400, "nvalid condition");
 }
 
+/// F13
 #[test]
 fn rm_refuses_what_runs_unless_forced() {
     let app = appliance();
@@ -181,6 +193,7 @@ fn rm_frees_the_name() {
     }
 }
 
+/// F16
 #[test]
 fn run_rm_survives_a_kill_from_elsewhere() {
     let app = appliance();

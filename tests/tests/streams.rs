@@ -30,6 +30,7 @@ fn both_outputs_stay_apart() {
     assert_eq!(outcome.stderr, b"err\n");
 }
 
+/// G6
 #[test]
 fn input_reaches_the_program_and_its_end_too() {
     let app = appliance();
@@ -57,6 +58,7 @@ fn eight_megabytes_go_in() {
     outcome.prints(&format!("{sum}  -\n")).exits(0);
 }
 
+/// G7
 #[test]
 fn eight_megabytes_come_out() {
     let app = appliance();
@@ -92,6 +94,7 @@ fn a_program_that_ends_early_does_not_hang_its_feeder() {
     app.docker_fed(bytes, ["run", "--rm", "-i", &app.busybox(), "head", "-c", "1"]).exits(0);
 }
 
+/// G1, G2, G5, G7
 #[test]
 fn attach_before_start_misses_no_byte() {
     let app = appliance();
@@ -110,6 +113,7 @@ fn attach_before_start_misses_no_byte() {
     assert_eq!((&*frames.stdout(), &*frames.stderr()), ("first\n", "second\n"));
 }
 
+/// G2
 #[test]
 fn newer_clients_are_told_that_the_stream_is_multiplexed() {
     let app = appliance();
@@ -203,6 +207,7 @@ fn a_used_connection_can_become_raw() {
     }
 }
 
+/// G4, G6
 #[test]
 fn input_sent_before_start_is_kept() {
     let app = appliance();
@@ -229,6 +234,7 @@ fn message(stream: &mut impl Read) -> (u8, Vec<u8>) {
     (head[0], bytes)
 }
 
+/// G13
 #[test]
 fn a_websocket_carries_both_directions() {
     let app = appliance();

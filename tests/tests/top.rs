@@ -18,6 +18,7 @@ fn sleeping(app: &Appliance, stem: &str, options: &[&str]) -> ContainerName {
     name
 }
 
+/// L1
 #[test]
 fn processes_are_listed_as_ps_does() {
     let app = appliance();
@@ -35,6 +36,7 @@ fn processes_are_listed_as_ps_does() {
     assert!(rows.iter().all(|row| row[5] == "?" && row[6] == "00:00:00"), "{answer}");
 }
 
+/// L1, L2
 #[test]
 fn columns_are_chosen() {
     let app = appliance();
@@ -51,6 +53,7 @@ fn columns_are_chosen() {
     app.docker(["top", &name, "axo", "pid,user,args"]).succeeds().mentions("sleep 600");
 }
 
+/// L2, L3
 #[test]
 fn bad_words_are_refused() {
     let app = appliance();

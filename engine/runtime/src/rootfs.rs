@@ -272,19 +272,33 @@ pub fn make_folders(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno>
     Ok(current)
 }
 
+fn is_folder(stat: &rustix::fs::Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+}
+
 /// Makes `path` exist in `root` so that something like `like` (a folder where `None`) can be attached there.
 ///
 /// # Errors
-/// As [`make_folders`].
+/// As [`make_folders`]; ENOTDIR where one is a folder and the other is not.
 pub fn make_mount_point(root: BorrowedFd<'_>, path: &Path, like: Option<&Path>) -> Result<(), PrepareError> {
-    let make = || {
-        if open_in(root, path, OFlags::PATH).is_ok() {
-            return Ok(());
+    let folder = match like {
+        None => true,
+        Some(like) => {
+            let found = rustix::fs::stat(like).when(|| format!("stat {}", like.display()))?;
+            is_folder(&found)
         }
-        let folder = match like {
-            None => true,
-            Some(like) => FileType::from_raw_mode(rustix::fs::stat(like)?.st_mode) == FileType::Directory,
+    };
+    if let Ok(there) = open_in(root, path, OFlags::PATH) {
+        let found = rustix::fs::fstat(there).when(|| format!("stat {}", path.display()))?;
+        return match like {
+            Some(like) if is_folder(&found) != folder => Err(PrepareError {
+                what: format!("error mounting {like:?} to rootfs at {path:?}"),
+                source: Errno::NOTDIR,
+            }),
+            _ => Ok(()),
         };
+    }
+    let make = || {
         if folder {
             return make_folders(root, path).map(drop);
         }

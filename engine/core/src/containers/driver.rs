@@ -358,8 +358,7 @@ impl Driver {
         if self.shared.going_down.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let own = super::stop::signal_number(&self.container.record().config.stop_signal);
-        let ends = signal == SIGKILL || own.is_none_or(|own| own == signal);
+        let ends = self.ends_by(signal);
         let record = self.container.record();
         if record.restarts.by_hand && (record.restarts.cancelled || !ends) {
             return Ok(());
@@ -404,10 +403,16 @@ impl Driver {
     fn after_signal(&self, signal: i32) -> Result<(), ContainerError> {
         self.event("kill", &[("signal", signal.to_string())]);
         // A frozen process dies only when it thaws.
-        if signal == SIGKILL && self.state().running().is_some_and(|running| running.paused) {
+        if self.ends_by(signal) && self.state().running().is_some_and(|running| running.paused) {
             self.set_frozen(false)?;
         }
         Ok(())
+    }
+
+    /// Whether a signal is meant to end the container, as dockerd tells: with no stop signal of its own, any.
+    fn ends_by(&self, signal: i32) -> bool {
+        let own = super::stop::signal_number(&self.container.record().config.stop_signal);
+        signal == SIGKILL || own.is_none_or(|own| own == signal)
     }
 
     fn freeze(&self, frozen: bool) -> Result<(), ContainerError> {

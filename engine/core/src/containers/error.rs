@@ -15,6 +15,8 @@ pub enum ContainerError {
     FileNotFound { path: String, container: String },
     #[error("{0}")]
     Ps(String),
+    #[error("{0}")]
+    Unpause(String),
     #[error("No such exec instance: {0}")]
     ExecNotFound(String),
     #[error("multiple IDs found with provided prefix: {0}")]
@@ -56,6 +58,10 @@ pub enum ContainerError {
 pub(super) const START_PREFIX: &str = "failed to create task for container: failed to create shim task: OCI \
     runtime create failed: runc create failed: unable to start container process: error during container init: ";
 
+/// The same in front of a failed exec.
+pub(super) const EXEC_PREFIX: &str =
+    "OCI runtime exec failed: exec failed: unable to start container process: ";
+
 /// The same where the runtime refuses the configuration itself.
 pub(super) const CREATE_PREFIX: &str = "failed to create task for container: failed to create shim task: OCI runtime \
     create failed: runc create failed: ";
@@ -74,9 +80,10 @@ impl ContainerError {
             ContainerError::AlreadySo => ErrorKind::NotModified,
             // 126 and 127: the user named something that cannot be run.
             ContainerError::Start { exit_code: 126 | 127, .. } => ErrorKind::InvalidArgument,
-            ContainerError::Start { .. } | ContainerError::Machine { .. } | ContainerError::Ps(_) => {
-                ErrorKind::Internal
-            }
+            ContainerError::Start { .. }
+            | ContainerError::Machine { .. }
+            | ContainerError::Ps(_)
+            | ContainerError::Unpause(_) => ErrorKind::Internal,
             ContainerError::Image(error) => error.kind(),
             ContainerError::Network(error) => error.kind(),
             ContainerError::Store(_) => ErrorKind::Internal,

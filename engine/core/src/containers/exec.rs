@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::container::Container;
 use super::driver::{acknowledge, exit_code};
-use super::error::ContainerError;
+use super::error::{ContainerError, EXEC_PREFIX};
 use super::launch;
 use super::legality::{Verb, permit};
 use super::note::{Note, key};
@@ -250,6 +250,13 @@ impl Containers {
         Ok(output)
     }
 
+    /// Publishes that the client of an exec left it by its keys.
+    pub fn exec_detached(&self, exec: &Exec) {
+        if let Ok(container) = self.find(&exec.container) {
+            self.publish(&container, "exec_detach", &[("execID", exec.id.clone())]);
+        }
+    }
+
     /// The exec's process reads the end of its input. A terminal has none.
     pub async fn close_exec_stdin(&self, exec: &Exec) {
         if !exec.config.tty {
@@ -348,6 +355,16 @@ fn new_exec(id: String, container: String, config: ExecConfig, state: ExecState)
     }
 }
 
+/// The words of a failed start, for an exec.
+fn of_exec(error: ContainerError) -> ContainerError {
+    match error {
+        ContainerError::Start { cause, exit_code, .. } => {
+            ContainerError::Start { prefix: EXEC_PREFIX, cause, exit_code }
+        }
+        other => other,
+    }
+}
+
 fn start_blocking(
     shared: &Shared,
     container: &Container,
@@ -379,7 +396,7 @@ fn start_blocking(
     } else {
         Stdio::null()
     };
-    let stdio = stdio.map_err(launch::start_error)?;
+    let stdio = stdio.map_err(|error| of_exec(launch::start_error(error)))?;
     let process = launch::exec_process(&record, config, &identity)?;
     let note = Note {
         container: record.id.clone(),
@@ -394,7 +411,7 @@ fn start_blocking(
     let cgroup = Cgroup::open(&shared.cgroup(&record.id))
         .map_err(|error| ContainerError::machine("open the cgroup")(std::io::Error::other(error)))?;
     let launched = runtime::launch::enter(&process, pidfd.as_fd(), &stdio, registration, cgroup.fd())
-        .map_err(launch::launch_error)?;
+        .map_err(|error| of_exec(launch::launch_error(error)))?;
     Ok((launched, stdio.into_ends()))
 }
 

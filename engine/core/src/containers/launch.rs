@@ -183,6 +183,13 @@ pub(super) fn start_error(error: PrepareError) -> ContainerError {
 
 pub(super) fn launch_error(error: LaunchError) -> ContainerError {
     use rustix::io::Errno;
+    if let LaunchError::Prepare(PrepareError { what, source: Errno::NOTDIR }) = &error {
+        let text = format!(
+            "{what}: not a directory: Are you trying to mount a directory onto a file (or vice-versa)? Check if the \
+             specified host path exists and is the expected type"
+        );
+        return start_text(text, 127);
+    }
     let exit_code = match &error {
         LaunchError::Exec { errno: Errno::NOENT | Errno::NOTDIR, .. } => 127,
         LaunchError::Exec { .. } => 126,

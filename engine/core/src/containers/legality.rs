@@ -62,9 +62,10 @@ pub fn judge(state: &State, verb: Verb, id: &str) -> Verdict {
             deny(format!("container {id} is restarting, wait until the container is running"))
         }
         (_, Verb::Start | Verb::Remove) => Verdict::Accept,
-        (_, Verb::Signal) => deny(format!("cannot kill container: {id}: container {id} is not running")),
         (_, Verb::Unpause) => deny(format!("Container {id} is not paused")),
-        (_, Verb::Pause | Verb::Exec | Verb::Resize) => deny(format!("container {id} is not running")),
+        (_, Verb::Signal | Verb::Pause | Verb::Exec | Verb::Resize) => {
+            deny(format!("container {id} is not running"))
+        }
     }
 }
 
@@ -73,6 +74,8 @@ pub(super) fn permit(state: &State, verb: Verb, id: &str) -> Result<(), Containe
     match judge(state, verb, id) {
         Verdict::Accept => Ok(()),
         Verdict::AlreadySo => Err(ContainerError::AlreadySo),
+        // An unpause that makes no sense is dockerd's own failure to it.
+        Verdict::Deny(text) if verb == Verb::Unpause => Err(ContainerError::Unpause(text)),
         Verdict::Deny(text) => Err(ContainerError::Conflict(text)),
     }
 }

@@ -155,7 +155,8 @@ async fn end_run(
         send(container, signal).await?;
         if state.running().is_some_and(|running| running.paused) {
             match container.order(|answer| Order::Freeze(false, answer)).await {
-                Ok(()) | Err(ContainerError::Conflict(_)) => {}
+                // The signal may have thawed it.
+                Ok(()) | Err(ContainerError::Conflict(_) | ContainerError::Unpause(_)) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -72,6 +72,8 @@ fn exec_text(program: &str, errno: Errno) -> String {
         Errno::NOENT if !program.contains('/') => "executable file not found in $PATH".to_owned(),
         Errno::NOENT | Errno::NOTDIR => format!("stat {program}: no such file or directory"),
         Errno::ACCESS => "permission denied".to_owned(),
+        // What Go says, and behind it what docker's command line makes its exit code of.
+        Errno::ISDIR => "is a directory: permission denied".to_owned(),
         Errno::NOEXEC => "exec format error".to_owned(),
         other => other.to_string(),
     }

@@ -331,14 +331,22 @@ fn set_capabilities(capabilities: &spec::CapabilitySets) -> Result<(), Errno> {
 
 /// Like execvp(3): a missing candidate is passed over, a forbidden one is remembered.
 fn exec(candidates: &[CString], arguments: &StringArray, environment: &StringArray) -> Result<(), Errno> {
+    sys::clone::default_signals();
     sys::clone::unblock_signals();
     let mut worst = Errno::NOENT;
     for path in candidates {
         match errno(sys::clone::execve(path, arguments, environment)) {
             Errno::NOENT | Errno::NOTDIR => {}
+            // Where PATH is searched, a folder of the program's name is no program.
+            Errno::ACCESS if candidates.len() == 1 && is_folder(path) => return Err(Errno::ISDIR),
             Errno::ACCESS => worst = Errno::ACCESS,
             other => return Err(other),
         }
     }
     Err(worst)
+}
+
+fn is_folder(path: &std::ffi::CStr) -> bool {
+    let kind = |stat: rustix::fs::Stat| rustix::fs::FileType::from_raw_mode(stat.st_mode);
+    rustix::fs::stat(path).is_ok_and(|stat| kind(stat) == rustix::fs::FileType::Directory)
 }

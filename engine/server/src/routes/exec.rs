@@ -116,6 +116,9 @@ impl Input for Keyboard {
             None => (bytes.to_vec(), false),
         };
         self.exec.write(&bytes).await?;
+        if detach {
+            self.app.containers.exec_detached(&self.exec);
+        }
         Ok(if detach { Typed::Detach } else { Typed::On })
     }
 

@@ -1,5 +1,6 @@
 //! Tag Container: what changes a container's state, and waiting for it.
 
+use std::num::IntErrorKind;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use super::no_content;
 use crate::app::App;
 use crate::call::Call;
 use crate::reply::{self, ApiError, Reply};
+use crate::version::ApiVersion;
 
 /// `POST /containers/{id}/start`.
 pub async fn start(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
@@ -36,28 +38,40 @@ fn going_down() -> ApiError {
 fn signal(call: &Call) -> Result<Option<i32>, ApiError> {
     call.query
         .get("signal")
+        .filter(|text| !text.is_empty())
         .map(|text| {
             signal_number(text).ok_or_else(|| ApiError::bad_request(format!("invalid signal: {text}")))
         })
         .transpose()
 }
 
+/// Before 1.42 only a kill names a signal.
+fn stop_signal(call: &Call) -> Result<Option<i32>, ApiError> {
+    if call.version < ApiVersion(1, 42) { Ok(None) } else { signal(call) }
+}
+
 /// `POST /containers/{id}/stop`.
 pub async fn stop(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
-    app.containers.stop(&call.name, signal(&call)?, call.query.number("t")?).await?;
+    app.containers.stop(&call.name, stop_signal(&call)?, call.query.number("t")?).await?;
     Ok(no_content())
 }
 
 /// `POST /containers/{id}/restart`.
 pub async fn restart(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
-    app.containers.restart(&call.name, signal(&call)?, call.query.number("t")?).await?;
+    app.containers.restart(&call.name, stop_signal(&call)?, call.query.number("t")?).await?;
     Ok(no_content())
 }
 
 /// `POST /containers/{id}/kill`.
 pub async fn kill(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
-    let signal = signal(&call)?.unwrap_or(9);
-    app.containers.kill(&call.name, signal).await?;
+    let killed = match signal(&call) {
+        Ok(signal) => app.containers.kill(&call.name, signal.unwrap_or(9)).await.map_err(ApiError::from),
+        Err(error) => Err(error),
+    };
+    killed.map_err(|error| {
+        let message = format!("cannot kill container: {}: {}", call.name, error.message);
+        ApiError { message, ..error }
+    })?;
     Ok(no_content())
 }
 
@@ -94,9 +108,16 @@ pub async fn resize(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
 
 /// `h` and `w` of a resize.
 pub fn size(call: &Call) -> Result<(u16, u16), ApiError> {
-    let number = |key| call.query.number::<u32>(key).map(|value| value.unwrap_or(0));
+    let number = |key, what| {
+        let text = call.query.get(key).unwrap_or_default();
+        let error = |why| ApiError::bad_request(format!("invalid resize {what} {text:?}: {why}"));
+        text.parse::<u32>().map_err(|cause| match cause.kind() {
+            IntErrorKind::PosOverflow => error("value out of range"),
+            _ => error("invalid syntax"),
+        })
+    };
     let fit = |value: u32| u16::try_from(value).unwrap_or(u16::MAX);
-    Ok((fit(number("h")?), fit(number("w")?)))
+    Ok((fit(number("h", "height")?), fit(number("w", "width")?)))
 }
 
 /// `POST /containers/{id}/wait`: the headers go out before the wait, since clients start the container only when

@@ -194,6 +194,9 @@ impl Input for Attached {
             None => (bytes.to_vec(), false),
         };
         self.container.stdin.write(&bytes).await?;
+        if detach {
+            self.app.containers.told(&self.container, "detach");
+        }
         Ok(if detach { Typed::Detach } else { Typed::On })
     }
 
