@@ -441,7 +441,8 @@ fn whose_network_it_is_excludes_other_options() {
         json!({ "MacAddress": "02:00:00:00:00:01", "HostConfig": { "NetworkMode": "container:other" } });
     create_at("/v1.43", "", &mac).refuses(400, "conflicting options: mac-address and the network mode");
     let nobody = json!({ "HostConfig": { "NetworkMode": "container:" } });
-    create_at("", "", &nobody).refuses(400, "invalid container format container:<name|id>");
+    create_at("", "", &nobody)
+        .refuses(400, "Invalid network mode: invalid container format container:<name|id>");
 }
 
 /// D26

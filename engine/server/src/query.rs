@@ -60,12 +60,21 @@ impl Query {
     /// # Errors
     /// 400 for broken JSON, and for a key that is not in `known`.
     pub fn filters(&self, known: &[&str]) -> Result<Filters, ApiError> {
-        let Some(text) = self.get("filters") else { return Ok(Filters::default()) };
-        let filters = Filters::parse(text)?;
+        let filters = self.all_filters()?;
         match filters.0.keys().find(|key| !known.contains(&key.as_str())) {
             Some(key) => Err(ApiError::bad_request(format!("invalid filter '{key}'"))),
             None => Ok(filters),
         }
+    }
+}
+
+impl Query {
+    /// The `filters` parameter where unknown keys mean nothing.
+    ///
+    /// # Errors
+    /// 400 for broken JSON.
+    pub fn all_filters(&self) -> Result<Filters, ApiError> {
+        self.get("filters").map_or_else(|| Ok(Filters::default()), Filters::parse)
     }
 }
 

@@ -16,35 +16,22 @@ use crate::query::{Filters, Query};
 use crate::reply::{self, ApiError, Reply};
 use crate::version::ApiVersion;
 
-const FILTERS: [&str; 14] = [
-    "config",
-    "container",
-    "daemon",
-    "event",
-    "image",
-    "label",
-    "network",
-    "node",
-    "plugin",
-    "scope",
-    "secret",
-    "service",
-    "type",
-    "volume",
-];
-
 /// Filters for the id or name of what an event is about.
 const ACTORS: [&str; 9] =
     ["config", "container", "daemon", "network", "node", "plugin", "secret", "service", "volume"];
 
 /// `GET /events`.
 pub async fn stream(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
-    let filters = call.query.filters(&FILTERS)?;
+    let filters = call.query.all_filters()?;
     let (since, until) = (time(&call.query, "since")?, time(&call.query, "until")?);
     if let (Some(since), Some(until)) = (since, until)
         && since > until
     {
-        return Err(ApiError::bad_request("`since` time cannot be after `until` time"));
+        let text = |key| call.query.get(key).unwrap_or_default();
+        let (since, until) = (text("since"), text("until"));
+        return Err(ApiError::bad_request(format!(
+            "`since` time ({since}) cannot be after `until` time ({until})"
+        )));
     }
     let (past, mut live) = app.events.subscribe();
     let (content_type, separator) = media(&call);

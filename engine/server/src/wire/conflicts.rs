@@ -19,7 +19,7 @@ pub fn find(host: &Map<String, Value>, own: &Own) -> Option<&'static str> {
     let joins = mode.strip_prefix("container:");
     let uts_of_host = host.get("UTSMode").is_some_and(|mode| mode == "host");
     let rules = [
-        (joins == Some(""), "invalid container format container:<name|id>"),
+        (joins == Some(""), "Invalid network mode: invalid container format container:<name|id>"),
         (uts_of_host && own.hostname, "conflicting options: hostname and the UTS mode"),
         (
             mode == "host" && asks("Links"),
