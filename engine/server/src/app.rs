@@ -61,9 +61,8 @@ impl App {
         let data = Path::new(paths::DATA);
         let store = Store::open(&data.join("meta.redb"))?;
         let id = engine_id(&store)?;
-        let registry = registry(settings)?;
         let events = Arc::new(Events::default());
-        let images = Arc::new(Images::open(store.clone(), data, registry)?);
+        let images = Arc::new(Images::open(store.clone(), data, registry(settings))?);
         images.publish_to(events.clone());
         let networks = Arc::new(Networks::open(&store, PathBuf::from(paths::RESOLV_CONF))?);
         let keeper = keeper.context("PID 1 gave no keeper socket")?;
@@ -81,12 +80,13 @@ impl App {
 }
 
 fn engine_id(store: &Store) -> anyhow::Result<String> {
-    Ok(store.write(Durability::Soon, |writer| {
-        let known: Option<String> = writer.get(Table::Settings, "engine-id")?;
-        let id = known.unwrap_or_else(core::id::new_id);
-        writer.put(Table::Settings, "engine-id", &id)?;
-        Ok(id)
-    })?)
+    if let Some(known) = store.read(|reader| reader.get(Table::Settings, "engine-id"))? {
+        return Ok(known);
+    }
+    let id = core::id::new_id();
+    let made = id.clone();
+    store.write(Durability::Soon, move |writer| writer.put(Table::Settings, "engine-id", &made))?;
+    Ok(id)
 }
 
 /// The bridge needs modules that PID 1 loads while the engine already serves.
@@ -106,11 +106,11 @@ fn bring_networks_up(networks: Arc<Networks>, backend: Backend) {
     });
 }
 
-fn registry(settings: &Settings) -> anyhow::Result<Arc<dyn core::images::registry::Registry>> {
+fn registry(settings: &Settings) -> Arc<dyn core::images::registry::Registry> {
     let config = core::images::registry::ClientConfig {
         ca_certificates: PathBuf::from(paths::CA_CERTIFICATES),
         insecure: settings.insecure_registries.clone(),
         mirrors: settings.registry_mirrors.clone(),
     };
-    Ok(Arc::new(core::images::registry::Client::new(config)?))
+    Arc::new(core::images::registry::Client::new(config))
 }

@@ -105,7 +105,7 @@ fn purge(place: &Place) -> Result<(), VerbError> {
     for path in names.iter().map(|name| place.dir().join(name)) {
         remove(&path, std::fs::remove_file(&path))?;
     }
-    for path in backend::qemu::vmlinux::files(place) {
+    for path in backend::qemu::unpacked::files(place) {
         remove(&path, std::fs::remove_file(&path))?;
     }
     for path in backend::namespace::folders(place) {

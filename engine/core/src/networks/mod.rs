@@ -127,16 +127,19 @@ impl Networks {
     /// # Errors
     /// The store failed.
     pub fn open(store: &Store, resolv_conf: PathBuf) -> Result<Networks, NetworksError> {
-        let ids = store.write(Durability::Soon, |writer| {
-            let mut ids = BTreeMap::new();
-            for (name, _) in PREDEFINED {
-                let known: Option<String> = writer.get(Table::Networks, name)?;
-                let id = known.unwrap_or_else(crate::id::new_id);
-                writer.put(Table::Networks, name, &id)?;
-                ids.insert(name.to_owned(), id);
-            }
-            Ok(ids)
-        })?;
+        let mut ids = BTreeMap::new();
+        for (name, _) in PREDEFINED {
+            let id = match store.read(|reader| reader.get(Table::Networks, name))? {
+                Some(known) => known,
+                None => {
+                    let id = crate::id::new_id();
+                    let made = id.clone();
+                    store.write(Durability::Soon, move |writer| writer.put(Table::Networks, name, &made))?;
+                    id
+                }
+            };
+            ids.insert(name.to_owned(), id);
+        }
         let mut pool = Addresses::new(gateway().trunc(), None);
         pool.reserve(gateway().addr())?;
         Ok(Networks {

@@ -6,7 +6,7 @@ mod disk;
 mod image;
 mod machine;
 mod qmp;
-pub mod vmlinux;
+pub mod unpacked;
 mod vsock;
 
 use crate::backend::{Backend, BackendError, Machine};
@@ -46,7 +46,8 @@ impl Qemu {
         let disk = disk::prepare(order)?;
         let accel = Accel::detect(&program);
         if matches!(accel, Accel::Tcg(_)) {
-            image.kernel = vmlinux::of(&image.kernel, place);
+            image.kernel = unpacked::kernel(&image.kernel, place);
+            image.initramfs = unpacked::initramfs(&image.initramfs, place);
         }
         let qemu = Qemu {
             order: order.clone(),

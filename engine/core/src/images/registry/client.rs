@@ -1,6 +1,6 @@
 //! The client of the distribution protocol: which servers to ask, in which order, and what to make of answers.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -56,10 +56,10 @@ struct Shared {
 
 impl Client {
     /// A client; nothing is sent yet.
-    pub fn new(config: ClientConfig) -> Result<Client, RegistryError> {
-        let http = Http::new(Path::new(&config.ca_certificates))?;
+    pub fn new(config: ClientConfig) -> Client {
+        let http = Http::new(config.ca_certificates);
         let insecure = Insecure::new(&config.insecure);
-        Ok(Client { shared: Arc::new(Shared { http, insecure, mirrors: config.mirrors }) })
+        Client { shared: Arc::new(Shared { http, insecure, mirrors: config.mirrors }) }
     }
 }
 

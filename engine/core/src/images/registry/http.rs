@@ -1,6 +1,6 @@
 //! HTTP/1.1 requests without a body, with redirects and time limits.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -45,14 +45,24 @@ pub(super) struct Asked {
     pub(super) body: Bytes,
 }
 
+/// Reading the certificates takes longer than all else of an engine's start, so it is left to the first request.
 pub(super) struct Http {
-    verified: Inner,
+    ca_certificates: PathBuf,
+    verified: OnceLock<Inner>,
     unverified: OnceLock<Inner>,
 }
 
 impl Http {
-    pub(super) fn new(ca_certificates: &Path) -> Result<Http, RegistryError> {
-        Ok(Http { verified: connect_with(tls::verified(ca_certificates)?), unverified: OnceLock::new() })
+    pub(super) fn new(ca_certificates: PathBuf) -> Http {
+        Http { ca_certificates, verified: OnceLock::new(), unverified: OnceLock::new() }
+    }
+
+    fn verified(&self) -> Result<&Inner, RegistryError> {
+        if self.verified.get().is_none() {
+            // A second one, made by somebody else at the same time, is dropped.
+            let _ = self.verified.set(connect_with(tls::verified(&self.ca_certificates)?));
+        }
+        Ok(self.verified.get().expect("it was just set"))
     }
 
     /// Sends the request and follows its redirects. Credentials go to the first host only.
@@ -80,7 +90,7 @@ impl Http {
 
     async fn send_once(&self, asked: &Asked, trust: Trust) -> Result<Response<Incoming>, RegistryError> {
         let inner = match trust {
-            Trust::Verified => &self.verified,
+            Trust::Verified => self.verified()?,
             Trust::Unverified => self.unverified.get_or_init(|| connect_with(tls::unverified())),
         };
         let mut request = Request::new(Full::new(asked.body.clone()));
