@@ -259,7 +259,14 @@ fn compressed_archives_are_extracted() {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut gzip, &plain).expect("memory");
     let zstd = zstd::encode_all(&plain[..], 1).expect("memory");
-    for bytes in [gzip.finish().expect("memory"), zstd] {
+    let python = |module: &str| {
+        let script = format!(
+            "import sys, {module}; sys.stdout.buffer.write({module}.compress(sys.stdin.buffer.read()))"
+        );
+        let program = pinnace_tests::Program::new("python3", app.patience()).args(["-c", &script]);
+        program.fed(plain.clone()).run().succeeds().stdout
+    };
+    for bytes in [gzip.finish().expect("memory"), zstd, python("bz2"), python("lzma")] {
         put(app, &archive(&name, "/tmp"), &bytes).is(200);
         app.docker(["exec", &name, "sh", "-c", "cat /tmp/f && rm /tmp/f"]).prints("squeezed");
     }

@@ -1,4 +1,4 @@
-//! Clients other than the command line: docker-py and bollard, as their users write them.
+//! Clients other than the command line: docker-py, dockerode and bollard, as their users write them.
 
 use crate::appliance;
 use bollard::Docker;
@@ -9,7 +9,7 @@ use bollard::query_parameters::{
     WaitContainerOptionsBuilder,
 };
 use futures_util::TryStreamExt;
-use pinnace_tests::{Program, build_folder};
+use pinnace_tests::{Program, build_folder, skip};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,6 +34,33 @@ fn docker_py_does_its_everyday_loop() {
     let program = Program::new(python(), app.patience())
         .args([script.as_os_str()])
         .args([&app.busybox(), &*app.name("py")]);
+    let program =
+        app.docker_env().into_iter().fold(program, |program, (key, value)| program.env(&key, value));
+    program.run().succeeds().mentions("all done\n");
+}
+
+/// dockerode's folder, filled once; nothing where this machine has no npm.
+fn dockerode() -> Option<PathBuf> {
+    let folder = build_folder("test-clients").join("dockerode");
+    let npm = std::process::Command::new("npm").arg("--version").output();
+    npm.ok().filter(|output| output.status.success())?;
+    if !folder.join("complete").exists() {
+        let install =
+            ["install", "--silent", "--no-fund", "--no-audit", "--prefix", &folder.to_string_lossy()];
+        let program = Program::new("npm", Duration::from_secs(600)).args(install).args(["dockerode@5"]);
+        program.run().succeeds();
+        std::fs::write(folder.join("complete"), "").expect("build/ can be written");
+    }
+    Some(folder.join("node_modules/dockerode"))
+}
+
+#[test]
+fn dockerode_attaches_with_and_without_an_upgrade() {
+    let app = appliance();
+    let Some(module) = dockerode() else { skip!("there is no npm to get dockerode with") };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/dockerode.js");
+    let program = Program::new("node", app.patience()).args([script.as_os_str(), module.as_os_str()]);
+    let program = program.args([&*app.busybox()]);
     let program =
         app.docker_env().into_iter().fold(program, |program, (key, value)| program.env(&key, value));
     program.run().succeeds().mentions("all done\n");

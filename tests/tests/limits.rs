@@ -31,13 +31,17 @@ fn memory_is_limited_and_the_end_for_want_of_it_is_told() {
     assert_eq!(limited(app, ["--memory", "32m"], "cat /sys/fs/cgroup/memory.max"), "33554432\n");
     let name = app.name("greedy");
     // A last line without an end must be kept whole.
-    let greedy = ["run", "--name", &name, "--memory", "32m", &app.busybox(), "tail", "/dev/zero"];
+    let script = "test -e /again && exec sleep 600; touch /again; exec tail /dev/zero";
+    let greedy = ["run", "--name", &name, "--memory", "32m", &app.busybox(), "sh", "-c", script];
     app.docker(greedy).exits(137);
     let state = app.inspect(&name)["State"].clone();
     assert_eq!((&state["OOMKilled"], &state["ExitCode"]), (&true.into(), &137.into()), "{state}");
     // C9
     let events = crate::events::events_of(app, &name);
     assert!(events.iter().any(|event| event["Action"] == "oom"), "{events:?}");
+    app.docker(["start", &name]).succeeds();
+    let state = app.inspect(&name)["State"].clone();
+    assert_eq!((&state["OOMKilled"], &state["Running"]), (&false.into(), &true.into()), "{state}");
 }
 
 /// F22

@@ -104,6 +104,11 @@ fn update_changes_the_restart_policy() {
     app.docker(["update", "--restart", "on-failure:4", &name]).prints(&format!("{}\n", &*name)).succeeds();
     assert_eq!(policy(), json!({ "Name": "on-failure", "MaximumRetryCount": 4 }));
     app.docker(["update", "--restart", "sometimes", &name]).fails();
+    // Zero and nothing keep what there is.
+    let nothing = json!({ "RestartPolicy": { "Name": "" }, "Memory": 0, "NanoCpus": 0, "PidsLimit": null });
+    let answer = app.api().post_json(&format!("/containers/{}/update", &*name), nothing).is(200).json();
+    assert!(answer["Warnings"].as_array().is_none_or(Vec::is_empty), "{answer}");
+    assert_eq!(policy()["MaximumRetryCount"], 4);
     assert_eq!(policy()["Name"], "on-failure");
     let own = created("update-rm", &["--rm"]);
     let id = app.inspect(&own)["Id"].clone();

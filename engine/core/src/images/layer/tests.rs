@@ -1,7 +1,7 @@
 //! Layers from strangers, written as root into a temporary folder.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -169,7 +169,11 @@ fn every_compression_gives_the_same_layer() {
     let expected = Digest::from_sha256(&Sha256::digest(&plain).into());
     let (head, tail) = plain.split_at(1000);
     let members = [gzip(head), gzip(tail)].concat();
-    for data in [plain.clone(), gzip(&plain), members, zstd::encode_all(&plain[..], 3).unwrap()] {
+    let (mut xz, mut bzip2) = (Vec::new(), Vec::new());
+    liblzma::read::XzEncoder::new(&plain[..], 6).read_to_end(&mut xz).unwrap();
+    bzip2::read::BzEncoder::new(&plain[..], bzip2::Compression::best()).read_to_end(&mut bzip2).unwrap();
+    let zstd = zstd::encode_all(&plain[..], 3).unwrap();
+    for data in [plain.clone(), gzip(&plain), members, zstd, xz, bzip2] {
         let world = World::new();
         let got = world.unpack(&data).unwrap();
         assert_eq!(got, Unpacked { diff_id: expected.clone(), size: 300_000, opaque: false });

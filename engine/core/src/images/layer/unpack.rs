@@ -3,7 +3,10 @@
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 
+use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
+use liblzma::bufread::XzDecoder;
+use liblzma::stream::{CONCATENATED, Stream};
 use sha2::{Digest as _, Sha256};
 
 use super::LayerError;
@@ -12,6 +15,8 @@ use super::archive::Archive;
 use super::tree::Tree;
 use crate::reference::Digest;
 
+/// Most memory that a packed stream may ask for: what `xz -9` needs, and as much again.
+const XZ_MEMORY: u64 = 130 << 20;
 /// Plain bytes between decompressor and archive.
 const BUFFER: usize = 128 << 10;
 
@@ -47,6 +52,11 @@ pub(crate) fn decompressor<'a>(source: impl BufRead + 'a) -> io::Result<Box<dyn 
     match source.start() {
         [0x1f, 0x8b, ..] => Ok(Box::new(MultiGzDecoder::new(source))),
         [0x28, 0xb5, 0x2f, 0xfd] => Ok(Box::new(zstd::stream::read::Decoder::with_buffer(source)?)),
+        [0xfd, b'7', b'z', b'X'] => {
+            let stream = Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED)?;
+            Ok(Box::new(XzDecoder::new_stream(source, stream)))
+        }
+        [b'B', b'Z', b'h', _] => Ok(Box::new(MultiBzDecoder::new(source))),
         _ => Ok(Box::new(source)),
     }
 }
