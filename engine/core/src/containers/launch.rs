@@ -154,15 +154,14 @@ pub(super) fn start(
 /// Gives back what a run had: its cgroup and its place on the network.
 pub(super) fn undo(shared: &Shared, container: &Container) {
     let path = shared.cgroup(container.id());
-    if let Ok(cgroup) = Cgroup::open(&path) {
-        let _ = cgroup.kill();
-        for _ in 0..200 {
-            match cgroup::remove(&path) {
-                Ok(()) => break,
-                // The kernel takes a moment to bury the last process.
-                Err(_) => std::thread::sleep(std::time::Duration::from_millis(1)),
-            }
+    // Mostly its first process was the last.
+    for _ in 0..200 {
+        if cgroup::remove(&path).is_ok() {
+            break;
         }
+        let _ = Cgroup::open(&path).and_then(|cgroup| cgroup.kill());
+        // The kernel takes a moment to bury the last process.
+        std::thread::sleep(std::time::Duration::from_millis(1));
     }
     container.idle.ended();
     shared.networks.detach(container.id());
