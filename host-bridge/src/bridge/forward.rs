@@ -111,11 +111,12 @@ async fn direction(from: OwnedReadHalf, mut to: OwnedWriteHalf, source: End) {
 
 async fn pump(from: &OwnedReadHalf, to: &mut OwnedWriteHalf) -> io::Result<()> {
     let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+    let mut head_out = false;
     loop {
         from.readable().await?;
         match from.try_read_buf(&mut chunk) {
             Ok(0) => return Ok(()),
-            Ok(_) => deliver(&chunk, to).await?,
+            Ok(_) => head_out = deliver(&chunk, to, head_out).await?,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
@@ -123,15 +124,26 @@ async fn pump(from: &OwnedReadHalf, to: &mut OwnedWriteHalf) -> io::Result<()> {
     }
 }
 
-async fn deliver(chunk: &[u8], to: &mut OwnedWriteHalf) -> io::Result<()> {
-    let (head, rest) = chunk.split_at(raw_head(chunk));
-    if !head.is_empty() {
-        to.write_all(head).await?;
-        while sys::socket::unread(to.as_ref().as_fd())? > 0 {
-            tokio::time::sleep(READ_PAUSE).await;
-        }
+/// With `head_out` the head of a raw stream was the last to go out, and what follows waits until it was read. Returns whether
+/// one is the last now.
+async fn deliver(chunk: &[u8], to: &mut OwnedWriteHalf, head_out: bool) -> io::Result<bool> {
+    if head_out {
+        all_read(to).await?;
     }
-    to.write_all(rest).await
+    let (head, rest) = chunk.split_at(raw_head(chunk));
+    to.write_all(head).await?;
+    if !head.is_empty() && !rest.is_empty() {
+        all_read(to).await?;
+    }
+    to.write_all(rest).await?;
+    Ok(!head.is_empty() && rest.is_empty())
+}
+
+async fn all_read(to: &OwnedWriteHalf) -> io::Result<()> {
+    while sys::socket::unread(to.as_ref().as_fd())? > 0 {
+        tokio::time::sleep(READ_PAUSE).await;
+    }
+    Ok(())
 }
 
 /// The length of the head with which `chunk` begins, where a raw stream follows it.
@@ -235,15 +247,20 @@ mod tests {
     }
 
     async fn arrives_alone(head: &[u8]) {
-        let (mut client, mut guest, _relay) = between();
-        guest.write_all(&[head, &b"output"[..]].concat()).await.unwrap();
-        // A client that is late reads all there is.
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let mut bytes = [0; 256];
-        let count = client.read(&mut bytes).await.unwrap();
-        assert_eq!(&bytes[..count], head);
-        let count = timeout(SOON, client.read(&mut bytes)).await.unwrap().unwrap();
-        assert_eq!(&bytes[..count], b"output");
+        let together = [&[head, &b"output"[..]].concat()[..]];
+        for parts in [&together[..], &[head, b"output"]] {
+            let (mut client, mut guest, _relay) = between();
+            for part in parts {
+                guest.write_all(part).await.unwrap();
+                // A client that is late reads all there is.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            let mut bytes = [0; 256];
+            let count = client.read(&mut bytes).await.unwrap();
+            assert_eq!(&bytes[..count], head);
+            let count = timeout(SOON, client.read(&mut bytes)).await.unwrap().unwrap();
+            assert_eq!(&bytes[..count], b"output");
+        }
     }
 
     #[tokio::test]
