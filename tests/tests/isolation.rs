@@ -182,6 +182,25 @@ fn a_disk_cannot_be_opened() {
     }
 }
 
+/// Scripts look for `overlay` and `shm` in what df(1) prints.
+#[test]
+fn mounts_have_the_names_that_runc_gives() {
+    let mounts = inside("cut -d' ' -f1,2 /proc/mounts");
+    let expected = [
+        "overlay /",
+        "proc /proc",
+        "tmpfs /dev",
+        "devpts /dev/pts",
+        "sysfs /sys",
+        "mqueue /dev/mqueue",
+        "shm /dev/shm",
+        "cgroup /sys/fs/cgroup",
+    ];
+    for mount in expected {
+        assert!(mounts.lines().any(|line| line == mount), "{mount} in\n{mounts}");
+    }
+}
+
 #[test]
 fn nothing_of_the_host_is_mounted() {
     let mounts = inside("cut -d' ' -f2,3 /proc/mounts");

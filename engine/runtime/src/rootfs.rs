@@ -59,8 +59,11 @@ const LINKS: [(&str, &str); 6] = [
     ("ptmx", "pts/ptmx"),
 ];
 
-fn new_fs(name: &str) -> Result<OwnedFd, Errno> {
-    mount::fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC)
+/// `source` is what /proc/mounts and df(1) show in the first column.
+fn new_fs(name: &str, source: &str) -> Result<OwnedFd, Errno> {
+    let fs = mount::fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    mount::fsconfig_set_string(fs.as_fd(), "source", source)?;
+    Ok(fs)
 }
 
 fn finish(fs: &OwnedFd, attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
@@ -74,7 +77,7 @@ fn finish(fs: &OwnedFd, attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
 /// A folder is missing or the kernel refuses the overlay.
 pub fn overlay(root: &Root) -> Result<OwnedFd, PrepareError> {
     let make = || {
-        let fs = new_fs("overlay")?;
+        let fs = new_fs("overlay", "overlay")?;
         for layer in root.layers.iter().rev() {
             mount::fsconfig_set_string(fs.as_fd(), "lowerdir+", layer.as_path())?;
         }
@@ -96,7 +99,7 @@ pub fn layers(layers: &[PathBuf]) -> Result<OwnedFd, PrepareError> {
             let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             return rustix::fs::open(only.as_path(), folder, Mode::empty());
         }
-        let fs = new_fs("overlay")?;
+        let fs = new_fs("overlay", "overlay")?;
         for layer in layers.iter().rev() {
             mount::fsconfig_set_string(fs.as_fd(), "lowerdir+", layer.as_path())?;
         }
@@ -132,7 +135,7 @@ pub fn base_layer(folder: &Path) -> std::io::Result<()> {
 /// The kernel refuses an option.
 pub fn tmpfs(tmpfs: &TmpfsMount) -> Result<OwnedFd, PrepareError> {
     let make = || {
-        let fs = new_fs("tmpfs")?;
+        let fs = new_fs("tmpfs", tmpfs.source)?;
         for (key, value) in &tmpfs.options {
             mount::fsconfig_set_string(fs.as_fd(), key.as_str(), value.as_str())?;
         }
@@ -149,7 +152,7 @@ pub fn tmpfs(tmpfs: &TmpfsMount) -> Result<OwnedFd, PrepareError> {
 /// The kernel has no devpts.
 pub fn devpts() -> Result<OwnedFd, PrepareError> {
     let make = || {
-        let fs = new_fs("devpts")?;
+        let fs = new_fs("devpts", "devpts")?;
         for (key, value) in [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")] {
             mount::fsconfig_set_string(fs.as_fd(), key, value)?;
         }
@@ -163,7 +166,7 @@ pub fn devpts() -> Result<OwnedFd, PrepareError> {
 /// # Errors
 /// A node cannot be made.
 pub fn dev(devices: &[Device], terminal: bool) -> Result<OwnedFd, PrepareError> {
-    let fs = new_fs("tmpfs").when(|| "mount /dev".to_owned())?;
+    let fs = new_fs("tmpfs", "tmpfs").when(|| "mount /dev".to_owned())?;
     let make = || {
         mount::fsconfig_set_string(fs.as_fd(), "mode", "755")?;
         mount::fsconfig_set_string(fs.as_fd(), "size", "65536k")?;

@@ -544,5 +544,5 @@ fn tmpfs(target: &str, text: &str) -> Result<TmpfsMount, ContainerError> {
     for (_, flag) in flags.iter().filter(|(set, _)| *set) {
         attributes = attributes.and(*flag);
     }
-    Ok(TmpfsMount { options, attributes })
+    Ok(TmpfsMount { source: "tmpfs", options, attributes })
 }

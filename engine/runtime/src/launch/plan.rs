@@ -174,7 +174,7 @@ impl Plan {
             Shm::New { bytes } => {
                 let options =
                     vec![("mode".to_owned(), "1777".to_owned()), ("size".to_owned(), bytes.to_string())];
-                Some(Source::Tmpfs(TmpfsMount { options, attributes: quiet }))
+                Some(Source::Tmpfs(TmpfsMount { source: "shm", options, attributes: quiet }))
             }
         };
         if let Some(shm) = shm.map(|source| self.source(source)) {

@@ -171,6 +171,8 @@ pub struct BindMount {
 /// A tmpfs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TmpfsMount {
+    /// What the container sees as mounted: `tmpfs`, or `shm` for the one of shared memory.
+    pub source: &'static str,
     /// Options as `key=value` for fsconfig(2): size, mode, uid, gid, nr_inodes.
     pub options: Vec<(String, String)>,
     /// Mount attributes.

@@ -224,6 +224,9 @@ fn mount_new(
     attributes: MountAttributes,
 ) -> Result<(), Errno> {
     let fs = mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // What runc calls it, for those who look into /proc/mounts.
+    let source = if fstype == c"cgroup2" { c"cgroup" } else { fstype };
+    mount::fsconfig_set_string(fs.as_fd(), c"source", source)?;
     mount::fsconfig_create(fs.as_fd())?;
     let mount = mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
     setattr(mount.as_fd(), c"", attributes, None, false)?;
@@ -237,6 +240,7 @@ fn mask(target: &std::ffi::CStr) -> Result<(), Errno> {
         return mount::mount_bind(c"/dev/null", target);
     }
     let fs = mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    mount::fsconfig_set_string(fs.as_fd(), c"source", c"tmpfs")?;
     mount::fsconfig_set_string(fs.as_fd(), c"nr_inodes", c"1")?;
     mount::fsconfig_create(fs.as_fd())?;
     let mount = mount::fsmount(
