@@ -278,3 +278,19 @@ fn debian_runs_as_contained_as_busybox() {
     let outcome = app.docker(["run", "--rm", &app.image(Image::Debian), "bash", "-c", script]).succeeds();
     outcome.mentions("CapEff:\t00000000a80425fb\n").mentions("Seccomp:\t2\n").mentions("14\n");
 }
+
+/// The kernel's own default would be SELinux and TOMOYO, which cost something at every system call and do nothing.
+#[test]
+fn no_security_module_waits_for_a_policy() {
+    let app = appliance();
+    if app.backend != Backend::Qemu {
+        skip!("this host's kernel is its own");
+    }
+    let script = "mount -t securityfs none /sys/kernel/security && cat /sys/kernel/security/lsm";
+    let modules =
+        app.docker(["run", "--rm", "--privileged", &app.busybox(), "sh", "-c", script]).succeeds().text();
+    for module in ["selinux", "tomoyo", "apparmor", "smack"] {
+        assert!(!modules.split(',').any(|name| name.trim() == module), "{modules}");
+    }
+    assert!(modules.contains("landlock"), "{modules}");
+}

@@ -14,9 +14,10 @@ const COMMAND_LINE_MAX: usize = 2047;
 /// What the kernel is told. Quiet, since serial output is slow; a panic starts again at once, which QEMU turns into its
 /// end; one serial port is all there is to look for, and no keyboard or mouse is. What is left out is not used by the
 /// engine or by containers, and its self-tests and preparations are a sixth of a translated boot: tests of ciphers, a
-/// source of random numbers beside the processor's own, keys for encrypted disks, AppArmor.
+/// source of random numbers beside the processor's own, keys for encrypted disks. Of the security modules those are left that
+/// work without a policy: where only AppArmor is switched off, SELinux and TOMOYO take its place at every system call.
 const KERNEL_WORDS: &str = "console=ttyS0 console=hvc0 quiet panic=-1 8250.nr_uarts=1 i8042.noaux i8042.nokbd i8042.nopnp \
-     random.trust_cpu=on apparmor=0 cryptomgr.notests \
+     random.trust_cpu=on lsm=lockdown,landlock,yama,bpf cryptomgr.notests \
      initcall_blacklist=crypto_kdf108_init,jent_mod_init,sed_opal_init,init_encrypted";
 
 /// How the guest's vsock reaches the host.
