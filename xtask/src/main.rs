@@ -3,6 +3,7 @@
 //! Each task is one file, `task_NAME.rs`, with a `run` function. What runs on a user's machine is never here: the
 //! tasks build, call and check the product, which stands without them.
 
+mod generated;
 mod needs;
 mod say;
 mod task_arrows;
@@ -91,11 +92,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Ci => done(task_ci::run(&workspace)),
         Task::Tidy { all } => done(task_tidy::run(&workspace, all)),
         Task::Arrows => done(task_arrows::run(&workspace)),
-        Task::Coverage => {
-            task_coverage::run(&workspace)?;
-            task_coverage_fields::run(&workspace)?;
-            done(task_coverage_behaviours::run(&workspace))
-        }
+        Task::Coverage => done(generated::write(&workspace)),
         Task::Build => done(task_build::run(&workspace)),
         Task::Image => done(task_image::run(&workspace)),
         Task::Up(up) => task_up::run(&workspace, &up.args),

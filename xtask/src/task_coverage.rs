@@ -3,16 +3,16 @@
 //! What Docker has is the project's own list, docs/endpoints.tsv. What the engine has is read from the source of its
 //! router with a parser, so that the table can be checked without a build.
 
-use crate::task_tidy::Complaint;
+use crate::generated::Document;
 use crate::workspace::Workspace;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::path::Path;
 
 const LIST: &str = "docs/endpoints.tsv";
 const ROUTER: &str = "engine/server/src/routes/mod.rs";
-const TABLE: &str = "docs/api-coverage.md";
+/// The table.
+pub const DOCUMENT: Document = Document { path: "docs/api-coverage.md", text: table };
 
 const TIERS: [(&str, &str); 4] = [
     ("1", "Everyday loop of the docker command line"),
@@ -28,19 +28,6 @@ struct Endpoint {
     tier: String,
     since: String,
     clients: String,
-}
-
-/// Writes the table.
-pub fn run(workspace: &Workspace) -> Result<()> {
-    std::fs::write(workspace.root.join(TABLE), table(workspace)?)?;
-    Ok(())
-}
-
-/// A complaint where the table is not what [`run`] would write.
-pub fn drift(workspace: &Workspace) -> Result<Option<Complaint>> {
-    let kept = std::fs::read_to_string(workspace.root.join(TABLE)).unwrap_or_default();
-    let say = "is not up to date: run cargo xtask coverage";
-    Ok((kept != table(workspace)?).then(|| Complaint::of_file(Path::new(TABLE), say)))
 }
 
 fn table(workspace: &Workspace) -> Result<String> {

@@ -1,26 +1,13 @@
 //! docs/host-config.md: which fields of `HostConfig` the engine honours, read from the lists in its source.
 
-use crate::task_tidy::Complaint;
+use crate::generated::Document;
 use crate::workspace::Workspace;
 use anyhow::{Context, Result, bail};
 use std::fmt::Write;
-use std::path::Path;
 
 const SOURCE: &str = "engine/server/src/wire/host.rs";
-const TABLE: &str = "docs/host-config.md";
-
-/// Writes the table.
-pub fn run(workspace: &Workspace) -> Result<()> {
-    std::fs::write(workspace.root.join(TABLE), table(workspace)?)?;
-    Ok(())
-}
-
-/// A complaint where the table is not what [`run`] would write.
-pub fn drift(workspace: &Workspace) -> Result<Option<Complaint>> {
-    let kept = std::fs::read_to_string(workspace.root.join(TABLE)).unwrap_or_default();
-    let say = "is not up to date: run cargo xtask coverage";
-    Ok((kept != table(workspace)?).then(|| Complaint::of_file(Path::new(TABLE), say)))
-}
+/// The table.
+pub const DOCUMENT: Document = Document { path: "docs/host-config.md", text: table };
 
 fn table(workspace: &Workspace) -> Result<String> {
     let source = std::fs::read_to_string(workspace.root.join(SOURCE));

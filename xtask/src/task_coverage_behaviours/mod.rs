@@ -6,31 +6,18 @@
 mod marks;
 mod rows;
 
-use crate::task_tidy::Complaint;
+use crate::generated::Document;
 use crate::workspace::Workspace;
 use anyhow::{Context, Result, bail};
 use marks::Marks;
 use rows::{Row, SECTIONS};
 use std::fmt::Write;
-use std::path::Path;
 
 const LIST: &str = "docs/behaviours.tsv";
-const TABLE: &str = "docs/api-behaviours.md";
+/// The table.
+pub const DOCUMENT: Document = Document { path: "docs/api-behaviours.md", text: table };
 /// Where a reason of a statement that clients break without must begin: what is not built at all yet.
 const AREAS: [&str; 4] = ["volumes", "networks", "build", "images"];
-
-/// Writes the table.
-pub fn run(workspace: &Workspace) -> Result<()> {
-    std::fs::write(workspace.root.join(TABLE), table(workspace)?)?;
-    Ok(())
-}
-
-/// A complaint where the table is not what [`run`] would write.
-pub fn drift(workspace: &Workspace) -> Result<Option<Complaint>> {
-    let kept = std::fs::read_to_string(workspace.root.join(TABLE)).unwrap_or_default();
-    let say = "is not up to date: run cargo xtask coverage";
-    Ok((kept != table(workspace)?).then(|| Complaint::of_file(Path::new(TABLE), say)))
-}
 
 fn table(workspace: &Workspace) -> Result<String> {
     let list = std::fs::read_to_string(workspace.root.join(LIST));

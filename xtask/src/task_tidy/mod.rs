@@ -7,9 +7,9 @@ mod map;
 mod size;
 mod words;
 
+use crate::generated;
 use crate::say;
 use crate::workspace::{Workspace, output};
-use crate::{task_coverage, task_coverage_behaviours, task_coverage_fields};
 use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -46,9 +46,7 @@ pub fn run(workspace: &Workspace, all: bool) -> Result<()> {
     complaints.extend(map::check(workspace)?);
     complaints.extend(documents::check(workspace)?);
     complaints.extend(words::check(workspace, &files)?);
-    complaints.extend(task_coverage::drift(workspace)?);
-    complaints.extend(task_coverage_fields::drift(workspace)?);
-    complaints.extend(task_coverage_behaviours::drift(workspace)?);
+    complaints.extend(generated::drift(workspace)?);
     for complaint in &complaints {
         say::note(&format!("{}: {}", complaint.place, complaint.text));
     }
