@@ -39,6 +39,8 @@ fn deaths_in_a_storm() {
         skip!("{reason}");
     }
     let size = size();
+    // What a run that was broken off left on the disk.
+    check_all_can_be_removed(app);
     let residents = start_residents(app, &size);
     let before = running(app);
     let over = AtomicBool::new(false);

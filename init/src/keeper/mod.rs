@@ -209,7 +209,13 @@ impl Keeper {
                     say!("process {pid} of a dead engine registers too late and is killed");
                     kill(pid);
                 }
-                Some(pid) => tell(self.table.launched(key, pid, note, packet.fds)),
+                Some(pid) => {
+                    if let Err(refused) = self.table.launched(key, pid, note, packet.fds) {
+                        // Nobody would ever hear of its end.
+                        say!("the engine is mistaken: {refused}; process {pid} is killed");
+                        kill(pid);
+                    }
+                }
                 None => say!("a registration without a process id is ignored"),
             },
             (Ok(ToKeeper::Ack { key }), _) => tell(self.table.acknowledged(key)),

@@ -568,10 +568,16 @@ impl Driver {
             .and_then(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok());
         // Without a pidfd the process is a zombie whose exit is on its way; any descriptor will do until then.
         let pidfd = pidfd.map_or_else(|| std::fs::File::open("/dev/null").map(OwnedFd::from), Ok);
-        let pump = match ends {
-            Some(ends) => self.connect(ends, Pump::resume).await?,
-            None => tokio::spawn(async {}),
+        let connected = match ends {
+            Some(ends) => self.connect(ends, Pump::resume).await.map(Some),
+            None => Ok(None),
         };
+        // It runs, whether or not its output can be read (a full disk, say): another one beside it would be worse.
+        let pump = connected.unwrap_or_else(|error| {
+            tracing::error!(container = self.container.id(), %error, "the output of a running container is not read");
+            None
+        });
+        let pump = pump.unwrap_or_else(|| tokio::spawn(async {}));
         let pidfd = pidfd.map_err(ContainerError::machine("open the container's process"))?;
         self.run = Some(Run { pid, pidfd, pump });
         self.amend(|record| record.state = Recorded::Started(started_at));

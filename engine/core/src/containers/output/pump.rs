@@ -68,12 +68,9 @@ impl Pump {
     pub fn resume(place: PumpPlace) -> io::Result<Pump> {
         let log = place.log.clone().map(LogFile::open).transpose()?;
         let length = log.as_ref().map_or(Ok(0), LogFile::length)?;
-        let (spool, cut) = match Spool::reopen(&place.spools, &place.id, length) {
-            Ok(found) => found,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                (Spool::create(&place.spools, &place.id, length)?, length)
-            }
-            Err(error) => return Err(error),
+        let (spool, cut) = match Spool::reopen(&place.spools, &place.id, length)? {
+            Some(found) => found,
+            None => (Spool::create(&place.spools, &place.id, length)?, length),
         };
         if let Some(log) = &log
             && cut < length

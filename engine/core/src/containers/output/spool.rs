@@ -14,7 +14,7 @@
 //! back to `before`'s and the bytes are taken again. So no line is lost and none is doubled.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -84,19 +84,29 @@ impl Spool {
         Ok(spool)
     }
 
-    /// The spool an engine before this one left behind. The log's length decides what it had taken; returns the
-    /// length the log must be cut to.
-    pub fn reopen(folder: &Path, id: &str, log: u64) -> io::Result<(Spool, u64)> {
+    /// The spool an engine before this one left behind; nothing where it died before the spool had its header, which
+    /// comes before anything is taken from a pipe. The log's length decides what it had taken; returns the length the
+    /// log must be cut to.
+    pub fn reopen(folder: &Path, id: &str, log: u64) -> io::Result<Option<(Spool, u64)>> {
         let paths = Self::paths(folder, id);
-        let open = |path: &Path| OpenOptions::new().read(true).write(true).open(path);
-        let files = [open(&paths[0])?, open(&paths[1])?];
-        let mut header = [0; 48];
-        files[0].read_exact_at(&mut header, 0)?;
+        let open = || {
+            let mut header = [0; 48];
+            let open = |path: &Path| OpenOptions::new().read(true).write(true).open(path);
+            let files = [open(&paths[0])?, open(&paths[1])?];
+            files[0].read_exact_at(&mut header, 0)?;
+            Ok::<_, io::Error>((files, header))
+        };
+        let (files, header) = match open() {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof) => {
+                return Ok(None);
+            }
+            opened => opened?,
+        };
         let (before, after) = (Progress::decode(&header[..24]), Progress::decode(&header[24..]));
         let progress = if log == after.log { after } else { before };
         let end = |file: &File| Ok::<_, io::Error>(file.metadata()?.len().saturating_sub(HEADER));
         let ends = [end(&files[0])?, end(&files[1])?];
-        Ok((Spool { files, paths, progress, ends, punched: [0, 0] }, progress.log))
+        Ok(Some((Spool { files, paths, progress, ends, punched: [0, 0] }, progress.log)))
     }
 
     fn paths(folder: &Path, id: &str) -> [PathBuf; 2] {
@@ -202,13 +212,28 @@ mod tests {
             let mut spool = filled(dir.path(), b"one\ntwo\n");
             spool.take(Stream::Stdout, 4, 50).unwrap();
             drop(spool);
-            let (spool, cut) = Spool::reopen(dir.path(), "x", log_found).unwrap();
+            let (spool, cut) = Spool::reopen(dir.path(), "x", log_found).unwrap().unwrap();
             assert_eq!((pending(&spool, Stream::Stdout), cut), (expected_pending.to_vec(), expected_cut));
         };
         check(50, b"two\n", 50);
         check(10, b"one\ntwo\n", 10);
         // Killed in the middle of the append.
         check(33, b"one\ntwo\n", 10);
+    }
+
+    #[test]
+    fn a_spool_without_its_header_was_never_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        let begun = || Spool::reopen(dir.path(), "x", 0).unwrap().is_some();
+        assert!(!begun());
+        // As an engine leaves it that dies between making the files and writing into them.
+        for name in ["x.out", "x.err"] {
+            File::create(dir.path().join(name)).unwrap();
+            assert!(!begun());
+        }
+        drop(Spool::create(dir.path(), "x", 0).unwrap());
+        File::create(dir.path().join("x.out")).unwrap();
+        assert!(!begun());
     }
 
     #[test]
