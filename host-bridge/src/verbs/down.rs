@@ -50,28 +50,30 @@ pub fn run(options: &Options) -> Result<(), VerbError> {
 
 /// Asks the bridge; one that does not end in time is ended.
 fn end(place: &Place, grace: Duration) -> Result<(), VerbError> {
+    let known = State::load(place).map(|state| state.pid);
     if let Ok(mut stream) = visit::say(place, &format!("down {}", grace.as_secs())) {
         // The connection ends with the appliance; a timeout shows below.
         let _ = stream.set_read_timeout(Some(grace + MARGIN));
         let _ = stream.read(&mut [0; 1]);
     }
-    if ended_within(place, KILL_DEADLINE)? {
+    if ended_within(place, known, KILL_DEADLINE)? {
         return Ok(());
     }
-    let Some(pid) = State::load(place).map(|state| state.pid) else { return Ok(()) };
+    let Some(pid) = known else { return Ok(()) };
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
         // It may have ended in this moment.
         let _ = kill(Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX)), signal);
-        if ended_within(place, KILL_DEADLINE)? {
+        if ended_within(place, known, KILL_DEADLINE)? {
             return clean(place);
         }
     }
     Err(VerbError::Stuck { pid })
 }
 
-fn ended_within(place: &Place, limit: Duration) -> Result<bool, VerbError> {
+/// Whether the bridge that was `known` ends; another `up` may have begun one of its own by then.
+fn ended_within(place: &Place, known: Option<u32>, limit: Duration) -> Result<bool, VerbError> {
     let begun = Instant::now();
-    while place.has_bridge()? {
+    while place.has_bridge()? && State::load(place).map(|state| state.pid) == known {
         if begun.elapsed() > limit {
             return Ok(false);
         }
