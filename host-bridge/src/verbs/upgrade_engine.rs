@@ -93,11 +93,12 @@ fn send(place: &Place, engine: &[u8]) -> Result<(), VerbError> {
 
 fn wait(place: &Place, starts: u32, deadline: Instant) -> Result<(), VerbError> {
     while Instant::now() < deadline {
-        if let Some(guest) = guest(place)?.filter(|guest| guest.engine_starts > starts) {
-            if guest.engine == EngineOrigin::Image.word() {
+        if let Some(seen) = guest(place)?.filter(|guest| guest.engine_starts > starts) {
+            if seen.engine == EngineOrigin::Image.word() {
                 return Err(VerbError::EngineDied);
             }
-            if answers(place) {
+            // A connection outlives an engine that dies, so another one may have answered.
+            if answers(place) && guest(place)?.as_ref() == Some(&seen) {
                 return Ok(());
             }
         }
