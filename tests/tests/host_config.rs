@@ -171,6 +171,39 @@ fn namespaces_of_the_machine_are_shared_on_request() {
 }
 
 #[test]
+fn a_control_group_stands_below_the_parent_that_was_named() {
+    let app = appliance();
+    if is_reference(app) {
+        skip!("the reference engine is not to make control groups on this host");
+    }
+    let image = app.busybox();
+    let stands = |parent: &str, at: &str| {
+        let name = app.name("below");
+        let words = ["run", "-d", "--name", &name, "--cgroupns", "host", "--cgroup-parent", parent];
+        let id = app.docker(words.into_iter().chain([image.as_str(), "sleep", "1000"])).succeeds().word();
+        let expected = format!("0::{at}/{id}\n");
+        for process in ["1", "self"] {
+            let shown = app.docker(["exec", &name, "tail", "-1", &format!("/proc/{process}/cgroup")]);
+            assert_eq!(shown.succeeds().text(), expected, "{parent}");
+        }
+        assert!(app.docker(["top", &name]).succeeds().text().contains("sleep 1000"));
+        app.docker(["pause", &name]).succeeds();
+        app.docker(["unpause", &name]).succeeds();
+        assert_eq!(app.inspect(&name)["HostConfig"]["CgroupParent"], parent);
+        app.docker(["restart", "-t", "0", &name]).succeeds();
+        let shown = app.docker(["exec", &name, "tail", "-1", "/proc/1/cgroup"]).succeeds().text();
+        assert_eq!(shown, expected, "{parent}");
+    };
+    // Relative is below the root as well, and nothing leads out of the tree.
+    stands("of-the-test", "/of-the-test");
+    stands("/../of-the-test/../of-the-test/below", "/of-the-test/below");
+
+    let body = json!({ "Image": image, "Cmd": ["true"], "HostConfig": { "CgroupParent": "/pinnace/x" } });
+    let text = "invalid cgroup parent /pinnace/x: it holds the machine's own processes";
+    app.api().post_json("/containers/create", body).refuses(400, text);
+}
+
+#[test]
 fn modes_that_do_not_exist_are_refused() {
     let app = appliance();
     if is_reference(app) {

@@ -76,6 +76,17 @@ fn processes_are_limited() {
         .says_on_stderr("can't fork: Resource temporarily unavailable");
 }
 
+/// A parent that was made for the container hands every controller on.
+#[test]
+fn what_is_below_a_named_parent_is_limited_too() {
+    let app = limiting!("MemoryLimit");
+    let image = app.busybox();
+    let words = ["run", "--rm", "--cgroup-parent", "/limited/below", "--memory", "32m", "--pids-limit", "7"];
+    let script = "cd /sys/fs/cgroup; cat memory.max pids.max";
+    let shown = app.docker(words.into_iter().chain([image.as_str(), "sh", "-c", script]));
+    shown.prints("33554432\n7\n").succeeds();
+}
+
 #[test]
 fn without_a_limit_there_is_none() {
     let app = limiting!("MemoryLimit");

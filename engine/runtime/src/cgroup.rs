@@ -139,6 +139,24 @@ impl Cgroup {
     }
 }
 
+/// Makes `parent`, a path below the tree's `root`, with every controller for those below it.
+///
+/// # Errors
+/// EBUSY where a cgroup on the way has processes of its own (cgroups(7), "no internal processes").
+pub fn make_parent(root: &Path, parent: &Path) -> Result<(), CgroupError> {
+    let mut path = root.to_owned();
+    for name in parent {
+        path.push(name);
+        let cgroup = Cgroup::create(&path)?;
+        let (has, gives) = (cgroup.read("cgroup.controllers")?, cgroup.read("cgroup.subtree_control")?);
+        if has != gives {
+            let all: Vec<String> = has.split_ascii_whitespace().map(|one| format!("+{one}")).collect();
+            cgroup.write("cgroup.subtree_control", &all.join(" "))?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes a cgroup whose processes have ended, and its descendants; one that is gone is fine.
 ///
 /// # Errors

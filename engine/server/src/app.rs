@@ -71,7 +71,7 @@ impl App {
         let places = containers::Settings {
             data: data.to_owned(),
             run: PathBuf::from(paths::RUN),
-            cgroups: Path::new(paths::CGROUP).join(paths::CGROUP_CONTAINERS),
+            cgroups: PathBuf::from(paths::CGROUP),
         };
         let containers =
             Containers::open(places, store, images.clone(), networks.clone(), events.clone(), keeper).await?;

@@ -117,6 +117,8 @@ pub struct HostConfig {
     pub uts_mode: String,
     /// Empty or `host`, which are the same where no ids are mapped.
     pub userns_mode: String,
+    /// Path of the cgroup that the container's own is below; empty is `/docker`.
+    pub cgroup_parent: String,
     /// `private` or `host`.
     pub cgroupns_mode: String,
     /// Devices of the machine.
@@ -168,6 +170,7 @@ impl Default for HostConfig {
             ipc_mode: "private".to_owned(),
             uts_mode: String::new(),
             userns_mode: String::new(),
+            cgroup_parent: String::new(),
             cgroupns_mode: "private".to_owned(),
             devices: vec![],
             device_cgroup_rules: vec![],

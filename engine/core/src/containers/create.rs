@@ -68,7 +68,7 @@ impl Containers {
         super::health::validate(&config)?;
         self.name_by_id(&mut request.host.pid_mode)?;
         self.name_by_id(&mut request.host.ipc_mode)?;
-        let support = Support::of(&self.shared.settings.cgroups);
+        let support = Support::of(&self.shared.cgroups());
         request.host.resources.complete();
         warnings.extend(request.host.resources.verify(&support, false).map_err(ContainerError::Invalid)?);
         if config.entrypoint.iter().chain(&config.cmd).flatten().next().is_none() {

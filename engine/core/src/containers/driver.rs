@@ -425,7 +425,7 @@ impl Driver {
         let machine = |error: cgroup::CgroupError| {
             ContainerError::machine("freeze the container")(std::io::Error::other(error))
         };
-        let cgroup = Cgroup::open(&self.shared.cgroup(self.container.id())).map_err(machine)?;
+        let cgroup = Cgroup::open(&self.shared.cgroup(&self.container.record())).map_err(machine)?;
         cgroup.freeze(frozen).map_err(machine)?;
         self.publish(State::Running(Running { paused: frozen, ..running }));
         if frozen {
@@ -449,8 +449,8 @@ impl Driver {
         let State::Running(running) = self.state() else { return self.acknowledge() };
         self.container.stdin.close().await;
         *self.container.terminal.lock().expect("no holder of the terminal panics") = None;
-        let oom_killed =
-            Cgroup::open(&self.shared.cgroup(self.container.id())).is_ok_and(|cgroup| cgroup.oom_kills() > 0);
+        let oom_killed = Cgroup::open(&self.shared.cgroup(&self.container.record()))
+            .is_ok_and(|cgroup| cgroup.oom_kills() > 0);
         let ended = Ended {
             exit_code: exit_code(exit.status),
             started_at: running.started_at,
@@ -581,7 +581,7 @@ impl Driver {
         let pidfd = pidfd.map_err(ContainerError::machine("open the container's process"))?;
         self.run = Some(Run { pid, pidfd, pump });
         self.amend(|record| record.state = Recorded::Started(started_at));
-        let frozen = Cgroup::open(&self.shared.cgroup(self.container.id()))
+        let frozen = Cgroup::open(&self.shared.cgroup(&self.container.record()))
             .and_then(|cgroup| cgroup.read("cgroup.freeze"))
             .is_ok_and(|text| text.trim() == "1");
         self.publish(State::Running(Running { pid, started_at, paused: frozen }));

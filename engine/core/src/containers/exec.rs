@@ -408,7 +408,7 @@ fn start_blocking(
     };
     let key = key(&exec.id).expect("an exec's id is made as 64 hexadecimal digits");
     let registration = Registration { socket: shared.keeper.fd(), key, note: note.encode() };
-    let cgroup = Cgroup::open(&shared.cgroup(&record.id))
+    let cgroup = Cgroup::open(&shared.cgroup(&record))
         .map_err(|error| ContainerError::machine("open the cgroup")(std::io::Error::other(error)))?;
     let launched = runtime::launch::enter(&process, pidfd.as_fd(), &stdio, registration, cgroup.fd())
         .map_err(|error| of_exec(launch::launch_error(error)))?;

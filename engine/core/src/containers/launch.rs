@@ -79,6 +79,7 @@ pub(super) fn validate(config: &Config, host: &HostConfig) -> Result<(), Contain
         }
     }
     super::devices::validate(host)?;
+    super::cgroups::check(&host.cgroup_parent).or_else(invalid)?;
     mac(host)?;
     capability_set(host)?;
     SecurityOptions::parse(host)?;
@@ -153,7 +154,7 @@ pub(super) fn start(
 
 /// Gives back what a run had: its cgroup and its place on the network.
 pub(super) fn undo(shared: &Shared, container: &Container) {
-    let path = shared.cgroup(container.id());
+    let path = shared.cgroup(&container.record());
     // Mostly its first process was the last.
     for _ in 0..200 {
         if cgroup::remove(&path).is_ok() {
@@ -199,7 +200,7 @@ pub(super) fn launch_error(error: LaunchError) -> ContainerError {
 
 fn make_cgroup(shared: &Shared, record: &Record) -> Result<Cgroup, ContainerError> {
     let failed = |error: cgroup::CgroupError| start_text(error.to_string(), 128);
-    let cgroup = Cgroup::create(&shared.cgroup(&record.id)).map_err(failed)?;
+    let cgroup = shared.make_cgroup(record).map_err(failed)?;
     let host = &record.host;
     let limits = limits(shared, &host.resources).map_err(|error| start_text(error.to_string(), 128))?;
     for (file, value) in limits {
@@ -215,7 +216,7 @@ pub(super) fn limits(shared: &Shared, resources: &Resources) -> std::io::Result<
     if *resources == Resources::default() {
         return Ok(Vec::new());
     }
-    let weight = Support::of(&shared.settings.cgroups).weight;
+    let weight = Support::of(&shared.cgroups()).weight;
     resources.files(weight, |path| {
         let device = runtime::devices::number_of(Path::new(path));
         device.map_err(|error| std::io::Error::new(error.kind(), format!("stat {path}: {error}")))

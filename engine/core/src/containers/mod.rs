@@ -20,6 +20,7 @@
 //!
 //! [`Order`]: driver::Order
 
+mod cgroups;
 mod config;
 mod container;
 mod create;

@@ -24,7 +24,7 @@ pub struct Settings {
     pub data: PathBuf,
     /// What may vanish with the power but not with the engine.
     pub run: PathBuf,
-    /// Parent of the containers' cgroups.
+    /// Root of the tree of cgroups.
     pub cgroups: PathBuf,
 }
 
@@ -72,11 +72,6 @@ impl Shared {
     /// Folder of the spools.
     pub fn spools(&self) -> PathBuf {
         self.settings.run.join("spool")
-    }
-
-    /// Cgroup of a container.
-    pub fn cgroup(&self, id: &str) -> PathBuf {
-        self.settings.cgroups.join(id)
     }
 
     pub fn exec(&self, id: &str) -> Option<Arc<Exec>> {

@@ -120,7 +120,7 @@ impl Containers {
         let make = || {
             std::fs::create_dir_all(settings.data.join("containers"))?;
             std::fs::create_dir_all(self.shared.spools())?;
-            std::fs::create_dir_all(&settings.cgroups)?;
+            std::fs::create_dir_all(self.shared.cgroups())?;
             runtime::rootfs::base_layer(&settings.data.join("base"))
         };
         make().map_err(ContainerError::machine("prepare the engine's folders"))
@@ -253,16 +253,14 @@ impl Containers {
             let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
             entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
         };
-        for id in names(&self.shared.settings.cgroups) {
-            let path = self.shared.cgroup(&id);
-            if id.len() == 64 && path.is_dir() && !held.contains(&id) {
-                let _ = Cgroup::open(&path).map(|cgroup| cgroup.kill());
-                for _ in 0..100 {
-                    if cgroup::remove(&path).is_ok() {
-                        break;
-                    }
-                    std::thread::sleep(std::time::Duration::from_millis(2));
-                }
+        let usual = self.shared.cgroups();
+        let records = self.list().into_iter().map(|container| container.record());
+        let elsewhere = records.filter(|record| !record.host.cgroup_parent.is_empty());
+        let elsewhere = elsewhere.map(|record| self.shared.cgroup(&record));
+        for path in names(&usual).into_iter().map(|id| usual.join(id)).chain(elsewhere) {
+            let id = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if id.len() == 64 && path.is_dir() && !held.contains(id) {
+                end_cgroup(&path);
             }
         }
         let known = |id: &str| self.shared.index().by_id.contains_key(id);
@@ -316,5 +314,15 @@ impl Containers {
         if let Err(error) = self.shared.keeper.send(&ToKeeper::Stopped) {
             tracing::error!(%error, "cannot tell PID 1 that all is stopped");
         }
+    }
+}
+
+fn end_cgroup(path: &std::path::Path) {
+    let _ = Cgroup::open(path).map(|cgroup| cgroup.kill());
+    for _ in 0..100 {
+        if cgroup::remove(path).is_ok() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
     }
 }

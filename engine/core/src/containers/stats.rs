@@ -69,7 +69,7 @@ impl Containers {
     /// What a container uses; `None` where it does not run. Blocks shortly.
     pub fn sample(&self, container: &Container) -> Option<Sample> {
         let pid = container.snapshot().state.running()?.pid;
-        let cgroup = Cgroup::open(&self.shared.cgroup(container.id())).ok()?;
+        let cgroup = Cgroup::open(&self.shared.cgroup(&container.record())).ok()?;
         let machine = Machine::read().ok()?;
         let own_network = !matches!(container.record().host.network_mode.as_str(), "host" | "none");
         let read = Timestamp::now();

@@ -26,7 +26,7 @@ impl Containers {
     /// # Errors
     /// Docker's words about what contradicts what the container has, or about what the kernel refuses.
     pub async fn update(&self, reference: &str, mut update: Update) -> Result<Vec<String>, ContainerError> {
-        let support = Support::of(&self.shared.settings.cgroups);
+        let support = Support::of(&self.shared.cgroups());
         let warnings = update.resources.verify(&support, true).map_err(ContainerError::Invalid)?;
         let container = self.find(reference)?;
         container.order(|answer| Order::Update(Box::new(update), answer)).await?;
@@ -62,7 +62,7 @@ impl Driver {
             ContainerError::machine(what)(error)
         };
         let shared = &self.shared;
-        let cgroup = Cgroup::open(&shared.cgroup(self.container.id()));
+        let cgroup = Cgroup::open(&shared.cgroup(&self.container.record()));
         let cgroup = cgroup.map_err(|error| failed(std::io::Error::other(error)))?;
         let (old, new) =
             (launch::limits(shared, old).map_err(failed)?, launch::limits(shared, new).map_err(failed)?);

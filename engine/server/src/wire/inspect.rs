@@ -128,7 +128,7 @@ fn host(host: &HostConfig) -> Value {
         "Tmpfs": if host.tmpfs.is_empty() { Value::Null } else { json!(host.tmpfs) },
         "Sysctls": if host.sysctls.is_empty() { Value::Null } else { json!(host.sysctls) },
         "UTSMode": host.uts_mode, "UsernsMode": host.userns_mode, "ShmSize": host.shm_size, "Runtime": "runc", "Isolation": "",
-        "CgroupParent": "", "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "Devices": devices,
+        "CgroupParent": host.cgroup_parent, "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "Devices": devices,
         "DeviceCgroupRules": list(&host.device_cgroup_rules),
         "DeviceRequests": if requests.is_empty() { Value::Null } else { json!(requests) },
         "Ulimits": ulimits, "CpuCount": 0, "CpuPercent": 0, "IOMaximumIOps": 0, "IOMaximumBandwidth": 0,

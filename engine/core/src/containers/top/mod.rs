@@ -43,7 +43,7 @@ impl Containers {
             chosen(if words.trim().is_empty() { "-ef" } else { words }).map_err(ContainerError::Ps)?;
         let failed = |error| ContainerError::machine("list the container's processes")(error);
         let machine = Machine::read().map_err(failed)?;
-        let cgroup = Cgroup::open(&self.shared.cgroup(container.id()))
+        let cgroup = Cgroup::open(&self.shared.cgroup(&container.record()))
             .and_then(|cgroup| cgroup.all_pids())
             .map_err(|error| failed(std::io::Error::other(error)))?;
         let now = Now { machine, seconds: Timestamp::now().seconds().cast_unsigned() };

@@ -1,0 +1,92 @@
+//! Where in the tree a container's control group is: below `/docker`, or below what `CgroupParent` names.
+
+use std::path::{Component, Path, PathBuf};
+
+use contract::paths::{CGROUP_CONTAINERS, CGROUP_INIT};
+use runtime::cgroup::{self, Cgroup, CgroupError};
+
+use super::record::Record;
+use super::registry::Shared;
+
+/// What of a `CgroupParent` can be refused before anything exists.
+///
+/// # Errors
+/// It is among the machine's own.
+pub(super) fn check(parent: &str) -> Result<(), String> {
+    let own = Path::new(CGROUP_INIT).iter().next();
+    if cleaned(parent).iter().next() == own {
+        return Err(format!("invalid cgroup parent {parent}: it holds the machine's own processes"));
+    }
+    Ok(())
+}
+
+/// The path below the root of the tree. Like dockerd's it leads nowhere else, whatever it is made of.
+fn cleaned(parent: &str) -> PathBuf {
+    let mut path = PathBuf::new();
+    for part in Path::new(parent).components() {
+        match part {
+            Component::Normal(name) => path.push(name),
+            Component::ParentDir => drop(path.pop()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    path
+}
+
+impl Shared {
+    /// Cgroup of a container.
+    pub(super) fn cgroup(&self, record: &Record) -> PathBuf {
+        let parent = match record.host.cgroup_parent.as_str() {
+            "" => PathBuf::from(CGROUP_CONTAINERS),
+            asked => cleaned(asked),
+        };
+        let mut path = self.settings.cgroups.join(parent);
+        path.push(&record.id);
+        path
+    }
+
+    /// Parent of the cgroups of containers that name none.
+    pub(super) fn cgroups(&self) -> PathBuf {
+        self.settings.cgroups.join(CGROUP_CONTAINERS)
+    }
+
+    /// Makes a container's cgroup, and with a parent of its own that parent, which stays as dockerd's does.
+    ///
+    /// # Errors
+    /// The parent is a cgroup with processes, or the kernel refuses it.
+    pub(super) fn make_cgroup(&self, record: &Record) -> Result<Cgroup, CgroupError> {
+        if !record.host.cgroup_parent.is_empty() {
+            cgroup::make_parent(&self.settings.cgroups, &cleaned(&record.host.cgroup_parent))?;
+        }
+        Cgroup::create(&self.cgroup(record))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parent_never_leads_out_of_the_tree() {
+        for (parent, path) in [
+            ("/a/b", "a/b"),
+            ("a/b", "a/b"),
+            ("/../../etc", "etc"),
+            ("a/../../b/./c", "b/c"),
+            ("/", ""),
+            ("system.slice", "system.slice"),
+        ] {
+            assert_eq!(cleaned(parent), Path::new(path), "{parent}");
+        }
+    }
+
+    #[test]
+    fn the_machine_keeps_its_own() {
+        for parent in ["/pinnace", "pinnace/init", "/x/../pinnace/engine"] {
+            assert!(check(parent).is_err(), "{parent}");
+        }
+        for parent in ["", "/", "/docker", "/pinnaces", "/x/pinnace"] {
+            assert_eq!(check(parent), Ok(()), "{parent}");
+        }
+    }
+}
