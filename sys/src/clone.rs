@@ -284,18 +284,36 @@ pub fn unblock_signals() {
     }
 }
 
-/// Gives every signal its default effect, in a process that has its own table. Handlers end with execve(2), but what is
-/// ignored stays so: SIGPIPE, which every Rust program ignores, and what the engine's parents ignored.
-pub fn default_signals() {
-    // The kernel's own structure, whose zero is SIG_DFL: libc's call refuses the signals it uses itself.
-    let default = [0u64; 4];
-    for signal in 1..=SIGNALS {
-        // SAFETY: reads four words. SIGKILL and SIGSTOP are refused, and have no other effect anyway.
-        unsafe {
-            let old = std::ptr::null_mut::<u64>();
-            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), old, size_of::<u64>());
-        }
+/// Which signals this process ignores, bit 0 for signal 1: SIGPIPE, which every Rust program ignores, and what its
+/// parents ignored. Handlers end with execve(2), but what is ignored stays so in the new program. The kernel is asked
+/// once: a program does not come to ignore more later.
+pub fn ignored_signals() -> u64 {
+    static IGNORED: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    let ignored = |signal: &libc::c_int| action(*signal, None)[0] == SIG_IGN;
+    *IGNORED.get_or_init(|| (1..=SIGNALS).filter(ignored).map(|signal| 1 << (signal - 1)).sum())
+}
+
+/// Gives the signals of a set like [`ignored_signals`] their default effect.
+pub fn default_signals(set: u64) {
+    for signal in (1..=SIGNALS).filter(|signal| set & (1 << (signal - 1)) != 0) {
+        action(signal, Some([0; 4]));
     }
+}
+
+/// The kernel's own structure, see rt_sigaction(2): its first word is the handler, and zero is SIG_DFL. libc's call refuses
+/// the signals that it uses itself.
+type Action = [u64; 4];
+const SIG_IGN: u64 = 1;
+
+/// What a signal does now; then it does `new`.
+fn action(signal: libc::c_int, new: Option<Action>) -> Action {
+    let mut old = [0; 4];
+    let new = new.as_ref().map_or(std::ptr::null(), |action| action.as_ptr());
+    // SAFETY: reads and writes four words. SIGKILL and SIGSTOP are refused, and have no other effect anyway.
+    unsafe {
+        libc::syscall(libc::SYS_rt_sigaction, signal, new, old.as_mut_ptr(), size_of::<u64>());
+    }
+    old
 }
 
 /// Signals of the kernel, see signal(7).

@@ -1,6 +1,7 @@
 //! `docker run --init`.
 
 use crate::appliance;
+use pinnace_tests::api::Body;
 use pinnace_tests::eventually;
 use serde_json::json;
 
@@ -57,6 +58,23 @@ fn a_program_without_handlers_ends_at_once() {
     app.docker(["stop", &name]).succeeds();
     assert_eq!(app.inspect(&name)["State"]["ExitCode"], 143);
     assert!(start.elapsed() < std::time::Duration::from_secs(8));
+}
+
+/// Before it has handlers, process 1 of a pid namespace loses every signal that is not held back.
+#[test]
+fn a_signal_at_the_very_start_is_not_lost() {
+    let app = appliance();
+    let body = json!({ "Image": app.busybox(), "Cmd": ["sleep", "600"], "HostConfig": { "Init": true } });
+    let mut api = app.api().connect();
+    for _ in 0..20 {
+        let name = app.name("init-early");
+        let path = format!("/containers/{}", &*name);
+        api.call("POST", &format!("/containers/create?name={}", &*name), Body::Json(&body)).is(201);
+        api.call("POST", &format!("{path}/start"), Body::Empty).is(204);
+        api.call("POST", &format!("{path}/kill?signal=TERM"), Body::Empty).is(204);
+        let ended = api.call("POST", &format!("{path}/wait"), Body::Empty).is(200).json();
+        assert_eq!(ended["StatusCode"], 143);
+    }
 }
 
 /// P11

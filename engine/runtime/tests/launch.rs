@@ -72,6 +72,7 @@ impl Bench {
                 seccomp: Some(pinnace_runtime::seccomp::builtin(CONTAINER_DEFAULT)),
                 rlimits: vec![],
                 oom_score_adj: 0,
+                signals_held: false,
                 terminal: false,
             },
             readonly_root: false,

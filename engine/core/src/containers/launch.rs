@@ -357,6 +357,7 @@ fn first_process(record: &Record, identity: &Identity) -> Result<Process, Contai
         cwd: if config.working_dir.is_empty() { "/".to_owned() } else { config.working_dir.clone() },
         user: identity.ids.clone(),
         capabilities: capability_sets(bounding),
+        signals_held: has_init(host),
         no_new_privileges: security.no_new_privileges,
         seccomp,
         rlimits: rlimits.collect(),
@@ -388,6 +389,7 @@ pub(super) fn exec_process(
         process.capabilities = capability_sets(Capabilities::available());
     }
     process.oom_score_adj = 0;
+    process.signals_held = false;
     process.terminal = config.tty;
     Ok(process)
 }

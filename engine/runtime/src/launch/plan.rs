@@ -276,6 +276,10 @@ impl Plan {
             self.steps.push(Step::Seccomp(filter.clone()));
         }
         self.steps.push(Step::Capabilities(process.capabilities));
+        self.steps.push(Step::DefaultSignals(sys::clone::ignored_signals()));
+        if !process.signals_held {
+            self.steps.push(Step::UnblockSignals);
+        }
         self.steps.push(Step::Exec {
             candidates: candidates(process)?,
             arguments: strings(&process.args)?,
@@ -345,6 +349,7 @@ mod tests {
                 cwd: "/".into(),
                 user: UserIds::default(),
                 capabilities: CapabilitySets::default(),
+                signals_held: false,
                 no_new_privileges: false,
                 seccomp: None,
                 rlimits: vec![],

@@ -51,6 +51,9 @@ pub struct Process {
     pub user: UserIds,
     /// Capability sets.
     pub capabilities: CapabilitySets,
+    /// Signals stay blocked in the new program, which takes them when it is ready: process 1 of a pid namespace would
+    /// lose those that come before it has handlers.
+    pub signals_held: bool,
     /// See prctl(2) `PR_SET_NO_NEW_PRIVS`.
     pub no_new_privileges: bool,
     /// Seccomp program; `None` is unconfined.

@@ -75,6 +75,10 @@ pub(super) enum Step {
     CloseOnExec,
     /// seccomp(2).
     Seccomp(Arc<Filter>),
+    /// What the engine ignores has its default effect again.
+    DefaultSignals(u64),
+    /// Every signal may come.
+    UnblockSignals,
     /// capset(2).
     Capabilities(spec::CapabilitySets),
     /// execve(2) of the first candidate that exists, as execvp(3) searches.
@@ -160,6 +164,14 @@ impl Step {
             Step::CloseOnExec => sys::clone::close_on_exec_from(3).map_err(errno),
             Step::Seccomp(filter) => sys::seccomp::install(&filter.instructions, filter.flags).map_err(errno),
             Step::Capabilities(capabilities) => set_capabilities(capabilities),
+            Step::DefaultSignals(ignored) => {
+                sys::clone::default_signals(*ignored);
+                Ok(())
+            }
+            Step::UnblockSignals => {
+                sys::clone::unblock_signals();
+                Ok(())
+            }
             Step::Exec { candidates, arguments, environment } => exec(candidates, arguments, environment),
             // Every other variant is handled in `run`.
             _ => Err(Errno::NOSYS),
@@ -335,8 +347,6 @@ fn set_capabilities(capabilities: &spec::CapabilitySets) -> Result<(), Errno> {
 
 /// Like execvp(3): a missing candidate is passed over, a forbidden one is remembered.
 fn exec(candidates: &[CString], arguments: &StringArray, environment: &StringArray) -> Result<(), Errno> {
-    sys::clone::default_signals();
-    sys::clone::unblock_signals();
     let mut worst = Errno::NOENT;
     for path in candidates {
         match errno(sys::clone::execve(path, arguments, environment)) {
