@@ -252,10 +252,11 @@ fn own() -> Option<Appliance> {
 fn policies_decide_what_starts_with_the_machine() {
     let Some(app) = own() else { skip!("the reference engine is not ours to switch off") };
     let image = app.busybox();
-    let run = |name: &str, policy: &str, command: &[&str]| {
+    let run_at = |app: &Appliance, name: &str, policy: &str, command: &[&str]| {
         let args = ["run", "-d", "--restart", policy, "--name", name, &image];
         app.docker(args.into_iter().chain(command.iter().copied())).succeeds();
     };
+    let run = |name: &str, policy: &str, command: &[&str]| run_at(&app, name, policy, command);
     let sleep = ["sleep", "600"];
     for (name, policy) in [("always", "always"), ("unless", "unless-stopped"), ("no", "no")] {
         run(name, policy, &sleep);
@@ -282,6 +283,8 @@ fn policies_decide_what_starts_with_the_machine() {
     // Nobody is asked when the power is cut.
     let Some(machine) = again.status()["machine_pid"].as_u64() else { return };
     again.docker(["stop", "-t", "0", "always-stopped"]).succeeds();
+    // What was acknowledged is on disk, however short the time.
+    run_at(&again, "late", "always", &sleep);
     pinnace_tests::Program::new("kill", again.patience())
         .args(["-KILL", &machine.to_string()])
         .run()
@@ -289,6 +292,7 @@ fn policies_decide_what_starts_with_the_machine() {
     again.pinnace("down").run();
     let third = Appliance::boot(backend, &dir);
     check(&third);
+    becomes(&third, "late", "running");
     assert_eq!(state(&third, "no")["ExitCode"], json!(137), "killed when the machine first went down");
     third.pinnace("down").run().succeeds();
     drop((app, again, third));

@@ -27,7 +27,7 @@ use super::state::{Ended, Running, State};
 use super::update::Update;
 use crate::events::Subject;
 use crate::networks::Endpoint;
-use crate::store::{Durability, Table, Writer};
+use crate::store::{Durability, StoreError, Table, Writer};
 use crate::timestamp::Timestamp;
 
 type Queue = mpsc::UnboundedReceiver<Order>;
@@ -74,6 +74,10 @@ pub(super) enum Order {
 
 /// How long after a process's end its output may still come before the run counts as over.
 const OUTPUT_GRACE: Duration = Duration::from_secs(10);
+/// How long the record of a start may wait for another write to be written with.
+const START_RECORDED: Duration = Duration::from_secs(1);
+/// The same for an end, which PID 1 keeps until then: a removal that follows at once takes it along.
+const EXIT_RECORDED: Duration = Duration::from_millis(5);
 /// How long PID 1 may take to tell the end of a process that failed to execute its program.
 const BURIAL: Duration = Duration::from_secs(2);
 const SIGKILL: i32 = 9;
@@ -210,6 +214,23 @@ impl Driver {
         save(&self.shared, &self.container, durability).await
     }
 
+    /// Where a boot starts the container again, a power cut must not make it forget that. Else nobody waits for the
+    /// record: after a power cut nothing runs anyway, and after the engine's death PID 1 knows what does.
+    async fn record_start(&self) -> Result<(), ContainerError> {
+        if self.container.record().host.restart != RestartPolicy::No {
+            return self.save(Durability::Synced).await;
+        }
+        let id = self.container.id().to_owned();
+        let answer = move |saved: Result<(), StoreError>| {
+            if let Err(error) = saved {
+                tracing::error!(container = id, %error, "cannot record a start");
+            }
+        };
+        let write = write_of(self.container.clone());
+        let store = &self.shared.store;
+        store.write_behind(Durability::Within(START_RECORDED), write, answer).map_err(ContainerError::Store)
+    }
+
     async fn start(&mut self, queue: &mut Queue) -> Result<(), ContainerError> {
         self.permit(Verb::Start)?;
         if self.shared.going_down.load(Ordering::Relaxed) {
@@ -248,7 +269,7 @@ impl Driver {
         self.run = Some(Run { pid, pidfd: launched.process.pidfd, pump });
         self.publish(State::Running(Running { pid, started_at, paused: false }));
         self.begin_health(started_at, false);
-        self.save(Durability::Soon).await?;
+        self.record_start().await?;
         self.network_event("connect");
         self.event("start", &[]);
         Ok(())
@@ -319,6 +340,10 @@ impl Driver {
     /// The end of the run before is on disk, or PID 1 forgets it now: it holds one process of a name.
     async fn settle_exit(&mut self) {
         let Some(settling) = self.settling.take() else { return };
+        if !settling.is_finished() {
+            // It may be waiting to be taken along. What comes of this, it is told itself.
+            drop(self.save(Durability::Synced).await);
+        }
         if !settling.await.unwrap_or(false) {
             self.acknowledge();
         }
@@ -497,7 +522,7 @@ impl Driver {
         // PID 1 keeps the status until it is on disk; nobody waits for that but PID 1 and the next run.
         let (shared, container) = (self.shared.clone(), self.container.clone());
         self.settling = Some(tokio::spawn(async move {
-            match save(&shared, &container, Durability::Synced).await {
+            match save(&shared, &container, Durability::Within(EXIT_RECORDED)).await {
                 Ok(()) => acknowledge(&shared, container.id()),
                 Err(error) => {
                     tracing::error!(container = container.id(), %error, "cannot record an exit");
@@ -604,16 +629,18 @@ pub(super) async fn save(
     container: &Arc<Container>,
     durability: Durability,
 ) -> Result<(), ContainerError> {
-    let container = container.clone();
-    let write = move |writer: &mut Writer<'_>| {
+    shared.store.write_async(durability, write_of(container.clone())).await.map_err(ContainerError::Store)
+}
+
+fn write_of(container: Arc<Container>) -> impl FnOnce(&mut Writer<'_>) -> Result<(), StoreError> + Send {
+    move |writer| {
         let record = container.record();
         // Removed in the meantime: a late write must not bring it back.
         match writer.contains(Table::Containers, &record.id)? {
             true => writer.put(Table::Containers, &record.id, &*record),
             false => Ok(()),
         }
-    };
-    shared.store.write_async(durability, write).await.map_err(ContainerError::Store)
+    }
 }
 
 /// PID 1 may forget the process.

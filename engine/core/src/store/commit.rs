@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redb::{Builder, Database, ReadableDatabase, WriteTransaction};
 use rustix::fs::{FallocateFlags, fallocate};
@@ -29,7 +29,18 @@ type Apply = Box<dyn FnOnce(Result<&WriteTransaction, StoreError>) -> Answer + S
 
 struct Job {
     durability: Durability,
+    since: Instant,
     apply: Apply,
+}
+
+impl Job {
+    /// When it is to be committed, if nothing takes it along before.
+    fn due(&self) -> Instant {
+        match self.durability {
+            Durability::Within(time) => self.since + time,
+            Durability::Synced | Durability::Soon => self.since,
+        }
+    }
 }
 
 /// The database behind its lock: taken for writing only to open the file anew after a failure.
@@ -90,7 +101,7 @@ impl Committer {
             Box::new(move |committed| answer(result.and_then(|value| Ok(committed.map(|()| value)?))))
         });
         let jobs = self.jobs.as_ref().ok_or(StoreError::Closed)?;
-        jobs.send(Job { durability, apply }).map_err(|_| StoreError::Closed)
+        jobs.send(Job { durability, since: Instant::now(), apply }).map_err(|_| StoreError::Closed)
     }
 }
 
@@ -106,29 +117,32 @@ impl Drop for Committer {
 
 impl Shared {
     fn run(&self, queue: &Receiver<Job>) {
-        let mut unsynced = false;
+        let mut waiting: Vec<Job> = Vec::new();
+        // When what was committed without being durable has to be.
+        let mut unsynced: Option<Instant> = None;
         loop {
-            let first = if unsynced {
-                match queue.recv_timeout(SOON) {
-                    Ok(job) => Some(job),
-                    Err(RecvTimeoutError::Timeout) => None,
-                    Err(RecvTimeoutError::Disconnected) => return,
-                }
-            } else {
-                match queue.recv() {
-                    Ok(job) => Some(job),
-                    Err(_) => return,
-                }
-            };
-            let group: Vec<Job> = first.into_iter().chain(queue.try_iter().take(GROUP - 1)).collect();
-            unsynced = self.commit(group);
+            let due = waiting.iter().map(Job::due).chain(unsynced).min();
+            match next(queue, due) {
+                Ok(first) => waiting.extend(std::iter::once(first).chain(queue.try_iter().take(GROUP - 1))),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            let now = Instant::now();
+            let pressing = |job: &Job| job.due() <= now;
+            if waiting.len() >= GROUP || waiting.iter().any(pressing) || unsynced.is_some_and(|due| due <= now) {
+                let is_soon = self.commit(std::mem::take(&mut waiting));
+                unsynced = is_soon.then(|| unsynced.unwrap_or(now + SOON));
+            }
+        }
+        if !waiting.is_empty() {
+            self.commit(waiting);
         }
     }
 
     /// Commits a group and answers its writers; whether something still waits for durability. A group without
     /// a job is the timer's: it makes durable what waits.
     fn commit(&self, group: Vec<Job>) -> bool {
-        let synced = group.is_empty() || group.iter().any(|job| job.durability == Durability::Synced);
+        let synced = group.is_empty() || group.iter().any(|job| job.durability != Durability::Soon);
         let mut answers = Vec::with_capacity(group.len());
         let result = self.transact(group, synced, &mut answers);
         if result.is_err() {
@@ -171,6 +185,14 @@ impl Shared {
         let database = open(&self.path)?;
         *self.database.write().unwrap_or_else(PoisonError::into_inner) = Some(database);
         Ok(())
+    }
+}
+
+/// The next job, or a timeout when `due` comes first.
+fn next(queue: &Receiver<Job>, due: Option<Instant>) -> Result<Job, RecvTimeoutError> {
+    match due {
+        Some(due) => queue.recv_timeout(due.saturating_duration_since(Instant::now())),
+        None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
     }
 }
 

@@ -7,14 +7,14 @@
 //! ```text
 //!   write(Synced, f) ─┐                  one transaction        one fdatasync
 //!   write(Synced, g) ─┼─► queue ──► f, g, h in turn, each on ──► commit ──► every answer
-//!   write(Soon, h)  ──┘             its own overlay: a failed
-//!                                   one leaves no trace
+//!   write(Soon, h)  ──┘             its own overlay
+//!   write(Within(5 ms), i) ─► waits for one of those, or for its time
 //! ```
 //!
-//! Cost: a group of writes with at least one [`Durability::Synced`] in it costs exactly one fdatasync(2), a
-//! group without costs none. The file's blocks are taken beforehand, so that a full disk can still be emptied.
-//! What waits for durability is made durable with the next synced write, and by the committer itself after
-//! [`commit::SOON`] at the latest.
+//! A write that fails leaves no trace of its own. Cost: a group of writes is one transaction and exactly one
+//! fdatasync(2), a group of nothing but [`Durability::Soon`] costs none. The file's blocks are taken beforehand, so that
+//! a full disk can still be emptied. What waits for durability is made durable with the next synced write, and by the
+//! committer itself after [`commit::SOON`] at the latest.
 
 mod commit;
 mod error;
@@ -26,6 +26,7 @@ mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use error::StoreError;
 pub use rows::{Reader, Writer};
@@ -40,6 +41,9 @@ pub enum Durability {
     Synced,
     /// With the next synced write, or about a second later; lost when power or the engine dies before.
     Soon,
+    /// With whatever is written next, at the latest after this time, and durable when the call returns: for what
+    /// nobody waits for, and what is often overtaken by a removal.
+    Within(Duration),
 }
 
 /// The database; clones are the same database.
@@ -83,6 +87,19 @@ impl Store {
         // The receiver waits below, so the send can only fail when this thread is gone.
         self.committer.submit(durability, f, move |result| drop(answer.send(result)))?;
         answered.recv().map_err(|_| StoreError::Closed)?
+    }
+
+    /// A write that the caller does not wait for; `answer` hears how it went, from the committer's thread.
+    ///
+    /// # Errors
+    /// The store is closed.
+    pub fn write_behind(
+        &self,
+        durability: Durability,
+        f: impl FnOnce(&mut Writer<'_>) -> Result<(), StoreError> + Send + 'static,
+        answer: impl FnOnce(Result<(), StoreError>) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        self.committer.submit(durability, f, answer)
     }
 
     /// [`Store::try_write`] without blocking the thread. Once polled, the write happens even when the future is

@@ -138,6 +138,37 @@ async fn many_waiting_writes_share_their_commits() {
     assert_eq!(get(&store, "count"), Some(200));
 }
 
+#[test]
+fn what_may_wait_is_taken_along_or_has_its_time() {
+    use std::sync::mpsc::channel;
+    use std::time::{Duration, Instant};
+    let (_folder, store) = open();
+    let (answer, answers) = channel();
+    let behind = |key: &'static str, time: Duration| {
+        let answer = answer.clone();
+        let write = move |writer: &mut Writer<'_>| writer.put(Table::Settings, key, &1u32);
+        let told = move |result: Result<(), StoreError>| answer.send((key, result.is_ok())).unwrap();
+        store.write_behind(Durability::Within(time), write, told).unwrap();
+    };
+    behind("patient", Duration::from_secs(3600));
+    assert_eq!(answers.recv_timeout(Duration::from_millis(50)).ok(), None);
+    put(&store, Durability::Synced, "other", 2);
+    assert_eq!(answers.recv().unwrap(), ("patient", true));
+    assert_eq!(get(&store, "patient"), Some(1));
+
+    let begun = Instant::now();
+    behind("timed", Duration::from_millis(30));
+    assert_eq!(answers.recv().unwrap(), ("timed", true));
+    assert!(begun.elapsed() >= Duration::from_millis(30));
+    // One that is not due yet does not hold back one that is.
+    behind("patient", Duration::from_secs(3600));
+    behind("timed", Duration::from_millis(1));
+    assert_eq!((answers.recv().unwrap(), answers.recv().unwrap()), (("patient", true), ("timed", true)));
+    behind("last", Duration::from_secs(3600));
+    drop(store);
+    assert_eq!(answers.recv().unwrap(), ("last", true));
+}
+
 /// Not a test: the engine that [`a_kill_loses_at_most_what_was_to_be_written_soon`] kills.
 #[test]
 #[ignore = "run by a_kill_loses_at_most_what_was_to_be_written_soon"]
