@@ -1,6 +1,6 @@
 //! A container of `true` from create to remove, over the socket, beside runtimes without any engine and the kernel.
 
-use crate::rivals::{Bundle, floor, runtime};
+use crate::rivals::{Bundle, floor, installed, runtime};
 use crate::sample::{Sample, millis};
 use crate::{Row, memory, path, rounds, say};
 use pinnace_tests::api::{Body, Connection, Response};
@@ -86,6 +86,7 @@ struct Field {
     exec: Sample,
     crun: Sample,
     runc: Sample,
+    podman: Sample,
     floor: Vec<f64>,
     dockerd_none: Sample,
     dockerd_bridge: Sample,
@@ -99,6 +100,9 @@ impl Field {
         runtime("crun", bundle, TURN, AT_ONCE, &mut self.crun_eight);
         containers(app, "bridge", &mut self.bridge);
         runtime("runc", bundle, TURN / 2, 1, &mut self.runc);
+        if installed("podman") {
+            runtime("podman", bundle, TURN / 4, 1, &mut self.podman);
+        }
         execs(app, &mut self.exec);
         self.floor.extend(floor());
         if let Some(reference) = reference {
@@ -160,10 +164,13 @@ impl Field {
             String::new(),
         ));
         rows.push(Row::new("exec of `true` in a running container", "", self.exec.tell(), String::new()));
+        let row = |what: &str, ours: &Sample, theirs: &Sample| {
+            Row::new(what, "", ratio(ours, theirs), sides(ours, theirs))
+        };
+        if self.podman.count() > 0 {
+            rows.push(row("the same without network, divided by `podman run`", &self.none, &self.podman));
+        }
         if self.dockerd_none.count() > 0 {
-            let row = |what: &str, ours: &Sample, theirs: &Sample| {
-                Row::new(what, "", ratio(ours, theirs), sides(ours, theirs))
-            };
             rows.push(row("the same without network, divided by dockerd", &self.none, &self.dockerd_none));
             rows.push(row("the same on the bridge, divided by dockerd", &self.bridge, &self.dockerd_bridge));
         }

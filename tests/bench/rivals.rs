@@ -35,15 +35,15 @@ impl Bundle {
     }
 }
 
-/// `RUNTIME run` of the bundle, `at_once` beside each other, measured in a process of its own.
+/// `PROGRAM run` of the bundle, `at_once` beside each other, measured in a process of its own.
 ///
 /// On a host with both versions of control groups crun 1.8 refuses to run: version 2 is hidden from everyone there.
-pub fn runtime(words: &str, bundle: &Bundle, times: usize, at_once: usize, sample: &mut Sample) {
+pub fn runtime(program: &str, bundle: &Bundle, times: usize, at_once: usize, sample: &mut Sample) {
     let script = "umount /sys/fs/cgroup/unified 2>/dev/null; exec \"$0\" \"$@\"";
     let own = std::env::current_exe().expect("this program has a path").to_string_lossy().into_owned();
     let bundle = bundle.0.path().to_string_lossy().into_owned();
     let (times, at_once) = (times.to_string(), at_once.to_string());
-    let args = ["--mount", "sh", "-c", script, &own, TURN_OF_RUNTIME, words, &bundle, &times, &at_once];
+    let args = ["--mount", "sh", "-c", script, &own, TURN_OF_RUNTIME, program, &bundle, &times, &at_once];
     let outcome = Program::new("unshare", Duration::from_secs(300)).args(args).run().succeeds();
     for line in outcome.lines() {
         sample.push(Duration::from_nanos(line.parse().expect("nanoseconds")));
@@ -55,15 +55,12 @@ pub const TURN_OF_RUNTIME: &str = "turn-of-runtime";
 
 /// The process of [`runtime`]: prints nanoseconds, one run a line.
 pub fn turn(args: &[String]) {
-    let [words, bundle, times, at_once] = args else { panic!("expected WORDS BUNDLE TIMES AT-ONCE") };
+    let [program, bundle, times, at_once] = args else { panic!("expected PROGRAM BUNDLE TIMES AT-ONCE") };
     let number = AtomicUsize::new(0);
     let once = || {
         let number = number.fetch_add(1, Ordering::Relaxed);
-        let mut words = words.split(' ');
-        let program = words.next().expect("a program");
-        let name = format!("bench-{}-{number}", std::process::id());
         let mut run = Command::new(program);
-        run.args(words).args(["run", "--bundle", bundle, &name]).stdin(Stdio::null()).stdout(Stdio::null());
+        run.args(words_of(program, bundle, number)).stdin(Stdio::null()).stdout(Stdio::null());
         let status = run.status().unwrap_or_else(|error| panic!("{program}: {error}"));
         assert!(status.success(), "{program} run: {status}");
     };
@@ -79,6 +76,26 @@ pub fn turn(args: &[String]) {
         threads.into_iter().map(|thread| thread.join().expect("no run panics")).collect()
     });
     std::io::stdout().write_all(lines.as_bytes()).expect("standard output takes the times");
+}
+
+/// What makes `program` run `true` in the bundle's files, without network, and remove it.
+fn words_of(program: &str, bundle: &str, number: usize) -> Vec<String> {
+    let name = format!("bench-{}-{number}", std::process::id());
+    let line = match program {
+        // Limits it may set everywhere: raising the host's needs a capability.
+        "podman" => format!(
+            "--root {bundle}/podman --runroot {bundle}/podman-run --cgroup-manager cgroupfs \
+             run --rm --network none --ulimit nofile=1024:4096 --ulimit nproc=1024:1024 --rootfs {bundle}/rootfs true"
+        ),
+        _ => format!("run --bundle {bundle} {name}"),
+    };
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Whether `program` is installed.
+pub fn installed(program: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }
 
 /// The kernel's median in milliseconds, as `floor.c` tells it; nothing where it was not compiled.

@@ -129,7 +129,10 @@ impl Shared {
             }
             let now = Instant::now();
             let pressing = |job: &Job| job.due() <= now;
-            if waiting.len() >= GROUP || waiting.iter().any(pressing) || unsynced.is_some_and(|due| due <= now) {
+            if waiting.len() >= GROUP
+                || waiting.iter().any(pressing)
+                || unsynced.is_some_and(|due| due <= now)
+            {
                 let is_soon = self.commit(std::mem::take(&mut waiting));
                 unsynced = is_soon.then(|| unsynced.unwrap_or(now + SOON));
             }
