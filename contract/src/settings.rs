@@ -48,6 +48,9 @@ pub enum Net {
     },
 }
 
+/// First ids that leave room for 65536: the highest number is no id.
+pub const REMAPS: std::ops::RangeInclusive<u32> = 1..=u32::MAX - (1 << 16);
+
 /// The settings of one boot.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Settings {
@@ -66,6 +69,9 @@ pub struct Settings {
     pub insecure_registries: Vec<String>,
     /// `registry-mirror=URL`, repeatable: tried before Docker Hub.
     pub registry_mirrors: Vec<String>,
+    /// `userns-remap=`: the machine's number of the containers' root; they get 65536 ids from there. Absent: theirs are
+    /// the machine's.
+    pub userns_remap: Option<u32>,
     /// `log=`: the engine's tracing level (`error` to `trace`; `info` where absent).
     pub log: Option<String>,
 }
@@ -127,6 +133,10 @@ impl Settings {
             "data" => self.data = Some(value.to_owned()),
             "insecure-registry" => self.insecure_registries.push(value.to_owned()),
             "registry-mirror" => self.registry_mirrors.push(value.to_owned()),
+            "userns-remap" => {
+                let first = value.parse().ok().filter(|first| REMAPS.contains(first));
+                self.userns_remap = Some(first.ok_or_else(|| bad("a number from 1 to 4294901759"))?);
+            }
             "log" => self.log = Some(value.to_owned()),
             _ => return Ok(false),
         }
@@ -151,6 +161,7 @@ impl Settings {
         }
         let optional = [("hostname", &self.hostname), ("data", &self.data), ("log", &self.log)];
         words.extend(optional.iter().filter_map(|(k, v)| v.as_ref().map(|v| format!("{k}={v}"))));
+        words.extend(self.userns_remap.map(|first| format!("userns-remap={first}")));
         words.extend(self.insecure_registries.iter().map(|v| format!("insecure-registry={v}")));
         words.extend(self.registry_mirrors.iter().map(|v| format!("registry-mirror={v}")));
         words
@@ -196,12 +207,20 @@ mod tests {
     fn words_become_settings_and_back() {
         check(&[], Ok(Settings::default()));
         check(
-            &["backend=namespace", "net=none", "log=debug", "insecure-registry=a:1", "insecure-registry=b"],
+            &[
+                "backend=namespace",
+                "net=none",
+                "log=debug",
+                "insecure-registry=a:1",
+                "insecure-registry=b",
+                "userns-remap=100000",
+            ],
             Ok(Settings {
                 backend: Backend::Namespace,
                 net: Net::None,
                 log: Some("debug".into()),
                 insecure_registries: vec!["a:1".into(), "b".into()],
+                userns_remap: Some(100_000),
                 ..Settings::default()
             }),
         );
@@ -212,6 +231,11 @@ mod tests {
             dns: Ipv4Addr::new(1, 1, 1, 1),
         };
         check(&["net=static,10.0.0.2/30,10.0.0.1,1.1.1.1"], Ok(Settings { net, ..Settings::default() }));
+        for value in ["0", "default", "4294901760"] {
+            let word = format!("userns-remap={value}");
+            let text = format!("setting {word} is not valid: expected a number from 1 to 4294901759");
+            assert_eq!(Settings::parse([word.as_str()]).unwrap_err().to_string(), text);
+        }
         check(&["backend=x"], Err("setting backend=x is not valid: expected vm or namespace"));
         check(
             &["net=static,10.0.0.2/33,10.0.0.1,1.1.1.1"],

@@ -44,6 +44,8 @@ pub struct Order {
     pub insecure_registries: Vec<String>,
     /// Mirrors of Docker Hub.
     pub registry_mirrors: Vec<String>,
+    /// The machine's number of the containers' root, where it is not 0.
+    pub userns_remap: Option<u32>,
     /// The engine's log level.
     pub log: Option<String>,
 }
@@ -66,6 +68,7 @@ impl Order {
             hostname: Some(self.name.clone()),
             insecure_registries: self.insecure_registries.clone(),
             registry_mirrors: self.registry_mirrors.clone(),
+            userns_remap: self.userns_remap,
             log: self.log.clone(),
             ..Settings::default()
         }

@@ -14,6 +14,10 @@ pub struct CloneFlags(u64);
 impl CloneFlags {
     /// Child of the caller's parent.
     pub const PARENT: CloneFlags = CloneFlags(libc::CLONE_PARENT as u64);
+    /// The descriptors are the caller's, not copies.
+    pub const FILES: CloneFlags = CloneFlags(libc::CLONE_FILES as u64);
+    /// New user namespace.
+    pub const NEWUSER: CloneFlags = CloneFlags(libc::CLONE_NEWUSER as u64);
     /// New pid namespace.
     pub const NEWPID: CloneFlags = CloneFlags(libc::CLONE_NEWPID as u64);
     /// New mount namespace.
@@ -104,8 +108,9 @@ struct CloneArgs {
 /// Starts a process in `cgroup` (where given) that runs `child` and ends with its return value, unless
 /// `child` replaces the program. Returns when the child has called execve(2) or has ended.
 ///
-/// The child shares the caller's memory but has its own descriptor table, default signal handlers and all
-/// signals blocked. `child` must not allocate, lock or panic: another thread may hold the allocator's lock.
+/// The child shares the caller's memory but has its own descriptor table (unless [`CloneFlags::FILES`] says otherwise),
+/// default signal handlers and all signals blocked. `child` must not allocate, lock or panic: another thread may hold
+/// the allocator's lock. It may call this function with another stack.
 ///
 /// # Errors
 /// Those of clone3(2).

@@ -193,8 +193,15 @@ impl Appliance {
             Backend::Reference => Err("the reference engine is not ours to kill".to_owned()),
             Backend::Namespace => Ok(()),
             Backend::Qemu => {
-                let outcome =
-                    self.docker(["run", "--rm", "--privileged", "--pid=host", &self.busybox(), "true"]);
+                let outcome = self.docker([
+                    "run",
+                    "--rm",
+                    "--privileged",
+                    "--pid=host",
+                    "--userns=host",
+                    &self.busybox(),
+                    "true",
+                ]);
                 let reason = || format!("no way to the guest's processes: {}", outcome.error());
                 if outcome.code == 0 { Ok(()) } else { Err(reason()) }
             }
@@ -240,8 +247,18 @@ impl Appliance {
     fn kill_engine_from_inside(&self) {
         let script =
             "for p in /proc/[0-9]*; do test \"$(cat $p/comm)\" = engined && kill -KILL ${p#/proc/}; done";
-        let args =
-            ["run", "--rm", "--detach", "--privileged", "--pid=host", &self.busybox(), "sh", "-c", script];
+        let args = [
+            "run",
+            "--rm",
+            "--detach",
+            "--privileged",
+            "--pid=host",
+            "--userns=host",
+            &self.busybox(),
+            "sh",
+            "-c",
+            script,
+        ];
         self.docker(args);
     }
 

@@ -42,6 +42,7 @@ mod streams;
 mod system;
 mod top;
 mod upgrade;
+mod userns;
 
 use pinnace_tests::{Appliance, Backend};
 

@@ -106,7 +106,9 @@ fn end_to_end(
 
 /// The folders in which the tests boot: theirs, and the one whose engine they kill.
 fn dirs(workspace: &Workspace, backend: &str) -> Vec<PathBuf> {
-    [backend.to_owned(), format!("{backend}-mortal")].map(|name| workspace.build("test").join(name)).to_vec()
+    [backend.to_owned(), format!("{backend}-mortal"), format!("{backend}-mapped")]
+        .map(|name| workspace.build("test").join(name))
+        .to_vec()
 }
 
 /// Powers off what the tests booted, whatever became of them.

@@ -6,6 +6,7 @@
 pub mod capabilities;
 pub mod cgroup;
 pub mod devices;
+pub mod ids;
 pub mod keeper;
 pub mod launch;
 pub mod network;
@@ -14,4 +15,5 @@ pub mod rootfs;
 pub mod seccomp;
 pub mod stdio;
 pub mod user;
+pub mod userns;
 pub mod view;

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 use sys::mounts::{MountAttributes, Propagation, mount_setattr};
 
+use crate::ids::IdMap;
 use crate::launch::{BindMount, Device, TmpfsMount};
 
 /// Root file system: an overlay of read-only layers and one writable folder.
@@ -113,31 +114,41 @@ pub fn layers(layers: &[PathBuf]) -> Result<OwnedFd, PrepareError> {
 ///
 /// # Errors
 /// The disk is full or read-only.
-pub fn base_layer(folder: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    for path in ["dev", "proc", "sys", "etc"] {
+pub fn base_layer(folder: &Path, ids: IdMap) -> std::io::Result<()> {
+    use std::os::unix::fs::{PermissionsExt, lchown};
+    let root = Some(ids.root());
+    let give = |path: &str| match ids.is_mapped() {
+        true => lchown(folder.join(path), root, root),
+        false => Ok(()),
+    };
+    for path in ["", "dev", "proc", "sys", "etc"] {
         std::fs::create_dir_all(folder.join(path))?;
+        give(path)?;
     }
     for path in [".dockerenv", "etc/hostname", "etc/hosts", "etc/resolv.conf"] {
         let file = std::fs::File::create(folder.join(path))?;
+        give(path)?;
         file.set_permissions(std::fs::Permissions::from_mode(0o755))?;
         file.sync_all()?;
     }
     match std::os::unix::fs::symlink("/proc/mounts", folder.join("etc/mtab")) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
-        _ => std::fs::File::open(folder)?.sync_all(),
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+        _ => give("etc/mtab")?,
     }
+    std::fs::File::open(folder)?.sync_all()
 }
 
-/// A tmpfs with `mount`'s options.
+/// A tmpfs with `mount`'s options, whose owner is told in the container's ids.
 ///
 /// # Errors
 /// The kernel refuses an option.
-pub fn tmpfs(tmpfs: &TmpfsMount) -> Result<OwnedFd, PrepareError> {
+pub fn tmpfs(tmpfs: &TmpfsMount, ids: IdMap) -> Result<OwnedFd, PrepareError> {
     let make = || {
         let fs = new_fs("tmpfs", tmpfs.source)?;
+        owned_by_root(&fs, ids)?;
         for (key, value) in &tmpfs.options {
-            mount::fsconfig_set_string(fs.as_fd(), key.as_str(), value.as_str())?;
+            let moved = moved(key, value, ids)?;
+            mount::fsconfig_set_string(fs.as_fd(), key.as_str(), moved.as_deref().unwrap_or(value))?;
         }
         let mount = finish(&fs, MountAttrFlags::empty())?;
         set_attributes(mount.as_fd(), tmpfs.attributes)?;
@@ -146,49 +157,105 @@ pub fn tmpfs(tmpfs: &TmpfsMount) -> Result<OwnedFd, PrepareError> {
     make().when(|| format!("mount tmpfs with options {:?}", tmpfs.options))
 }
 
+/// The engine's own POSIX message queues, see mq_overview(7).
+///
+/// # Errors
+/// The kernel has none.
+pub fn mqueue() -> Result<OwnedFd, PrepareError> {
+    let flags = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC
+        | MountAttrFlags::MOUNT_ATTR_NODEV;
+    new_fs("mqueue", "mqueue").and_then(|fs| finish(&fs, flags)).when(|| "mount mqueue".to_owned())
+}
+
+/// The container's root owns a new tmpfs.
+fn owned_by_root(fs: &OwnedFd, ids: IdMap) -> Result<(), Errno> {
+    let root = ids.root().to_string();
+    for key in ["uid", "gid"].into_iter().filter(|_| ids.is_mapped()) {
+        mount::fsconfig_set_string(fs.as_fd(), key, root.as_str())?;
+    }
+    Ok(())
+}
+
+/// The value of an option that names an owner, in the machine's ids.
+fn moved(key: &str, value: &str, ids: IdMap) -> Result<Option<String>, Errno> {
+    if !ids.is_mapped() || !matches!(key, "uid" | "gid") {
+        return Ok(None);
+    }
+    let id = value.parse().map_err(|_| Errno::INVAL)?;
+    ids.to_host(id).map(|id| Some(id.to_string())).map_err(|_| Errno::INVAL)
+}
+
+/// Group `tty`.
+const TTY: u32 = 5;
+
 /// A new devpts instance with `ptmxmode=0666,mode=0620,gid=5`.
 ///
 /// # Errors
 /// The kernel has no devpts.
-pub fn devpts() -> Result<OwnedFd, PrepareError> {
+pub fn devpts(ids: IdMap) -> Result<OwnedFd, PrepareError> {
     let make = || {
         let fs = new_fs("devpts", "devpts")?;
-        for (key, value) in [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")] {
+        let group = tty(ids).to_string();
+        for (key, value) in [("ptmxmode", "0666"), ("mode", "0620"), ("gid", group.as_str())] {
             mount::fsconfig_set_string(fs.as_fd(), key, value)?;
         }
-        finish(&fs, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC)
+        let devpts = finish(&fs, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
+        give(devpts.as_fd(), "", ids)?;
+        give(devpts.as_fd(), "ptmx", ids)?;
+        Ok(devpts)
     };
     make().when(|| "mount devpts".to_owned())
+}
+
+/// The machine's number of a container's group `tty`.
+pub(crate) fn tty(ids: IdMap) -> u32 {
+    ids.to_host(TTY).unwrap_or(TTY)
+}
+
+/// Where ids are mapped, what the engine made in `folder` becomes the container's root's.
+fn give(folder: BorrowedFd<'_>, name: impl rustix::path::Arg, ids: IdMap) -> Result<(), Errno> {
+    if !ids.is_mapped() {
+        return Ok(());
+    }
+    let (uid, gid) = (rustix::fs::Uid::from_raw(ids.root()), rustix::fs::Gid::from_raw(ids.root()));
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
+    rustix::fs::chownat(folder, name, Some(uid), Some(gid), flags)
 }
 
 /// A tmpfs for /dev with the default nodes, links and folders, `devices`, and with `terminal` a place to bind the console to.
 ///
 /// # Errors
 /// A node cannot be made.
-pub fn dev(devices: &[Device], terminal: bool) -> Result<OwnedFd, PrepareError> {
+pub fn dev(devices: &[Device], terminal: bool, ids: IdMap) -> Result<OwnedFd, PrepareError> {
     let fs = new_fs("tmpfs", "tmpfs").when(|| "mount /dev".to_owned())?;
     let make = || {
+        owned_by_root(&fs, ids)?;
         mount::fsconfig_set_string(fs.as_fd(), "mode", "755")?;
         mount::fsconfig_set_string(fs.as_fd(), "size", "65536k")?;
         let dev = finish(&fs, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME)?;
         for (name, major, minor) in NODES {
             node(dev.as_fd(), name, FileType::CharacterDevice, 0o666, (major, minor))?;
+            give(dev.as_fd(), name, ids)?;
         }
         for (name, destination) in LINKS {
             rustix::fs::symlinkat(destination, dev.as_fd(), name)?;
+            give(dev.as_fd(), name, ids)?;
         }
         for folder in ["pts", "shm", "mqueue"] {
             rustix::fs::mkdirat(dev.as_fd(), folder, Mode::from_raw_mode(0o755))?;
+            give(dev.as_fd(), folder, ids)?;
         }
         if terminal {
             let console = OFlags::CREATE | OFlags::CLOEXEC | OFlags::WRONLY;
             rustix::fs::openat(dev.as_fd(), "console", console, Mode::from_raw_mode(0o600))?;
+            give(dev.as_fd(), "console", ids)?;
         }
         Ok(dev)
     };
     let dev = make().when(|| "fill /dev".to_owned())?;
     for device in devices {
-        extra_device(dev.as_fd(), device).when(|| format!("make device {}", device.path))?;
+        extra_device(dev.as_fd(), device, ids).when(|| format!("make device {}", device.path))?;
     }
     Ok(dev)
 }
@@ -200,10 +267,11 @@ fn node(dir: BorrowedFd<'_>, name: &str, kind: FileType, mode: u32, device: (u32
     rustix::fs::chmodat(dir, name, Mode::from_raw_mode(mode), AtFlags::empty())
 }
 
-fn extra_device(dev: BorrowedFd<'_>, device: &Device) -> Result<(), Errno> {
+/// A node of the machine's keeps its owner, as where a runtime binds it.
+fn extra_device(dev: BorrowedFd<'_>, device: &Device, ids: IdMap) -> Result<(), Errno> {
     let path = device.path.strip_prefix("/dev/").ok_or(Errno::INVAL)?;
     let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-    let parent = make_folders(dev, Path::new(parent))?;
+    let parent = make_folders(dev, Path::new(parent), ids)?;
     let kind = if device.block { FileType::BlockDevice } else { FileType::CharacterDevice };
     match node(parent.as_fd(), name, kind, device.mode, (device.major, device.minor)) {
         Err(Errno::EXIST) => return Ok(()),
@@ -246,11 +314,11 @@ pub fn open_in(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<Owned
     rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
 
-/// Makes every missing folder of `path` inside `root` (mode 0755, owner root) and opens the last.
+/// Makes every missing folder of `path` inside `root` (mode 0755, owned by the container's root) and opens the last.
 ///
 /// # Errors
 /// A component is a file, or a link that leads to nothing.
-pub fn make_folders(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
+pub fn make_folders(root: BorrowedFd<'_>, path: &Path, ids: IdMap) -> Result<OwnedFd, Errno> {
     let folder = OFlags::PATH | OFlags::DIRECTORY;
     if let Ok(found) = open_in(root, if path.as_os_str().is_empty() { Path::new(".") } else { path }, folder)
     {
@@ -264,7 +332,8 @@ pub fn make_folders(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno>
         current = match open_in(root, &so_far, folder) {
             Err(Errno::NOENT) => {
                 match rustix::fs::mkdirat(current.as_fd(), name, Mode::from_raw_mode(0o755)) {
-                    Ok(()) | Err(Errno::EXIST) => {}
+                    Ok(()) => give(current.as_fd(), name, ids)?,
+                    Err(Errno::EXIST) => {}
                     Err(error) => return Err(error),
                 }
                 open_in(root, &so_far, folder)?
@@ -283,7 +352,12 @@ fn is_folder(stat: &rustix::fs::Stat) -> bool {
 ///
 /// # Errors
 /// As [`make_folders`]; ENOTDIR where one is a folder and the other is not.
-pub fn make_mount_point(root: BorrowedFd<'_>, path: &Path, like: Option<&Path>) -> Result<(), PrepareError> {
+pub fn make_mount_point(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    like: Option<&Path>,
+    ids: IdMap,
+) -> Result<(), PrepareError> {
     let folder = match like {
         None => true,
         Some(like) => {
@@ -303,13 +377,14 @@ pub fn make_mount_point(root: BorrowedFd<'_>, path: &Path, like: Option<&Path>) 
     }
     let make = || {
         if folder {
-            return make_folders(root, path).map(drop);
+            return make_folders(root, path, ids).map(drop);
         }
-        let parent = make_folders(root, path.parent().unwrap_or(Path::new("/")))?;
+        let parent = make_folders(root, path.parent().unwrap_or(Path::new("/")), ids)?;
         let name = path.file_name().unwrap_or(OsStr::from_bytes(b"."));
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         match rustix::fs::openat(parent.as_fd(), name, flags, Mode::from_raw_mode(0o755)) {
-            Ok(_) | Err(Errno::EXIST) => Ok(()),
+            Ok(_) => give(parent.as_fd(), name, ids),
+            Err(Errno::EXIST) => Ok(()),
             Err(error) => Err(error),
         }
     };

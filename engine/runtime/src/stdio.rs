@@ -11,6 +11,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
+use crate::ids::IdMap;
 use crate::rootfs::{self, PrepareError};
 
 /// The engine's ends.
@@ -63,8 +64,8 @@ fn failed(what: &'static str) -> impl Fn(Errno) -> PrepareError {
 }
 
 impl Stdio {
-    /// Pipes owned by `uid`, so that the program may open /dev/stdout again; standard input is empty unless
-    /// `stdin`.
+    /// Pipes owned by the machine's `uid`, so that the program may open /dev/stdout again; standard input is empty
+    /// unless `stdin`.
     ///
     /// # Errors
     /// No descriptors are left.
@@ -96,15 +97,15 @@ impl Stdio {
         make().map_err(failed("make pipes"))
     }
 
-    /// A pty in a new devpts instance.
+    /// A pty in a new devpts instance, owned by the machine's `uid` and the container's group `tty`.
     ///
     /// # Errors
     /// The kernel has no devpts.
-    pub fn terminal(uid: u32, size: Option<(u16, u16)>) -> Result<Stdio, PrepareError> {
-        let devpts = rootfs::devpts()?;
+    pub fn terminal(uid: u32, size: Option<(u16, u16)>, ids: IdMap) -> Result<Stdio, PrepareError> {
+        let devpts = rootfs::devpts(ids)?;
         let master = rustix::fs::openat(devpts.as_fd(), "ptmx", Self::MASTER, Mode::empty())
             .map_err(failed("open ptmx"))?;
-        Self::from_master(master, Some(devpts), uid, size)
+        Self::from_master(master, Some(devpts), (uid, rootfs::tty(ids)), size)
     }
 
     /// A pty in the devpts of the container whose root is `root`.
@@ -115,10 +116,11 @@ impl Stdio {
         root: BorrowedFd<'_>,
         uid: u32,
         size: Option<(u16, u16)>,
+        ids: IdMap,
     ) -> Result<Stdio, PrepareError> {
         let master = rootfs::open_in(root, std::path::Path::new("/dev/pts/ptmx"), Self::MASTER)
             .map_err(failed("open /dev/pts/ptmx of the container"))?;
-        Self::from_master(master, None, uid, size)
+        Self::from_master(master, None, (uid, rootfs::tty(ids)), size)
     }
 
     const MASTER: OFlags = OFlags::RDWR.union(OFlags::NOCTTY).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
@@ -126,7 +128,7 @@ impl Stdio {
     fn from_master(
         master: OwnedFd,
         devpts: Option<OwnedFd>,
-        uid: u32,
+        (uid, gid): (u32, u32),
         size: Option<(u16, u16)>,
     ) -> Result<Stdio, PrepareError> {
         let make = || {
@@ -136,7 +138,7 @@ impl Stdio {
             if let Some((rows, columns)) = size {
                 resize(master.as_fd(), rows, columns)?;
             }
-            rustix::fs::fchown(slave.as_fd(), Some(Uid::from_raw(uid)), Some(Gid::from_raw(5)))?;
+            rustix::fs::fchown(slave.as_fd(), Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
             let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
             let ends = Ends::Terminal { master, relay: (read, write) };
             Ok(Stdio { ends, child: vec![slave], devpts })

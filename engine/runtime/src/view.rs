@@ -18,6 +18,7 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use sys::mntns;
 use sys::mounts::{MountAttributes, Propagation, mount_setattr};
 
+use crate::ids::IdMap;
 use crate::launch::{VolumeKind, VolumeMount};
 use crate::rootfs;
 
@@ -57,7 +58,12 @@ impl View {
     ///
     /// # Errors
     /// The source of a mount is missing.
-    pub fn assemble(overlay: OwnedFd, mounts: &[VolumeMount], readonly: bool) -> io::Result<View> {
+    pub fn assemble(
+        overlay: OwnedFd,
+        mounts: &[VolumeMount],
+        readonly: bool,
+        ids: IdMap,
+    ) -> io::Result<View> {
         let namespace = elsewhere(|| {
             mntns::unshare()?;
             let engine = rustix::fs::open("/", FOLDER, Mode::empty())?;
@@ -65,7 +71,7 @@ impl View {
             // Over the engine's root: whoever is rooted at the overlay sees no more of it.
             move_mount(overlay.as_fd(), "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
             for mount in mounts {
-                attach(overlay.as_fd(), mount)?;
+                attach(overlay.as_fd(), mount, ids)?;
             }
             if readonly {
                 mount_setattr(overlay.as_fd(), c"", MountAttributes::RDONLY, None, false)?;
@@ -125,12 +131,12 @@ impl View {
 }
 
 /// Puts one mount where a start would put it.
-fn attach(root: BorrowedFd<'_>, mount: &VolumeMount) -> io::Result<()> {
+fn attach(root: BorrowedFd<'_>, mount: &VolumeMount, ids: IdMap) -> io::Result<()> {
     let VolumeKind::Bind(bind) = &mount.kind else { return Ok(()) };
     let target = Path::new(&mount.target);
     let failed = |error: rootfs::PrepareError| io::Error::new(error.source.kind(), error.to_string());
     let source = rootfs::bind(bind).map_err(failed)?;
-    rootfs::make_mount_point(root, target, Some(&bind.source)).map_err(failed)?;
+    rootfs::make_mount_point(root, target, Some(&bind.source), ids).map_err(failed)?;
     let place = rootfs::open_in(root, target, OFlags::PATH)?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(move_mount(source.as_fd(), "", place.as_fd(), "", flags)?)

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use contract::keeper::{Key, ToKeeper};
 use pinnace_runtime::capabilities::CONTAINER_DEFAULT;
 use pinnace_runtime::cgroup::{self, Cgroup};
+use pinnace_runtime::ids::IdMap;
 use pinnace_runtime::launch::{
     self, CapabilitySets, LaunchError, Namespaces, Process, Registration, Shm, Spec, UserIds,
 };
@@ -37,7 +38,7 @@ impl Bench {
         for folder in ["layer/bin", "upper", "work", "base"] {
             std::fs::create_dir_all(dir.path().join(folder)).unwrap();
         }
-        pinnace_runtime::rootfs::base_layer(&dir.path().join("base")).unwrap();
+        pinnace_runtime::rootfs::base_layer(&dir.path().join("base"), IdMap::default()).unwrap();
         std::fs::copy(busybox, dir.path().join("layer/bin/busybox")).unwrap();
         for applet in ["sh", "cat", "grep", "mount", "ls", "id", "hostname"] {
             std::os::unix::fs::symlink("busybox", dir.path().join("layer/bin").join(applet)).unwrap();
@@ -170,7 +171,7 @@ fn a_failed_start_tells_the_step() {
 #[test]
 fn a_further_process_joins_and_a_terminal_is_one() {
     let Some(bench) = Bench::new("joins") else { return };
-    let stdio = Stdio::terminal(0, Some((24, 80))).unwrap();
+    let stdio = Stdio::terminal(0, Some((24, 80)), IdMap::default()).unwrap();
     let mut spec = bench.spec(&["cat"]);
     spec.process.terminal = true;
     let root = bench.root("upper", "work");
@@ -183,7 +184,15 @@ fn a_further_process_joins_and_a_terminal_is_one() {
         .map(str::to_owned)
         .to_vec();
     let pipes = Stdio::pipes(0, false).unwrap();
-    launch::enter(&process, first.pidfd.as_fd(), &pipes, bench.registration(), bench.cgroup.fd()).unwrap();
+    launch::enter(
+        &process,
+        first.pidfd.as_fd(),
+        IdMap::default(),
+        &pipes,
+        bench.registration(),
+        bench.cgroup.fd(),
+    )
+    .unwrap();
     let _packet = sys::packet::receive(bench.theirs.as_fd(), 1024, true).unwrap().unwrap();
     let Ends::Pipes { stdout, stderr, .. } = pipes.into_ends() else { panic!("pipes were asked for") };
     drop(_packet);

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use pinnace_runtime::ids::IdMap;
 use pinnace_runtime::launch::{BindMount, VolumeKind, VolumeMount};
 use pinnace_runtime::rootfs::{self, Root};
 use pinnace_runtime::view::View;
@@ -46,7 +47,8 @@ fn mounts_are_in_their_places_and_nothing_is_mounted_here() {
     let before = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let bind = BindMount { source: dir.join("volume"), readonly: true, recursive: true };
     let mount = VolumeMount { target: "/data/deep".to_owned(), kind: VolumeKind::Bind(bind) };
-    let view = View::assemble(rootfs::overlay(&root(dir)).unwrap(), &[mount], false).unwrap();
+    let view =
+        View::assemble(rootfs::overlay(&root(dir)).unwrap(), &[mount], false, IdMap::default()).unwrap();
     assert_eq!(before, std::fs::read_to_string("/proc/self/mountinfo").unwrap());
     assert_eq!(read(&view, "/link").unwrap(), "layer");
     assert_eq!(read(&view, "/data/deep/name").unwrap(), "volume");
@@ -65,7 +67,7 @@ fn a_read_only_root_takes_no_writes() {
     let Some(dir) = folders(&["low/etc", "high", "upper", "work"]) else { return };
     let dir = dir.path();
     std::fs::write(dir.join("low/etc/name"), "layer").unwrap();
-    let view = View::assemble(rootfs::overlay(&root(dir)).unwrap(), &[], true).unwrap();
+    let view = View::assemble(rootfs::overlay(&root(dir)).unwrap(), &[], true, IdMap::default()).unwrap();
     assert_eq!(view.open(b"/etc/name", OFlags::RDWR).unwrap_err(), Errno::ROFS);
     assert_eq!(read(&view, "/etc/name").unwrap(), "layer");
 }

@@ -13,6 +13,7 @@ use core::events::Events;
 use core::images::Images;
 use core::networks::Networks;
 use core::store::{Durability, Store, Table};
+use runtime::ids::IdMap;
 use runtime::keeper::Keeper;
 
 /// What PID 1 left open at agreed numbers.
@@ -58,25 +59,33 @@ impl App {
     /// # Errors
     /// The data disk or PID 1 failed.
     pub async fn open(settings: &Settings, keeper: Option<OwnedFd>) -> anyhow::Result<Arc<App>> {
-        let data = Path::new(paths::DATA);
+        let (ids, data) = (IdMap::from(settings.userns_remap), data(settings));
+        std::fs::create_dir_all(&data).context("make the folder of the data")?;
         let store = Store::open(&data.join("meta.redb"))?;
         let id = engine_id(&store)?;
         let events = Arc::new(Events::default());
-        let images = Arc::new(Images::open(store.clone(), data, registry(settings))?);
+        let images = Arc::new(Images::open(store.clone(), &data, ids, registry(settings))?);
         images.publish_to(events.clone());
-        let networks = Arc::new(Networks::open(&store, PathBuf::from(paths::RESOLV_CONF))?);
+        let networks = Arc::new(Networks::open(&store, PathBuf::from(paths::RESOLV_CONF), ids)?);
         let keeper = keeper.context("PID 1 gave no keeper socket")?;
         let keeper = Arc::new(Keeper::connect(keeper)?);
         bring_networks_up(networks.clone(), settings.backend);
         let places = containers::Settings {
-            data: data.to_owned(),
+            data,
             run: PathBuf::from(paths::RUN),
             cgroups: PathBuf::from(paths::CGROUP),
+            ids,
         };
         let containers =
             Containers::open(places, store, images.clone(), networks.clone(), events.clone(), keeper).await?;
         Ok(Arc::new(App { containers, images, networks, events, id, settings: settings.clone() }))
     }
+}
+
+/// Where the engine's data is: that of mapped ids is apart from all other, as dockerd has it.
+pub fn data(settings: &Settings) -> PathBuf {
+    let data = PathBuf::from(paths::DATA);
+    settings.userns_remap.map_or_else(|| data.clone(), |first| data.join(format!("{first}.{first}")))
 }
 
 fn engine_id(store: &Store) -> anyhow::Result<String> {

@@ -32,6 +32,9 @@ fn main() -> anyhow::Result<()> {
     }
     // Files of containers are for every user in them, whatever PID 1 left as mask.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    // A child on its way into a container's user namespace still has this memory: nobody in there may look into it.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .context("close the engine's memory")?;
     // Before anything else is opened, which would get a number that PID 1 left free.
     let inherited = app::Inherited::take();
     let (settings, _) = Settings::parse(words.iter().map(String::as_str))?;

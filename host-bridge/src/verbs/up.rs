@@ -8,6 +8,7 @@ use crate::place::Place;
 use crate::state::{Phase, State};
 use crate::{Which, guard, say, size};
 use clap::ValueEnum;
+use contract::settings::REMAPS;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
@@ -61,6 +62,9 @@ pub struct Options {
     /// Mirror of Docker Hub: URL
     #[arg(long, value_parser = word)]
     registry_mirror: Vec<String>,
+    /// Run containers in user namespaces: their ids 0 to 65535 become the machine's from this one on, `default` is 100000
+    #[arg(long, value_name = "ID|default", value_parser = remap)]
+    userns_remap: Option<u32>,
     /// Log level of the engine: error, warn, info, debug or trace
     #[arg(long, value_parser = ["error", "warn", "info", "debug", "trace"])]
     log: Option<String>,
@@ -83,6 +87,13 @@ fn word(text: &str) -> Result<String, String> {
         true => Err("expected one word without spaces and quotes".to_owned()),
         false => Ok(text.to_owned()),
     }
+}
+
+/// The first id of the machine that containers get.
+fn remap(text: &str) -> Result<u32, String> {
+    let first = if text == "default" { Some(100_000) } else { text.parse().ok() };
+    let expected = || format!("expected default or a number from {} to {}", REMAPS.start(), REMAPS.end());
+    first.filter(|first| REMAPS.contains(first)).ok_or_else(expected)
 }
 
 /// Boots the appliance, or tells that it runs.
@@ -127,6 +138,7 @@ fn order(options: &Options, place: &Place) -> Result<Order, VerbError> {
         timeout_secs: options.timeout,
         insecure_registries: options.insecure_registry.clone(),
         registry_mirrors: options.registry_mirror.clone(),
+        userns_remap: options.userns_remap,
         log: options.log.clone(),
     })
 }

@@ -115,7 +115,7 @@ pub struct HostConfig {
     pub ipc_mode: String,
     /// Empty or `host`.
     pub uts_mode: String,
-    /// Empty or `host`, which are the same where no ids are mapped.
+    /// Empty or `host`, which are the same where the engine maps no ids.
     pub userns_mode: String,
     /// Path of the cgroup that the container's own is below; empty is `/docker`.
     pub cgroup_parent: String,

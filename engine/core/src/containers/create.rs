@@ -66,6 +66,7 @@ impl Containers {
         let mut config = merge(request.config, &image.config);
         super::launch::validate(&config, &request.host)?;
         super::health::validate(&config)?;
+        super::join::meet_mapped_ids(&request.host, self.shared.settings.ids)?;
         self.name_by_id(&mut request.host.pid_mode)?;
         self.name_by_id(&mut request.host.ipc_mode)?;
         warnings.extend(self.verify_limits(&mut request.host.resources)?);
@@ -94,7 +95,7 @@ impl Containers {
             health: None,
             finished_at: Timestamp::default(),
         };
-        self.make_folders(&id, &image)?;
+        self.make_folders(&record, &image)?;
         let stored = self.store_new(record.clone(), &image).await;
         if let Err(error) = stored {
             super::remove::delete_folder(&self.shared.folder(&id));
@@ -142,17 +143,21 @@ impl Containers {
     }
 
     /// The writable folder becomes the root folder that the container sees: it looks like the image's.
-    fn make_folders(&self, id: &str, image: &Image) -> Result<(), ContainerError> {
-        let folder = self.shared.folder(id);
+    fn make_folders(&self, record: &Record, image: &Image) -> Result<(), ContainerError> {
+        let folder = self.shared.folder(&record.id);
+        let root = Some(self.shared.ids(&record.host).root());
         let layers = self.shared.images.rootfs(&image.id)?;
         let make = || {
             std::fs::create_dir(&folder)?;
             let upper = folder.join("upper");
             std::fs::create_dir(&upper)?;
-            if let Some(top) = layers.last() {
-                let top = std::fs::metadata(top)?;
-                std::os::unix::fs::chown(&upper, Some(top.uid()), Some(top.gid()))?;
-                std::fs::set_permissions(&upper, top.permissions())?;
+            match layers.last() {
+                Some(top) => {
+                    let top = std::fs::metadata(top)?;
+                    std::os::unix::fs::chown(&upper, Some(top.uid()), Some(top.gid()))?;
+                    std::fs::set_permissions(&upper, top.permissions())?;
+                }
+                None => std::os::unix::fs::chown(&upper, root, root)?,
             }
             std::fs::create_dir(folder.join("work"))
         };

@@ -388,11 +388,13 @@ fn start_blocking(
     let user = if config.user.is_empty() { &record.config.user } else { &config.user };
     let identity = user::resolve(root.as_fd(), user, &record.host.group_add)
         .map_err(|error| ContainerError::Invalid(error.to_string()))?;
+    let ids = shared.ids(&record.host);
+    let uid = ids.to_host(identity.ids.uid).map_err(|error| ContainerError::Invalid(error.to_string()))?;
     let stdio = if config.tty {
         let size = console_size.or(config.console_size);
-        Stdio::terminal_in(root.as_fd(), identity.ids.uid, size)
+        Stdio::terminal_in(root.as_fd(), uid, size, ids)
     } else if attach {
-        Stdio::pipes(identity.ids.uid, config.attach_stdin)
+        Stdio::pipes(uid, config.attach_stdin)
     } else {
         Stdio::null()
     };
@@ -410,7 +412,7 @@ fn start_blocking(
     let registration = Registration { socket: shared.keeper.fd(), key, note: note.encode() };
     let cgroup = Cgroup::open(&shared.cgroup(&record))
         .map_err(|error| ContainerError::machine("open the cgroup")(std::io::Error::other(error)))?;
-    let launched = runtime::launch::enter(&process, pidfd.as_fd(), &stdio, registration, cgroup.fd())
+    let launched = runtime::launch::enter(&process, pidfd.as_fd(), ids, &stdio, registration, cgroup.fd())
         .map_err(|error| of_exec(launch::launch_error(error)))?;
     Ok((launched, stdio.into_ends()))
 }

@@ -5,7 +5,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use runtime::launch::{BindMount, Join, Namespaces, Shm};
+use runtime::ids::IdMap;
+use runtime::launch::{BindMount, Join, Namespaces, Shm, UserNamespace};
 use runtime::rootfs;
 use runtime::view::View;
 
@@ -15,10 +16,53 @@ use super::error::ContainerError;
 use super::launch::start_error;
 use super::registry::Shared;
 use super::state::State;
-use crate::networks::Attachment;
+use crate::networks::{Attachment, Owner};
 
 /// Where the machine's shared memory is.
 const SHM: &str = "/dev/shm";
+
+/// What a container with mapped ids cannot have.
+///
+/// # Errors
+/// [`ContainerError::Invalid`] with dockerd's words.
+pub(super) fn meet_mapped_ids(host: &HostConfig, ids: IdMap) -> Result<(), ContainerError> {
+    if !ids.is_mapped() || host.userns_mode == "host" {
+        return Ok(());
+    }
+    let refused = [
+        (
+            host.privileged,
+            "privileged mode is incompatible with user namespaces.  You must run the container in the host namespace \
+             when running privileged mode",
+        ),
+        (
+            host.network_mode == "host",
+            "cannot share the host's network namespace when user namespaces are enabled",
+        ),
+        (host.pid_mode == "host", "cannot share the host PID namespace when user namespaces are enabled"),
+    ];
+    match refused.into_iter().find(|(asked, _)| *asked) {
+        Some((_, text)) => Err(ContainerError::Invalid(text.to_owned())),
+        None => Ok(()),
+    }
+}
+
+/// Whose namespaces a container's are: whoever shares another one's processes or memory shares its user namespace.
+///
+/// # Errors
+/// As [`namespaces`].
+pub(super) fn owner(shared: &Shared, host: &HostConfig) -> Result<Owner, ContainerError> {
+    if !shared.ids(host).is_mapped() {
+        return Ok(Owner::Machine);
+    }
+    if let Some(id) = host.pid_mode.strip_prefix("container:") {
+        return process_namespace(shared, id, "user").map(Owner::Other);
+    }
+    match host.ipc_mode.strip_prefix("container:") {
+        Some(id) => Ok(Owner::Other(namespace(&*donor(shared, id)?, "user")?)),
+        None => Ok(Owner::Own),
+    }
+}
 
 /// The namespaces that are not the container's own.
 ///
@@ -30,13 +74,15 @@ pub(super) fn namespaces(
     attachment: Attachment,
 ) -> Result<Namespaces, ContainerError> {
     let machine = |mode: &str| (mode == "host").then_some(Join::Host);
+    let ids = shared.ids(host);
     Ok(Namespaces {
+        user: attachment.userns.map(|file| UserNamespace { file, ids }),
         net: match attachment.netns {
             Some(netns) => Some(Join::Namespace(netns)),
             None => machine(&host.network_mode),
         },
         pid: match host.pid_mode.strip_prefix("container:") {
-            Some(id) => Some(Join::Namespace(pid_namespace(shared, id)?)),
+            Some(id) => Some(Join::Namespace(process_namespace(shared, id, "pid")?)),
             None => machine(&host.pid_mode),
         },
         ipc: match host.ipc_mode.strip_prefix("container:") {
@@ -80,8 +126,8 @@ fn running(shared: &Shared, id: &str) -> Result<Arc<Container>, ContainerError> 
 }
 
 /// What is wrong with the other's processes is a failure of the start, not of its request.
-fn pid_namespace(shared: &Shared, id: &str) -> Result<OwnedFd, ContainerError> {
-    let namespace = running(shared, id).and_then(|other| namespace(&other, "pid"));
+fn process_namespace(shared: &Shared, id: &str, kind: &str) -> Result<OwnedFd, ContainerError> {
+    let namespace = running(shared, id).and_then(|other| namespace(&other, kind));
     namespace.map_err(|error| ContainerError::Start {
         prefix: "failed to join PID namespace: ",
         cause: error.to_string(),

@@ -116,7 +116,10 @@ pub(super) fn start(
     })?;
     let cgroup = make_cgroup(shared, &record)?;
     steps.done("cgroup");
-    let attachment = shared.networks.attach(&record.host.network_mode, &record.id, mac(&record.host)?)?;
+    super::join::meet_mapped_ids(&record.host, shared.settings.ids)?;
+    let (owner, ids) = (join::owner(shared, &record.host)?, shared.ids(&record.host));
+    let mode = &record.host.network_mode;
+    let attachment = shared.networks.attach(mode, &record.id, mac(&record.host)?, owner)?;
     steps.done("network");
     write_network_files(shared, container, &record, attachment.endpoint.as_ref())?;
     steps.done("files");
@@ -124,11 +127,12 @@ pub(super) fn start(
     steps.done("overlay");
     let identity = user::resolve(root.as_fd(), &record.config.user, &record.host.group_add)
         .map_err(|error| start_text(error.to_string(), 126))?;
+    let uid = ids.to_host(identity.ids.uid).map_err(|error| start_text(error.to_string(), 128))?;
     let stdio = if record.config.tty {
         let size = record.host.console_size;
-        Stdio::terminal(identity.ids.uid, (size != (0, 0)).then_some(size))
+        Stdio::terminal(uid, (size != (0, 0)).then_some(size), ids)
     } else {
-        Stdio::pipes(identity.ids.uid, record.config.open_stdin)
+        Stdio::pipes(uid, record.config.open_stdin)
     };
     let stdio = stdio.map_err(start_error)?;
     steps.done("user+stdio");
@@ -259,9 +263,12 @@ pub(super) fn overlay(
 ) -> Result<std::os::fd::OwnedFd, ContainerError> {
     let layers = layers(shared, record)?;
     let (upper, work) = (container.folder.join("upper"), container.folder.join("work"));
-    for folder in [&upper, &work] {
+    let root = Some(shared.ids(&record.host).root());
+    for folder in [&upper, &work].into_iter().filter(|folder| !folder.exists()) {
         // A power cut may have come between the record and its folders.
-        std::fs::create_dir_all(folder).map_err(ContainerError::machine("make the container's folder"))?;
+        std::fs::create_dir_all(folder)
+            .and_then(|()| std::os::unix::fs::chown(folder, root, root))
+            .map_err(ContainerError::machine("make the container's folder"))?;
     }
     rootfs::overlay(&Root { layers, upper, work }).map_err(start_error)
 }
@@ -275,7 +282,14 @@ fn write_network_files(
     let (config, host) = (&record.config, &record.host);
     let hosts = shared.networks.hosts_file(&host.extra_hosts, &config.hostname, &config.domainname, endpoint);
     let hostname = format!("{}\n", record.config.hostname);
-    let write = |name: &str, text: &str| std::fs::write(container.folder.join(name), text);
+    let ids = shared.ids(host);
+    let write = |name: &str, text: &str| {
+        let path = container.folder.join(name);
+        std::fs::write(&path, text)?;
+        // It belongs to the container, which may edit it.
+        let root = Some(ids.root()).filter(|_| ids.is_mapped());
+        root.map_or(Ok(()), |_| std::os::unix::fs::chown(&path, root, root))
+    };
     let written = write("hosts", &hosts).and_then(|()| write("hostname", &hostname)).and_then(|()| {
         let machine = host.network_mode == "host";
         let resolv = shared.networks.resolv_conf(machine, &host.dns, &host.dns_search, &host.dns_options);

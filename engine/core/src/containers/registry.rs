@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
 
+use runtime::ids::IdMap;
 use runtime::keeper::Keeper;
 
+use super::config::HostConfig;
 use super::container::Container;
 use super::driver;
 use super::error::ContainerError;
@@ -26,6 +28,8 @@ pub struct Settings {
     pub run: PathBuf,
     /// Root of the tree of cgroups.
     pub cgroups: PathBuf,
+    /// How the ids of containers stand to the machine's.
+    pub ids: IdMap,
 }
 
 /// All containers; clones are the same.
@@ -72,6 +76,11 @@ impl Shared {
     /// Folder of the spools.
     pub fn spools(&self) -> PathBuf {
         self.settings.run.join("spool")
+    }
+
+    /// How a container's ids stand to the machine's.
+    pub fn ids(&self, host: &HostConfig) -> IdMap {
+        if host.userns_mode == "host" { IdMap::default() } else { self.settings.ids }
     }
 
     pub fn exec(&self, id: &str) -> Option<Arc<Exec>> {

@@ -121,7 +121,7 @@ impl Containers {
             std::fs::create_dir_all(settings.data.join("containers"))?;
             std::fs::create_dir_all(self.shared.spools())?;
             std::fs::create_dir_all(self.shared.cgroups())?;
-            runtime::rootfs::base_layer(&settings.data.join("base"))
+            runtime::rootfs::base_layer(&settings.data.join("base"), settings.ids)
         };
         make().map_err(ContainerError::machine("prepare the engine's folders"))
     }

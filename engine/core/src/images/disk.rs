@@ -15,6 +15,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use runtime::ids::IdMap;
+
 use super::ImageError;
 use super::layer::{remove_tree, scratch_name};
 use crate::reference::Digest;
@@ -24,6 +26,7 @@ pub(super) struct Disk {
     blobs: PathBuf,
     layers: PathBuf,
     tmp_fd: File,
+    ids: IdMap,
 }
 
 /// Something in `tmp` that is removed unless it is published.
@@ -35,7 +38,8 @@ pub(super) struct Temporary {
 
 impl Disk {
     /// Makes the folders. What a crash left in `tmp` is set aside here and removed by another thread.
-    pub(super) fn open(data: &Path) -> Result<Arc<Disk>, ImageError> {
+    /// `ids` are those of containers.
+    pub(super) fn open(data: &Path, ids: IdMap) -> Result<Arc<Disk>, ImageError> {
         let tmp = data.join("tmp");
         let (blobs, layers) = (data.join("blobs/sha256"), data.join("layers"));
         for folder in [&tmp, &blobs, &layers] {
@@ -45,7 +49,7 @@ impl Disk {
             File::open(folder).and_then(|f| f.sync_all()).map_err(ImageError::disk("sync", folder))?;
         }
         let tmp_fd = File::open(&tmp).map_err(ImageError::disk("open", &tmp))?;
-        let disk = Arc::new(Disk { tmp, blobs, layers, tmp_fd });
+        let disk = Arc::new(Disk { tmp, blobs, layers, tmp_fd, ids });
         let left = names(&disk.tmp)?;
         if !left.is_empty() {
             let sweeper = disk.clone();
@@ -70,13 +74,21 @@ impl Disk {
         Ok((file, temporary))
     }
 
-    /// An empty folder in `tmp` with mode 0755.
+    /// How the ids of containers stand to the machine's.
+    pub(super) fn ids(&self) -> IdMap {
+        self.ids
+    }
+
+    /// An empty folder in `tmp` with mode 0755, owned by the root of containers.
     pub(super) fn new_folder(self: &Arc<Disk>) -> Result<(OwnedFd, Temporary), ImageError> {
         let temporary = self.temporary();
         let path = temporary.path();
         let make = || {
             fs::create_dir(&path)?;
             let folder = File::open(&path)?;
+            if self.ids.is_mapped() {
+                std::os::unix::fs::fchown(&folder, Some(self.ids.root()), Some(self.ids.root()))?;
+            }
             rustix::fs::fchmod(&folder, rustix::fs::Mode::from_raw_mode(0o755))?;
             Ok(OwnedFd::from(folder))
         };

@@ -37,6 +37,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use runtime::ids::IdMap;
+
 use crate::events::{Events, Subject};
 use crate::reference::{Digest, Reference};
 use crate::store::{Store, Table};
@@ -79,9 +81,14 @@ struct Shared {
 
 impl Images {
     /// Opens the images below `data`, removes what an interrupted pull or removal left, and says in the log what
-    /// is damaged.
-    pub fn open(store: Store, data: &Path, registry: Arc<dyn Registry>) -> Result<Images, ImageError> {
-        let disk = Disk::open(data)?;
+    /// is damaged. Layers are unpacked for containers with these `ids`.
+    pub fn open(
+        store: Store,
+        data: &Path,
+        ids: IdMap,
+        registry: Arc<dyn Registry>,
+    ) -> Result<Images, ImageError> {
+        let disk = Disk::open(data, ids)?;
         let index = RwLock::new(read_index(&store, &disk)?);
         let downloads = Downloads::default();
         let events = OnceLock::new();

@@ -10,6 +10,7 @@ use std::sync::{Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
+use runtime::ids::IdMap;
 use runtime::network::files::{self, Asked, Resolver};
 use runtime::network::{
     self, AddressError, Addresses, Bridge, Cable, Firewall, Mac, NetworkError, Protected, Ready, Route,
@@ -60,8 +61,21 @@ pub struct Endpoint {
 pub struct Attachment {
     /// The network namespace; `None` is the machine's.
     pub netns: Option<OwnedFd>,
+    /// The user namespace that it belongs to; `None` is the machine's.
+    pub userns: Option<OwnedFd>,
     /// On a bridge.
     pub endpoint: Option<Endpoint>,
+}
+
+/// Whose a container's place is.
+#[derive(Debug)]
+pub enum Owner {
+    /// A user namespace of the container's own, where ids are mapped.
+    Own,
+    /// The machine's.
+    Machine,
+    /// Another container's user namespace.
+    Other(OwnedFd),
 }
 
 /// A network operation failed.
@@ -92,6 +106,7 @@ impl NetworksError {
 pub struct Networks {
     ids: BTreeMap<String, String>,
     resolv_conf: PathBuf,
+    mapped: IdMap,
     bridge: Mutex<BridgeState>,
     changed: Condvar,
     /// Made when the first container without a network is started.
@@ -122,11 +137,11 @@ pub fn gateway() -> Ipv4Net {
 }
 
 impl Networks {
-    /// Reads or makes the networks' ids. `resolv_conf` is the machine's.
+    /// Reads or makes the networks' ids. `resolv_conf` is the machine's; `mapped` is how the ids of containers stand to its.
     ///
     /// # Errors
     /// The store failed.
-    pub fn open(store: &Store, resolv_conf: PathBuf) -> Result<Networks, NetworksError> {
+    pub fn open(store: &Store, resolv_conf: PathBuf, mapped: IdMap) -> Result<Networks, NetworksError> {
         let mut ids = BTreeMap::new();
         for (name, _) in PREDEFINED {
             let id = match store.read(|reader| reader.get(Table::Networks, name))? {
@@ -145,6 +160,7 @@ impl Networks {
         Ok(Networks {
             ids,
             resolv_conf,
+            mapped,
             bridge: Mutex::new(BridgeState::Coming),
             changed: Condvar::new(),
             bare: OnceLock::new(),
@@ -154,7 +170,7 @@ impl Networks {
 
     /// Makes the default bridge and the packet filter. Blocks; starts that need the bridge wait for it.
     pub fn bring_up(&self) {
-        let state = match bridge_up() {
+        let state = match bridge_up(self.mapped) {
             Ok(stock) => BridgeState::Here(stock),
             Err(error) => {
                 tracing::error!(%error, "the default bridge cannot be made");
@@ -175,18 +191,32 @@ impl Networks {
     ///
     /// # Errors
     /// The bridge is not there, or no address is free.
-    pub fn attach(&self, mode: &str, container: &str, mac: Option<Mac>) -> Result<Attachment, NetworksError> {
+    pub fn attach(
+        &self,
+        mode: &str,
+        container: &str,
+        mac: Option<Mac>,
+        owner: Owner,
+    ) -> Result<Attachment, NetworksError> {
         // Also without a bridge: what it waits for (the machine's modules) a root file system needs as well.
         drop(self.wait_for_bridge());
         match mode {
-            "host" => Ok(Attachment { netns: None, endpoint: None }),
-            "none" => Ok(Attachment { netns: Some(self.take_bare()?.into_netns()), endpoint: None }),
-            _ => self.attach_bridge(container, mac),
+            "host" => Ok(Attachment { netns: None, userns: None, endpoint: None }),
+            "none" => {
+                let (netns, userns) = self.take_bare(owner)?.into_namespaces();
+                Ok(Attachment { netns: Some(netns), userns, endpoint: None })
+            }
+            _ => self.attach_bridge(container, mac, owner),
         }
     }
 
-    fn attach_bridge(&self, container: &str, mac: Option<Mac>) -> Result<Attachment, NetworksError> {
-        let mut ready = self.take_ready()?;
+    fn attach_bridge(
+        &self,
+        container: &str,
+        mac: Option<Mac>,
+        owner: Owner,
+    ) -> Result<Attachment, NetworksError> {
+        let mut ready = self.take_ready(owner)?;
         let address = {
             let mut leases = self.leases();
             let address = leases.pool.take()?;
@@ -208,7 +238,8 @@ impl Networks {
             gateway: gateway().addr(),
             mac: mac.to_string(),
         };
-        Ok(Attachment { netns: Some(ready.sandbox.into_netns()), endpoint: Some(endpoint) })
+        let (netns, userns) = ready.sandbox.into_namespaces();
+        Ok(Attachment { netns: Some(netns), userns, endpoint: Some(endpoint) })
     }
 
     fn wait_for_bridge(&self) -> std::sync::MutexGuard<'_, BridgeState> {
@@ -217,17 +248,26 @@ impl Networks {
         self.changed.wait_timeout_while(state, PATIENCE, coming).expect("no holder of the bridge panics").0
     }
 
-    fn take_bare(&self) -> Result<Sandbox, NetworksError> {
+    fn take_bare(&self, owner: Owner) -> Result<Sandbox, NetworksError> {
         if self.bare.get().is_none() {
             // A second one, made by somebody else at the same time, is dropped.
-            let _ = self.bare.set(Stock::bare(READY)?);
+            let _ = self.bare.set(Stock::bare(READY, self.mapped)?);
         }
-        Ok(self.bare.get().expect("it was just set").take()?)
+        self.take(self.bare.get().expect("it was just set"), owner)
     }
 
-    fn take_ready(&self) -> Result<network::Ready, NetworksError> {
+    fn take<T: Send + 'static>(&self, stock: &Stock<T>, owner: Owner) -> Result<T, NetworksError> {
+        Ok(match owner {
+            // Its root would have every capability over a sandbox that belongs to a user namespace.
+            Owner::Machine if self.mapped.is_mapped() => stock.make(None)?,
+            Owner::Own | Owner::Machine => stock.take()?,
+            Owner::Other(user) => stock.make(Some(user))?,
+        })
+    }
+
+    fn take_ready(&self, owner: Owner) -> Result<network::Ready, NetworksError> {
         match &*self.wait_for_bridge() {
-            BridgeState::Here(stock) => Ok(stock.take()?),
+            BridgeState::Here(stock) => self.take(stock, owner),
             BridgeState::Failed(why) => Err(NetworksError::Bridge(why.clone())),
             BridgeState::Coming => Err(NetworksError::Bridge("the machine is still booting".to_owned())),
         }
@@ -293,7 +333,7 @@ impl Networks {
     }
 }
 
-fn bridge_up() -> Result<Stock<Ready>, NetworksError> {
+fn bridge_up(ids: IdMap) -> Result<Stock<Ready>, NetworksError> {
     let route = Route::open()?;
     let bridge = Bridge::ensure(&route, BRIDGE, gateway(), MTU)?;
     let subnet = Subnet {
@@ -304,5 +344,5 @@ fn bridge_up() -> Result<Stock<Ready>, NetworksError> {
         hidden: true,
     };
     Firewall.replace(&[subnet], &PROTECTED)?;
-    Ok(Stock::plugged(&bridge, READY)?)
+    Ok(Stock::plugged(&bridge, READY, ids)?)
 }

@@ -165,7 +165,7 @@ pub fn open(folder: &Path) -> Images {
 
 pub fn open_with(folder: &Path, config: ClientConfig) -> Images {
     let store = Store::open(&folder.join("meta.redb")).unwrap();
-    Images::open(store, folder, Arc::new(Client::new(config))).unwrap()
+    Images::open(store, folder, runtime::ids::IdMap::default(), Arc::new(Client::new(config))).unwrap()
 }
 
 pub fn request(name: &str) -> Pull {

@@ -9,6 +9,10 @@
 //!                                      └── first failing step: (step, errno) in shared memory
 //! ```
 //!
+//! Where ids are mapped, the namespaces of a container must belong to its user namespace, and a process inside that
+//! one is nobody to the machine. So there are two children: the first does what the machine alone may do, enters the
+//! user namespace, and makes the second, which is the container's and walks the rest.
+//!
 //! It is not an OCI runtime's command line: there is no bundle, no `config.json` and no state folder, because no
 //! second program reads them.
 
@@ -21,5 +25,5 @@ pub use plan::{NulInside, resource_by_name};
 pub use run::{LaunchError, Launched, Registration, enter, start};
 pub use spec::{
     BindMount, CapabilitySets, Device, Environment, Join, Namespaces, Process, Rlimit, Shm, Spec, TmpfsMount,
-    UserIds, VolumeKind, VolumeMount,
+    UserIds, UserNamespace, VolumeKind, VolumeMount,
 };

@@ -37,6 +37,8 @@ pub(super) enum Source {
     Bind(BindMount),
     /// The mount that the spec gives as [`Shm::Mount`].
     Shm,
+    /// The engine's own message queues.
+    Mqueue,
 }
 
 /// A path in the root that must exist before something is attached there.
@@ -55,6 +57,9 @@ pub(super) struct Plan {
     pub sources: Vec<Source>,
     /// Made in the root before the clone.
     pub mount_points: Vec<MountPoint>,
+    /// Walked first, by a process that then makes the new one in the user namespace it has entered. Without any there is
+    /// no such process.
+    pub outside: Vec<Step>,
     /// Walked by the new process.
     pub steps: Vec<Step>,
     /// New namespaces.
@@ -66,6 +71,10 @@ pub(super) struct Plan {
 /// Which namespace of [`super::Namespaces`] a file stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum JoinField {
+    /// User and group ids.
+    User,
+    /// Process ids.
+    Pid,
     /// Network.
     Net,
     /// IPC.
@@ -95,33 +104,71 @@ impl Plan {
         let mut plan = Plan {
             sources: Vec::new(),
             mount_points: Vec::new(),
+            outside: Vec::new(),
             steps: Vec::with_capacity(64),
             flags: CloneFlags::PARENT.and(CloneFlags::NEWNS),
             joins: Vec::new(),
         };
+        plan.enter_user_namespace(spec);
         plan.namespaces(spec);
         plan.steps.push(Step::EnterRoot { file: ROOT });
         plan.default_mounts(spec)?;
+        plan.steps.push(Step::LeaveOldRoot);
         plan.volumes(spec)?;
         plan.surroundings(spec)?;
+        if plan.outside.is_empty() {
+            plan.steps.extend(granted(&spec.process));
+        }
         plan.process(&spec.process, message, riders, spec.process.terminal)?;
         Ok(plan)
     }
 
-    /// The plan of a further process in a container, whose first process is behind the descriptor at `ROOT`.
+    /// The plan of a further process in a container, whose first process is behind the descriptor at `ROOT`; `mapped`
+    /// where it has a user namespace.
     ///
     /// # Errors
     /// A string has a NUL byte.
-    pub fn enter(process: &Process, message: Vec<u8>, riders: usize) -> Result<Plan, NulInside> {
+    pub fn enter(
+        process: &Process,
+        mapped: bool,
+        message: Vec<u8>,
+        riders: usize,
+    ) -> Result<Plan, NulInside> {
+        let join = Step::JoinProcess { file: ROOT, user: mapped };
+        let steps = match mapped {
+            true => granted(process).chain([join]).collect(),
+            false => [join].into_iter().chain(granted(process)).collect(),
+        };
         let mut plan = Plan {
             sources: Vec::new(),
             mount_points: Vec::new(),
-            steps: vec![Step::JoinProcess { file: ROOT }],
+            outside: Vec::new(),
+            steps,
             flags: CloneFlags::PARENT,
             joins: Vec::new(),
         };
         plan.process(process, message, riders, process.terminal)?;
         Ok(plan)
+    }
+
+    /// What of the process's comes first, and who it is in the namespace until it becomes its user.
+    fn enter_user_namespace(&mut self, spec: &Spec) {
+        if spec.namespaces.user.is_none() {
+            return;
+        }
+        let mut outside: Vec<_> = granted(&spec.process).collect();
+        outside.push(self.join(JoinField::User, LinkNameSpaceType::User));
+        if let Some(Join::Namespace(_)) = spec.namespaces.pid {
+            outside.push(self.join(JoinField::Pid, LinkNameSpaceType::ProcessID));
+        }
+        self.outside = outside;
+        self.steps.push(Step::Identity { uid: 0, gid: 0, groups: vec![] });
+    }
+
+    /// Into a namespace whose file's place in the list is known at the end.
+    fn join(&mut self, field: JoinField, kind: LinkNameSpaceType) -> Step {
+        self.joins.push(field);
+        Step::JoinNamespace { file: usize::MAX - self.joins.len(), kind }
     }
 
     fn source(&mut self, source: Source) -> usize {
@@ -145,8 +192,8 @@ impl Plan {
         ];
         for (join, field, kind) in joins {
             if let Some(Join::Namespace(_)) = join {
-                self.joins.push(field);
-                self.steps.push(Step::JoinNamespace { file: usize::MAX - self.joins.len(), kind });
+                let step = self.join(field, kind);
+                self.steps.push(step);
             }
         }
         if ns.cgroup.is_none() {
@@ -160,10 +207,8 @@ impl Plan {
         let quiet = MountAttributes::NOSUID.and(MountAttributes::NOEXEC).and(MountAttributes::NODEV);
         let sys = if spec.writable_sys { quiet } else { quiet.and(MountAttributes::RDONLY) };
         self.mount_new(c"proc", c"/proc", quiet, false);
-        let dev = self.source(Source::Dev { devices: spec.devices.clone(), terminal: spec.process.terminal });
-        self.steps.push(Step::Attach { file: dev, target: c"/dev".into(), follow: false });
-        let pts = self.source(Source::DevPts);
-        self.steps.push(Step::Attach { file: pts, target: c"/dev/pts".into(), follow: false });
+        self.attach(Source::Dev { devices: spec.devices.clone(), terminal: spec.process.terminal }, c"/dev");
+        self.attach(Source::DevPts, c"/dev/pts");
         if spec.process.terminal {
             self.steps
                 .push(Step::BindWithin { source: c"/dev/pts/0".into(), target: c"/dev/console".into() });
@@ -177,13 +222,29 @@ impl Plan {
                 Some(Source::Tmpfs(TmpfsMount { source: "shm", options, attributes: quiet }))
             }
         };
-        if let Some(shm) = shm.map(|source| self.source(source)) {
-            self.steps.push(Step::Attach { file: shm, target: c"/dev/shm".into(), follow: false });
+        if let Some(shm) = shm {
+            self.attach(shm, c"/dev/shm");
         }
-        self.mount_new(c"mqueue", c"/dev/mqueue", quiet, true);
+        let mapped = spec.namespaces.user.is_some();
+        if mapped && spec.namespaces.ipc.as_ref().is_some_and(|ipc| matches!(ipc, Join::Host)) {
+            self.attach(Source::Mqueue, c"/dev/mqueue");
+        } else {
+            self.mount_new(c"mqueue", c"/dev/mqueue", quiet, true);
+        }
         self.mount_new(c"sysfs", c"/sys", sys, false);
-        self.mount_new(c"cgroup2", c"/sys/fs/cgroup", sys, true);
+        if mapped && spec.namespaces.cgroup.is_some() {
+            let source = PathBuf::from(contract::paths::CGROUP);
+            let tree = BindMount { source, readonly: !spec.writable_sys, recursive: false };
+            self.attach(Source::Bind(tree), c"/sys/fs/cgroup");
+        } else {
+            self.mount_new(c"cgroup2", c"/sys/fs/cgroup", sys, true);
+        }
         Ok(())
+    }
+
+    fn attach(&mut self, source: Source, target: &std::ffi::CStr) {
+        let file = self.source(source);
+        self.steps.push(Step::Attach { file, target: target.into(), follow: false });
     }
 
     fn mount_new(
@@ -249,13 +310,6 @@ impl Plan {
         riders: usize,
         terminal: bool,
     ) -> Result<(), NulInside> {
-        // Written even where it is 0: the engine's own, which a child inherits, protects it from the killer.
-        let value = process.oom_score_adj.to_string().into_bytes();
-        self.steps.push(Step::Write { path: c"/proc/self/oom_score_adj".into(), value });
-        for limit in &process.rlimits {
-            let limit_of = rustix::process::Rlimit { current: limit.soft, maximum: limit.hard };
-            self.steps.push(Step::Rlimit { resource: limit.resource, limit: limit_of });
-        }
         self.steps.extend([Step::NewSession, Step::Stdio { files: STDIO }, Step::Umask]);
         if terminal {
             self.steps.push(Step::ControllingTerminal);
@@ -291,12 +345,28 @@ impl Plan {
 
     /// Namespace files come last in the list, whose length is known only now.
     fn number_joins(&mut self, first: usize) {
-        for step in &mut self.steps {
+        for step in self.outside.iter_mut().chain(&mut self.steps) {
             if let Step::JoinNamespace { file, .. } = step {
                 *file = first + (usize::MAX - *file - 1);
             }
         }
     }
+}
+
+/// What a process may do for itself only as long as it is the machine's.
+fn granted(process: &Process) -> impl Iterator<Item = Step> + use<> {
+    // Written even where it is 0: the engine's own, which a child inherits, protects it from the killer.
+    let value = process.oom_score_adj.to_string().into_bytes();
+    let score = Step::Write { path: c"/proc/self/oom_score_adj".into(), value };
+    let limits: Vec<_> = process
+        .rlimits
+        .iter()
+        .map(|limit| Step::Rlimit {
+            resource: limit.resource,
+            limit: rustix::process::Rlimit { current: limit.soft, maximum: limit.hard },
+        })
+        .collect();
+    [score].into_iter().chain(limits)
 }
 
 fn strings(words: &[String]) -> Result<StringArray, NulInside> {
@@ -338,7 +408,7 @@ pub fn resource_by_name(name: &str) -> Option<Resource> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::spec::{CapabilitySets, Namespaces, UserIds, VolumeMount};
+    use super::super::spec::{CapabilitySets, Namespaces, UserIds, UserNamespace, VolumeMount};
     use super::*;
 
     fn spec() -> Spec {
@@ -416,6 +486,47 @@ mod tests {
         let plan = Plan::compile(&spec, vec![], 0).unwrap();
         let order: Vec<_> = plan.mount_points.iter().map(|m| m.path.as_str()).collect();
         assert_eq!(order, ["/a", "/a/b", "/a/b/c"]);
+    }
+
+    #[test]
+    fn mapped_ids_take_a_process_outside() {
+        let mut spec = spec();
+        let null = || std::fs::File::open("/dev/null").unwrap().into();
+        let ids = crate::ids::IdMap::from(Some(100_000));
+        spec.namespaces = Namespaces {
+            user: Some(UserNamespace { file: null(), ids }),
+            net: Some(Join::Namespace(null())),
+            pid: Some(Join::Namespace(null())),
+            ..Namespaces::default()
+        };
+        let plan = Plan::compile(&spec, vec![], 2).unwrap();
+        assert_eq!(plan.joins, [JoinField::User, JoinField::Pid, JoinField::Net]);
+        let first = FIRST_SOURCE + plan.sources.len() + 2;
+        let kinds: Vec<_> = plan.outside.iter().map(std::mem::discriminant).collect();
+        let join = |file| Step::JoinNamespace { file, kind: LinkNameSpaceType::User };
+        assert_eq!(kinds.len(), 3);
+        assert_eq!(kinds[1..], [join(0), join(0)].map(|step| std::mem::discriminant(&step)));
+        assert!(matches!(plan.outside[0], Step::Write { .. }));
+        assert!(matches!(plan.outside[2], Step::JoinNamespace { file, .. } if file == first + 1));
+        assert!(matches!(plan.steps[0], Step::Identity { uid: 0, .. }));
+        assert!(matches!(plan.steps[1], Step::JoinNamespace { file, .. } if file == first + 2));
+        assert!(
+            !plan.steps.iter().any(
+                |s| matches!(s, Step::Write { path, .. } if path.to_bytes().ends_with(b"oom_score_adj"))
+            )
+        );
+        let sys = position(&plan, |s| matches!(s, Step::MountNew { target, .. } if &**target == c"/sys"));
+        assert!(sys < position(&plan, |s| matches!(s, Step::LeaveOldRoot)));
+    }
+
+    #[test]
+    fn a_further_process_is_given_what_it_may_have_before_its_ids_change() {
+        let score = |mapped: bool| {
+            let plan = Plan::enter(&spec().process, mapped, vec![], 0).unwrap();
+            let join = position(&plan, |s| matches!(s, Step::JoinProcess { user, .. } if *user == mapped));
+            (join, position(&plan, |s| matches!(s, Step::Write { .. })))
+        };
+        assert_eq!((score(false), score(true)), ((0, 1), (1, 0)));
     }
 
     #[test]

@@ -9,11 +9,12 @@ use contract::keeper::{Key, ToKeeper};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::thread::ThreadNameSpaceType;
-use sys::clone::{Stack, clone_vfork};
+use sys::clone::{Child, CloneFlags, Stack, clone_vfork};
 
 use super::plan::{JoinField, NulInside, Plan, Source};
 use super::spec::{Join, Process, Shm, Spec};
 use super::step::Step;
+use crate::ids::IdMap;
 use crate::rootfs::{self, PrepareError};
 use crate::stdio::Stdio;
 
@@ -109,6 +110,8 @@ pub fn start(
     files.extend(riders);
     files.extend(plan.joins.iter().filter_map(|field| namespace_file(spec, *field)));
     let own_pid_namespace = match &spec.namespaces.pid {
+        // The process outside enters it by itself.
+        _ if spec.ids().is_mapped() => None,
         Some(Join::Namespace(file)) => Some(PidNamespace::enter(file.as_fd())?),
         _ => None,
     };
@@ -117,20 +120,21 @@ pub fn start(
     launched
 }
 
-/// Starts a further process in the container whose first process is behind `pidfd`.
+/// Starts a further process in the container whose first process is behind `pidfd` and whose ids are `ids`.
 ///
 /// # Errors
 /// As [`start`].
 pub fn enter(
     process: &Process,
     pidfd: BorrowedFd<'_>,
+    ids: IdMap,
     stdio: &Stdio,
     registration: Registration<'_>,
     cgroup: BorrowedFd<'_>,
 ) -> Result<Launched, LaunchError> {
     let riders = stdio.riders();
     let message = ToKeeper::Launched { key: registration.key, note: registration.note }.encode();
-    let plan = Plan::enter(process, message, riders.len())?;
+    let plan = Plan::enter(process, ids.is_mapped(), message, riders.len())?;
     let mut files = vec![registration.socket];
     files.extend(stdio.child_ends());
     files.push(pidfd);
@@ -143,6 +147,8 @@ pub fn enter(
 
 fn namespace_file(spec: &Spec, field: JoinField) -> Option<BorrowedFd<'_>> {
     let join = match field {
+        JoinField::User => return spec.namespaces.user.as_ref().map(|user| user.file.as_fd()),
+        JoinField::Pid => &spec.namespaces.pid,
         JoinField::Net => &spec.namespaces.net,
         JoinField::Ipc => &spec.namespaces.ipc,
         JoinField::Uts => &spec.namespaces.uts,
@@ -159,12 +165,16 @@ fn prepare(
     root: BorrowedFd<'_>,
     stdio: &Stdio,
 ) -> Result<Vec<OwnedFd>, PrepareError> {
+    let ids = spec.ids();
     let mut files = Vec::with_capacity(plan.sources.len());
     for source in &plan.sources {
         files.push(match source {
-            Source::Dev { devices, terminal } => rootfs::dev(devices, *terminal)?,
-            Source::DevPts => stdio.devpts().map_or_else(rootfs::devpts, |fd| own(fd, "mount devpts"))?,
-            Source::Tmpfs(tmpfs) => rootfs::tmpfs(tmpfs)?,
+            Source::Dev { devices, terminal } => rootfs::dev(devices, *terminal, ids)?,
+            Source::DevPts => {
+                stdio.devpts().map_or_else(|| rootfs::devpts(ids), |fd| own(fd, "mount devpts"))?
+            }
+            Source::Tmpfs(tmpfs) => rootfs::tmpfs(tmpfs, ids)?,
+            Source::Mqueue => rootfs::mqueue()?,
             Source::Bind(bind) => rootfs::bind(bind)?,
             Source::Shm => match &spec.shm {
                 Shm::Mount(mount) => own(mount.as_fd(), "mount /dev/shm")?,
@@ -174,16 +184,16 @@ fn prepare(
     }
     // An image whose root folder is opaque hides the base layer, which has them otherwise.
     for own in ["/dev", "/proc", "/sys"] {
-        rootfs::make_mount_point(root, Path::new(own), None)?;
+        rootfs::make_mount_point(root, Path::new(own), None, ids)?;
     }
     for point in &plan.mount_points {
-        rootfs::make_mount_point(root, Path::new(&point.path), point.like.as_deref())?;
+        rootfs::make_mount_point(root, Path::new(&point.path), point.like.as_deref(), ids)?;
     }
     if let Some(Step::WorkingDirectory(cwd)) =
         plan.steps.iter().find(|step| matches!(step, Step::WorkingDirectory(_)))
     {
         // A path below a volume may be missing in the root and is then made there in vain, as Docker does.
-        let _ = rootfs::make_folders(root, Path::new(std::ffi::OsStr::new(cwd.to_str().unwrap_or("/"))));
+        let _ = rootfs::make_folders(root, Path::new(cwd.to_str().unwrap_or("/")), ids);
     }
     Ok(files)
 }
@@ -201,37 +211,79 @@ fn walk(
     cgroup: BorrowedFd<'_>,
     process: &Process,
 ) -> Result<Launched, LaunchError> {
-    let mut stack = match STACKS.lock().expect("no holder of the stacks panics").pop() {
-        Some(stack) => stack,
-        None => Stack::new().map_err(LaunchError::Clone)?,
-    };
     // Zero: every step was taken. Else the step's number, counted from 1, and its errno.
     let failure = AtomicU64::new(0);
-    let mut child = || {
-        for (index, step) in plan.steps.iter().enumerate() {
+    let take = |steps: &[Step], first: usize| {
+        for (index, step) in steps.iter().enumerate() {
             if let Err(errno) = step.run(files) {
-                failure.store((index as u64 + 1) << 32 | errno.raw_os_error() as u64, Ordering::Relaxed);
-                break;
+                let number = (first + index) as u64 + 1;
+                failure.store(number << 32 | errno.raw_os_error() as u64, Ordering::Relaxed);
+                return false;
             }
         }
+        true
+    };
+    let mut stack = spare_stack().map_err(LaunchError::Clone)?;
+    let mut child = || {
+        take(&plan.steps, plan.outside.len());
         255
     };
-    let result = clone_vfork(plan.flags, Some(cgroup), &mut stack, &mut child);
+    let result = match plan.outside.is_empty() {
+        true => clone_vfork(plan.flags, Some(cgroup), &mut stack, &mut child).map(Some),
+        false => {
+            let outside = || take(&plan.outside, 0);
+            twice(plan.flags, cgroup, &mut stack, outside, &mut child)
+        }
+    };
+    keep_stack(stack);
+    let launched = result.map_err(LaunchError::Clone)?;
+    match (failure.into_inner(), launched) {
+        (0, Some(child)) => Ok(Launched { pid: child.pid, pidfd: child.pidfd }),
+        // The process outside ended before it came to anything.
+        (0, None) => Err(LaunchError::Clone(std::io::ErrorKind::Interrupted.into())),
+        (code, _) => Err(explain(plan, code, process)),
+    }
+}
+
+/// Makes a process that takes the steps `outside` and then makes the one that runs `child`; `None` where it made none.
+/// The descriptors of the process between are the engine's: the pidfd that the kernel gives it is the engine's, too.
+fn twice(
+    flags: CloneFlags,
+    cgroup: BorrowedFd<'_>,
+    stack: &mut Stack,
+    outside: impl Fn() -> bool,
+    child: &mut dyn FnMut() -> i32,
+) -> std::io::Result<Option<Child>> {
+    let mut outer_stack = spare_stack()?;
+    let mut made = None;
+    let mut between = || {
+        if outside() {
+            made = Some(clone_vfork(flags, None, stack, child));
+        }
+        0
+    };
+    let shared = CloneFlags::PARENT.and(CloneFlags::FILES);
+    let result = clone_vfork(shared, Some(cgroup), &mut outer_stack, &mut between);
+    keep_stack(outer_stack);
+    result?;
+    made.transpose()
+}
+
+fn spare_stack() -> std::io::Result<Stack> {
+    let spare = STACKS.lock().expect("no holder of the stacks panics").pop();
+    spare.map_or_else(Stack::new, Ok)
+}
+
+fn keep_stack(stack: Stack) {
     let mut stacks = STACKS.lock().expect("no holder of the stacks panics");
     if stacks.len() < STACKS_KEPT {
         stacks.push(stack);
-    }
-    drop(stacks);
-    let launched = result.map_err(LaunchError::Clone)?;
-    match failure.into_inner() {
-        0 => Ok(Launched { pid: launched.pid, pidfd: launched.pidfd }),
-        code => Err(explain(plan, code, process)),
     }
 }
 
 fn explain(plan: &Plan, code: u64, process: &Process) -> LaunchError {
     let errno = Errno::from_raw_os_error((code & 0xffff_ffff) as i32);
-    match plan.steps.get((code >> 32) as usize - 1) {
+    match plan.outside.iter().chain(&plan.steps).nth((code >> 32) as usize - 1) {
         Some(Step::Exec { .. }) | None => {
             let program = process.args.first().cloned().unwrap_or_default();
             LaunchError::Exec { program, errno }

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::ids::IdMap;
 use crate::seccomp::Filter;
 
 /// One container: its first process and everything around it.
@@ -38,6 +39,13 @@ pub struct Spec {
     pub writable_sys: bool,
 }
 
+impl Spec {
+    /// How the container's ids stand to the machine's.
+    pub fn ids(&self) -> IdMap {
+        self.namespaces.user.as_ref().map_or_else(IdMap::default, |user| user.ids)
+    }
+}
+
 /// One process in a container.
 #[derive(Debug, Clone)]
 pub struct Process {
@@ -47,7 +55,7 @@ pub struct Process {
     pub env: Environment,
     /// Absolute working directory.
     pub cwd: String,
-    /// Numeric identity.
+    /// Numeric identity, as the container counts.
     pub user: UserIds,
     /// Capability sets.
     pub capabilities: CapabilitySets,
@@ -127,9 +135,21 @@ pub enum Shm {
     Mount(OwnedFd),
 }
 
+/// A user namespace, with its ids written.
+#[derive(Debug)]
+pub struct UserNamespace {
+    /// An open namespace file.
+    pub file: OwnedFd,
+    /// Its ids.
+    pub ids: IdMap,
+}
+
 /// Namespaces that are not new; `None` makes a new one. The mount namespace is always new.
 #[derive(Debug, Default)]
 pub struct Namespaces {
+    /// User and group ids; `None` is the engine's own. It owns every namespace that is new, and has to own those that
+    /// are joined.
+    pub user: Option<UserNamespace>,
     /// Network.
     pub net: Option<Join>,
     /// Process ids.
@@ -195,8 +215,8 @@ pub struct Device {
     pub minor: u32,
     /// Permission bits.
     pub mode: u32,
-    /// Owner.
+    /// Owner, as the machine counts.
     pub uid: u32,
-    /// Group.
+    /// Group, as the machine counts.
     pub gid: u32,
 }

@@ -20,19 +20,24 @@ use sys::mounts::{MountAttributes, Propagation, mount_setattr};
 use super::spec;
 use crate::seccomp::Filter;
 
-/// One step. Paths are the container's once [`Step::EnterRoot`] was taken.
+/// One step. Paths are the container's once [`Step::EnterRoot`] was taken; until [`Step::LeaveOldRoot`] none may
+/// have `..` in it or lead through a link of the image's, which could climb to the old root.
 #[derive(Debug)]
 pub(super) enum Step {
     /// setns(2) into one namespace file, an index into the plan's files.
     JoinNamespace { file: usize, kind: LinkNameSpaceType },
-    /// setns(2) into all namespaces but the pid's of the process behind a pidfd.
-    JoinProcess { file: usize },
+    /// setns(2) into all namespaces but the pid's of the process behind a pidfd; the user's only where `user` says so,
+    /// for nobody may enter the one he is in.
+    JoinProcess { file: usize, user: bool },
     /// A cgroup namespace rooted at the process's own cgroup (clone3 would root it at the engine's).
     UnshareCgroup,
     /// No mount or unmount here reaches the engine's mount namespace.
     MakeMountsPrivate,
-    /// Attaches the root file system over `/`, makes it the root and lets go of the old one.
+    /// Attaches the root file system over `/` and makes it the root. The old one lies over it: invisible, but the
+    /// kernel shows a user namespace a new proc or sysfs only where it sees another one (mnt_already_visible).
     EnterRoot { file: usize },
+    /// Lets go of the old root.
+    LeaveOldRoot,
     /// Attaches a detached mount.
     Attach { file: usize, target: CString, follow: bool },
     /// A mount that belongs to namespaces of the new process (proc, sysfs, mqueue, cgroup2).
@@ -93,12 +98,13 @@ impl Step {
             Step::JoinNamespace { file: fd, kind } => {
                 task::move_into_link_name_space(file(*fd)?, Some(*kind))
             }
-            Step::JoinProcess { file: fd } => join_process(file(*fd)?),
+            Step::JoinProcess { file: fd, user } => join_process(file(*fd)?, *user),
             Step::UnshareCgroup => sys::clone::unshare_cgroup().map_err(errno),
             Step::MakeMountsPrivate => {
                 setattr(CWD, c"/", MountAttributes::default(), Some(Propagation::Private), true)
             }
             Step::EnterRoot { file: fd } => enter_root(file(*fd)?),
+            Step::LeaveOldRoot => leave_old_root(),
             Step::Attach { file: fd, target, follow } => attach(file(*fd)?, target, *follow),
             Step::MountNew { fstype, target, attributes, optional } => {
                 match mount_new(fstype, target, *attributes) {
@@ -123,6 +129,7 @@ impl Step {
             Step::JoinNamespace { kind, .. } => format!("join {kind:?} namespace"),
             Step::JoinProcess { .. } => "join the namespaces of the container".to_owned(),
             Step::EnterRoot { .. } => "enter the root file system".to_owned(),
+            Step::LeaveOldRoot => "leave the old root".to_owned(),
             Step::Attach { target, .. } | Step::MountNew { target, .. } | Step::BindWithin { target, .. } => {
                 format!("mount at {}", target.to_string_lossy())
             }
@@ -200,9 +207,10 @@ fn setattr(
     mount_setattr(dir, path, set, propagation, recursive).map_err(errno)
 }
 
-fn join_process(pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
+fn join_process(pidfd: BorrowedFd<'_>, user: bool) -> Result<(), Errno> {
     use rustix::thread::ThreadNameSpaceType as Kind;
-    let kinds = Kind::MOUNT
+    let kinds = if user { Kind::USER } else { Kind::empty() }
+        | Kind::MOUNT
         | Kind::NETWORK
         | Kind::INTER_PROCESS_COMMUNICATION
         | Kind::HOST_NAME_AND_NIS_DOMAIN_NAME
@@ -215,7 +223,10 @@ fn join_process(pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
 fn enter_root(root: BorrowedFd<'_>) -> Result<(), Errno> {
     mount::move_mount(root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     rustix::process::fchdir(root)?;
-    rustix::process::pivot_root(c".", c".")?;
+    rustix::process::pivot_root(c".", c".")
+}
+
+fn leave_old_root() -> Result<(), Errno> {
     mount::unmount(c".", UnmountFlags::DETACH)?;
     rustix::process::chdir(c"/")
 }

@@ -7,6 +7,8 @@ use std::thread;
 use super::link::{self, LinkHeader, Route};
 use super::message::Batch;
 use super::netlink::NetworkError;
+use crate::ids::IdMap;
+use crate::userns;
 
 /// Settings of a new namespace, by file below /proc/sys/net. The first two let users ping and bind any port
 /// without a capability, as Docker does.
@@ -28,16 +30,18 @@ const LOOPBACK: u32 = 1;
 #[derive(Debug)]
 pub struct Sandbox {
     netns: OwnedFd,
+    user: Option<OwnedFd>,
     route: Route,
 }
 
 impl Sandbox {
-    /// Makes a namespace with a working loopback interface and the settings of a container's.
+    /// Makes a namespace with a working loopback interface and the settings of a container's. It belongs to the user
+    /// namespace `user`, or else to the engine's.
     ///
     /// # Errors
     /// No permission, no memory, or /proc/sys is not writable.
-    pub fn create() -> Result<Sandbox, NetworkError> {
-        apart(create_here)
+    pub fn create(user: Option<OwnedFd>) -> Result<Sandbox, NetworkError> {
+        apart(|| create_here(user))
     }
 
     /// Takes over a namespace that was kept elsewhere, for example while the engine was restarted.
@@ -49,7 +53,7 @@ impl Sandbox {
             enter(netns.as_fd())?;
             Route::open()
         })?;
-        Ok(Sandbox { netns, route })
+        Ok(Sandbox { netns, user: None, route })
     }
 
     /// The namespace, for setns(2) or for clone3's child.
@@ -64,10 +68,10 @@ impl Sandbox {
         &self.route
     }
 
-    /// Gives the descriptor away, for example to the keeper.
+    /// Gives the descriptors away: the namespace's, and that of the user namespace it was made for.
     #[must_use]
-    pub fn into_netns(self) -> OwnedFd {
-        self.netns
+    pub fn into_namespaces(self) -> (OwnedFd, Option<OwnedFd>) {
+        (self.netns, self.user)
     }
 }
 
@@ -81,10 +85,19 @@ fn apart<T: Send>(work: impl FnOnce() -> Result<T, NetworkError> + Send) -> Resu
 }
 
 /// [`Sandbox::create`] in the calling thread, which is in the new namespace afterwards.
-pub(super) fn create_here() -> Result<Sandbox, NetworkError> {
+pub(super) fn create_here(user: Option<OwnedFd>) -> Result<Sandbox, NetworkError> {
     let failed = |action| move |source| NetworkError::Namespace { action, source };
-    sys::netns::unshare().map_err(failed("making a network namespace"))?;
-    let netns = sys::netns::current().map_err(failed("opening the new network namespace"))?;
+    let netns = match &user {
+        None => {
+            sys::netns::unshare().map_err(failed("making a network namespace"))?;
+            sys::netns::current().map_err(failed("opening the new network namespace"))?
+        }
+        Some(user) => {
+            let netns = userns::network(user.as_fd()).map_err(failed("making a network namespace"))?;
+            enter(netns.as_fd())?;
+            netns
+        }
+    };
     let route = Route::open()?;
     let mut batch = Batch::default();
     let up = LinkHeader::up(LOOPBACK).bytes();
@@ -98,8 +111,14 @@ pub(super) fn create_here() -> Result<Sandbox, NetworkError> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(failed("setting up the new network namespace")(error))
         }
-        _ => Ok(Sandbox { netns, route }),
+        _ => Ok(Sandbox { netns, user, route }),
     }
+}
+
+/// A user namespace for a sandbox of containers with `ids`.
+pub(super) fn owner(ids: IdMap) -> Result<Option<OwnedFd>, NetworkError> {
+    let failed = |source| NetworkError::Namespace { action: "making a user namespace", source };
+    ids.is_mapped().then(|| userns::create(ids)).transpose().map_err(failed)
 }
 
 /// Puts the calling thread into `netns`.

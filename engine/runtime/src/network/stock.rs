@@ -9,6 +9,7 @@
 //! A used sandbox never comes back to the stock; what a container did to it would reach the next.
 
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use super::cable::Cable;
 use super::link::Route;
 use super::netlink::NetworkError;
 use super::sandbox::{self, Sandbox};
+use crate::ids::IdMap;
 
 /// How long nothing must have been taken before the stock is filled up: making a namespace holds the kernel's
 /// networking lock, which a start under way needs too.
@@ -41,6 +43,7 @@ type Finish<T> = dyn Fn(Sandbox) -> Result<T, NetworkError> + Send + Sync;
 /// Sandboxes held ready: plugged into one bridge, or with nothing but a loopback interface.
 pub struct Stock<T> {
     shared: Arc<Shared<T>>,
+    ids: IdMap,
     finish: Arc<Finish<T>>,
     maker: Option<thread::JoinHandle<()>>,
 }
@@ -66,14 +69,15 @@ impl<T> Shared<T> {
 }
 
 impl Stock<Ready> {
-    /// Begins to hold `size` sandboxes ready that are plugged into `bridge`. It must be called in the engine's network
+    /// Begins to hold `size` sandboxes ready that are plugged into `bridge`, each in a user namespace of its own where
+    /// `ids` are mapped. It must be called in the engine's network
     /// namespace.
     ///
     /// # Errors
     /// No netlink socket, no /proc, or no thread.
-    pub fn plugged(bridge: &Bridge, size: usize) -> Result<Stock<Ready>, NetworkError> {
+    pub fn plugged(bridge: &Bridge, size: usize, ids: IdMap) -> Result<Stock<Ready>, NetworkError> {
         let (route, bridge) = (Route::open()?, bridge.clone());
-        Stock::new(size, QUIET, move |sandbox| {
+        Stock::new(size, QUIET, ids, move |sandbox| {
             let cable = Cable::plug(&route, &bridge, &sandbox)?;
             Ok(Ready { sandbox, cable })
         })
@@ -81,14 +85,14 @@ impl Stock<Ready> {
 }
 
 impl Stock<Sandbox> {
-    /// Begins to hold `size` sandboxes ready for containers without a network. It must be called in the engine's network
+    /// Begins to hold `size` sandboxes ready for containers without a network, as [`Stock::plugged`] does. It must be called in the engine's network
     /// namespace.
     ///
     /// # Errors
     /// No /proc, or no thread.
-    pub fn bare(size: usize) -> Result<Stock<Sandbox>, NetworkError> {
+    pub fn bare(size: usize, ids: IdMap) -> Result<Stock<Sandbox>, NetworkError> {
         // The start under way needs no lock of the network.
-        Stock::new(size, Duration::ZERO, Ok)
+        Stock::new(size, Duration::ZERO, ids, Ok)
     }
 }
 
@@ -96,15 +100,16 @@ impl<T: Send + 'static> Stock<T> {
     fn new(
         size: usize,
         quiet: Duration,
+        ids: IdMap,
         finish: impl Fn(Sandbox) -> Result<T, NetworkError> + Send + Sync + 'static,
     ) -> Result<Stock<T>, NetworkError> {
         let shelf = Shelf { ready: VecDeque::with_capacity(size), size, quiet, taken: 0, closed: false };
         let shared = Arc::new(Shared { shelf: Mutex::new(shelf), changed: Condvar::new() });
         let finish: Arc<Finish<T>> = Arc::new(finish);
-        let maker = Maker::new(shared.clone(), finish.clone())?;
+        let maker = Maker::new(shared.clone(), ids, finish.clone())?;
         let thread = thread::Builder::new().name("sandbox-stock".to_owned()).stack_size(256 * 1024);
         let maker = thread.spawn(move || maker.run())?;
-        Ok(Stock { shared, finish, maker: Some(maker) })
+        Ok(Stock { shared, ids, finish, maker: Some(maker) })
     }
 
     /// A ready sandbox; made on the spot where the stock is empty.
@@ -120,8 +125,16 @@ impl<T: Send + 'static> Stock<T> {
         self.shared.changed.notify_all();
         match ready {
             Some(ready) => Ok(ready),
-            None => (self.finish)(Sandbox::create()?),
+            None => self.make(sandbox::owner(self.ids)?),
         }
+    }
+
+    /// One that belongs to the user namespace `user`, or to the engine's, made on the spot.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn make(&self, user: Option<OwnedFd>) -> Result<T, NetworkError> {
+        (self.finish)(Sandbox::create(user)?)
     }
 
     /// How many are ready now.
@@ -145,15 +158,16 @@ impl<T> Drop for Stock<T> {
 /// The thread that fills the stock.
 struct Maker<T> {
     shared: Arc<Shared<T>>,
+    ids: IdMap,
     finish: Arc<Finish<T>>,
-    home: std::os::fd::OwnedFd,
+    home: OwnedFd,
 }
 
 impl<T> Maker<T> {
-    fn new(shared: Arc<Shared<T>>, finish: Arc<Finish<T>>) -> Result<Maker<T>, NetworkError> {
+    fn new(shared: Arc<Shared<T>>, ids: IdMap, finish: Arc<Finish<T>>) -> Result<Maker<T>, NetworkError> {
         let failed = |source| NetworkError::Namespace { action: "opening the network namespace", source };
         let home = sys::netns::current().map_err(failed)?;
-        Ok(Maker { shared, finish, home })
+        Ok(Maker { shared, ids, finish, home })
     }
 
     fn run(self) {
@@ -199,7 +213,7 @@ impl<T> Maker<T> {
 
     fn make(&self) -> Result<T, NetworkError> {
         use std::os::fd::AsFd;
-        let made = sandbox::create_here();
+        let made = sandbox::owner(self.ids).and_then(sandbox::create_here);
         // A thread that stayed in the namespace would keep it alive behind its container's back.
         sandbox::enter(self.home.as_fd())?;
         (self.finish)(made?)

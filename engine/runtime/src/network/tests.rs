@@ -10,6 +10,7 @@ use ipnet::Ipv4Net;
 use super::link::{self, LinkHeader};
 use super::message::Batch;
 use super::*;
+use crate::ids::IdMap;
 
 /// Runs `test` in a thread that plays the machine: a network namespace of its own.
 fn on_a_machine(test: impl FnOnce(&Machine) + Send) {
@@ -18,7 +19,7 @@ fn on_a_machine(test: impl FnOnce(&Machine) + Send) {
     }
     std::thread::scope(|scope| {
         let run = || {
-            let sandbox = sandbox::create_here().unwrap();
+            let sandbox = sandbox::create_here(None).unwrap();
             test(&Machine { route: Route::open().unwrap(), sandbox });
         };
         scope.spawn(run).join().unwrap();
@@ -67,7 +68,7 @@ impl Machine {
     }
 
     fn container(&self, bridge: &Bridge, address: &str, gateway: &str) -> Sandbox {
-        let sandbox = Sandbox::create().unwrap();
+        let sandbox = Sandbox::create(None).unwrap();
         let mut cable = Cable::plug(&self.route, bridge, &sandbox).unwrap();
         cable.configure(&sandbox, &endpoint(address, gateway)).unwrap();
         sandbox
@@ -75,7 +76,7 @@ impl Machine {
 
     /// A second machine outside, 192.0.2.2, on a cable from this one's 192.0.2.1, without any route back.
     fn outside(&self) -> Sandbox {
-        let outside = Sandbox::create().unwrap();
+        let outside = Sandbox::create(None).unwrap();
         let bridge = Bridge { name: "wire".into(), index: 0, mtu: 1500 };
         // A cable that is plugged into no bridge: a plain interface of the machine.
         let mut cable = Cable::plug(&self.route, &bridge, &outside).unwrap();
@@ -158,7 +159,7 @@ fn a_bridge_is_made_once_and_removed() {
 fn a_sandbox_has_what_a_container_expects() {
     on_a_machine(|machine| {
         let bridge = machine.bridge("docker0", "172.17.0.1/16");
-        let sandbox = Sandbox::create().unwrap();
+        let sandbox = Sandbox::create(None).unwrap();
         let mut cable = Cable::plug(&machine.route, &bridge, &sandbox).unwrap();
         cable.configure(&sandbox, &endpoint("172.17.0.2/16", "172.17.0.1")).unwrap();
         let (links, routes, settings) = inside(&sandbox, || {
@@ -196,10 +197,10 @@ fn a_sandbox_has_what_a_container_expects() {
 fn nothing_is_left_of_a_sandbox() {
     on_a_machine(|machine| {
         let bridge = machine.bridge("docker0", "172.17.0.1/16");
-        let stock = Stock::plugged(&bridge, 2).unwrap();
+        let stock = Stock::plugged(&bridge, 2, IdMap::default()).unwrap();
         let taken = stock.take().unwrap();
         Cable::cut_named(&machine.route, &taken.cable.name).unwrap();
-        let kept = Sandbox::adopt(taken.sandbox.into_netns()).unwrap();
+        let kept = Sandbox::adopt(taken.sandbox.into_namespaces().0).unwrap();
         assert!(inside(&kept, || said("ip", &["-o", "link"])).contains("eth0"));
         drop((kept, stock));
         let gone = || !said("ip", &["-o", "link"]).contains("veth");
@@ -349,7 +350,7 @@ fn how_long_it_takes() {
             let address = addresses.take().unwrap();
             let end = endpoint(&address.to_string(), "172.17.0.1");
             lap(&mut vec![]);
-            let sandbox = Sandbox::create().unwrap();
+            let sandbox = Sandbox::create(None).unwrap();
             lap(&mut create);
             let mut cable = Cable::plug(&machine.route, &bridge, &sandbox).unwrap();
             lap(&mut plug);
@@ -367,7 +368,7 @@ fn how_long_it_takes() {
             median(cut)
         );
         drop(kept);
-        let stock = Stock::plugged(&bridge, 4).unwrap();
+        let stock = Stock::plugged(&bridge, 4, IdMap::default()).unwrap();
         let mut taken = vec![];
         for _ in 0..20 {
             while stock.ready() < 2 {

@@ -109,6 +109,9 @@ pub async fn info(app: Arc<App>, _: Call) -> Result<Reply, ApiError> {
     for host in app.settings.insecure_registries.iter().filter(|entry| !entry.contains('/')) {
         indexes[host] = json!({ "Name": host, "Mirrors": [], "Secure": false, "Official": false });
     }
+    let mut security = vec!["name=seccomp,profile=builtin"];
+    security.extend(app.settings.userns_remap.map(|_| "name=userns"));
+    security.push("name=cgroupns");
     let info = json!({
         "ID": app.id, "Name": text(uname.nodename()), "ServerVersion": VERSION,
         "Containers": containers.len(), "ContainersRunning": running, "ContainersPaused": paused,
@@ -130,7 +133,7 @@ pub async fn info(app: Arc<App>, _: Call) -> Result<Reply, ApiError> {
         "RegistryConfig": {
             "InsecureRegistryCIDRs": insecure, "IndexConfigs": indexes, "Mirrors": mirrors,
         },
-        "GenericResources": null, "DockerRootDir": contract::paths::DATA, "HttpProxy": "", "HttpsProxy": "",
+        "GenericResources": null, "DockerRootDir": crate::app::data(&app.settings), "HttpProxy": "", "HttpsProxy": "",
         "NoProxy": "", "Labels": [], "ExperimentalBuild": false,
         "Runtimes": { "runc": { "path": "pinnace" } }, "DefaultRuntime": "runc",
         "Swarm": {
@@ -139,7 +142,7 @@ pub async fn info(app: Arc<App>, _: Call) -> Result<Reply, ApiError> {
         },
         "LiveRestoreEnabled": true, "Isolation": "", "InitBinary": "docker-init",
         "ContainerdCommit": { "ID": "" }, "RuncCommit": { "ID": "" }, "InitCommit": { "ID": "" },
-        "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
+        "SecurityOptions": security,
         "Warnings": limits.warnings(),
     });
     Ok(reply::ok(&info))

@@ -76,7 +76,7 @@ const HONOURED: &[(&str, &str)] = &[
     ("IOMaximumIOps", "Windows only: dockerd's error"),
     ("IOMaximumBandwidth", "Windows only: dockerd's error"),
     ("StorageOpt", "dockerd's error: the disk has no project quotas"),
-    ("UsernsMode", "`host` only, as dockerd without mapped ids"),
+    ("UsernsMode", "`host`, which changes something where `pinnace up --userns-remap` maps ids"),
 ];
 
 /// What this engine refuses with an error where a value asks for it. A name and why.

@@ -9,6 +9,7 @@ use std::io::{self, BufRead, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
+use runtime::ids::IdMap;
 use runtime::launch::UserIds;
 use runtime::view::View;
 use rustix::fs::{
@@ -74,22 +75,29 @@ impl Target {
     }
 }
 
-/// Extracts everything; with an `owner` all of it belongs to them.
+/// Whom what is extracted belongs to.
+pub(super) struct Whose {
+    /// How the container's ids stand to the machine's.
+    pub ids: IdMap,
+    /// All of it belongs to them, whatever the archive says.
+    pub owner: Option<UserIds>,
+}
+
+/// Extracts everything.
 pub(super) fn extract(
     view: &View,
     target: Target,
     keep_kinds: bool,
-    owner: Option<UserIds>,
+    whose: Whose,
     mut archive: impl BufRead,
 ) -> Result<(), ContainerError> {
-    let owner = owner.map(|ids| (ids.uid, ids.gid));
     let done = decompressor(&mut archive).map_err(LayerError::Read).and_then(|reader| {
         let mut archive = Archive::new(reader);
         let extractor = Extractor {
             view,
             target,
             keep_kinds,
-            owner,
+            whose,
             open: None,
             folder_times: vec![],
             buffer: vec![0; 128 << 10],
@@ -117,7 +125,7 @@ struct Extractor<'a> {
     view: &'a View,
     target: Target,
     keep_kinds: bool,
-    owner: Option<(u32, u32)>,
+    whose: Whose,
     /// The folder that was needed last.
     open: Option<(Vec<u8>, Rc<OwnedFd>)>,
     /// Times of folders are set at the end, since making what is in them changes them.
@@ -129,9 +137,10 @@ impl Extractor<'_> {
     fn run(mut self, archive: &mut Archive<impl Read>) -> Result<(), LayerError> {
         while let Some(mut member) = archive.next()? {
             let path = self.cleaned(&member.path)?;
-            if let Some((uid, gid)) = self.owner {
-                (member.uid, member.gid) = (uid, gid);
+            if let Some(owner) = &self.whose.owner {
+                (member.uid, member.gid) = (owner.uid, owner.gid);
             }
+            member.belong(self.whose.ids)?;
             self.member(&path, &member, archive).map_err(|refused| match refused {
                 Refused::Io(source) => LayerError::write(&path, source),
                 Refused::Layer(error) => error,
@@ -247,8 +256,11 @@ impl Extractor<'_> {
     fn make_folder(&self, parent: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
         mkdirat(parent, name, Mode::from_raw_mode(0o755))?;
         let folder = openat(parent, name, FOLDER | OFlags::NOFOLLOW, Mode::empty())?;
-        if let Some((uid, gid)) = self.owner {
-            fchown(&folder, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        let Whose { ids, owner } = &self.whose;
+        if ids.is_mapped() || owner.is_some() {
+            let (uid, gid) = owner.as_ref().map_or((0, 0), |owner| (owner.uid, owner.gid));
+            let moved = |id: u32| ids.to_host(id).map_err(|_| Errno::INVAL);
+            fchown(&folder, Some(Uid::from_raw(moved(uid)?)), Some(Gid::from_raw(moved(gid)?)))?;
         }
         // mkdirat obeys the umask.
         fchmod(&folder, Mode::from_raw_mode(0o755))?;

@@ -23,6 +23,7 @@ use std::io::{BufRead, Write};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use runtime::ids::IdMap;
 use runtime::view::View;
 use rustix::io::Errno;
 use tokio::sync::Semaphore;
@@ -31,6 +32,7 @@ use super::container::Container;
 use super::error::ContainerError;
 use super::registry::Containers;
 use asked::Asked;
+use extract::Whose;
 
 pub use changes::{Change, ChangeKind};
 pub(super) use open::Idle;
@@ -62,11 +64,13 @@ pub struct Archived {
     node: OwnedFd,
     stat: PathStat,
     prefix: Vec<u8>,
+    ids: IdMap,
 }
 
 /// A container's root, open, to be read as an archive.
 pub struct Exported {
     root: OwnedFd,
+    ids: IdMap,
 }
 
 /// How an archive is extracted.
@@ -108,7 +112,7 @@ impl Containers {
         let failed = |errno| failed("lstat", errno, named, path);
         let node = view.open(&asked.text(), asked.flags()).map_err(failed)?;
         let stat = PathStat::read(&view, &asked, &node).map_err(failed)?;
-        Ok(Archived { view, node, stat, prefix: asked.prefix() })
+        Ok(Archived { view, node, stat, prefix: asked.prefix(), ids: self.ids(container) })
     }
 
     /// Extracts a tar stream (plain or compressed) into the folder `path`.
@@ -133,7 +137,8 @@ impl Containers {
             false => None,
         };
         let owner = owner.transpose().map_err(|error| ContainerError::Invalid(error.to_string()))?;
-        extract::extract(&view, target, how.keep_kinds, owner.map(|owner| owner.ids), archive)?;
+        let whose = Whose { ids: self.ids(container), owner: owner.map(|owner| owner.ids) };
+        extract::extract(&view, target, how.keep_kinds, whose, archive)?;
         self.told(container, "extract-to-dir");
         Ok(())
     }
@@ -146,7 +151,11 @@ impl Containers {
         let root = self.view(container)?.bare();
         let root = root.map_err(ContainerError::machine("open the container's root"))?;
         self.told(container, "export");
-        Ok(Exported { root })
+        Ok(Exported { root, ids: self.ids(container) })
+    }
+
+    fn ids(&self, container: &Container) -> IdMap {
+        self.shared.ids(&container.record().host)
     }
 
     /// What the container changed of its image, parents before what is in them.
@@ -171,7 +180,7 @@ impl Archived {
     /// # Errors
     /// `out` takes no more.
     pub fn write(&self, out: impl Write) -> std::io::Result<()> {
-        let mut packer = pack::Packer::new(out, open::engine_mounts(&self.view));
+        let mut packer = pack::Packer::new(out, open::engine_mounts(&self.view), self.ids);
         packer.top(&self.node, &self.prefix)?;
         packer.finish()
     }
@@ -183,7 +192,7 @@ impl Exported {
     /// # Errors
     /// `out` takes no more.
     pub fn write(&self, out: impl Write) -> std::io::Result<()> {
-        let mut packer = pack::Packer::new(out, Vec::new());
+        let mut packer = pack::Packer::new(out, Vec::new(), self.ids);
         packer.below(&self.root, None)?;
         packer.finish()
     }

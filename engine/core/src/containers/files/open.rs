@@ -104,7 +104,8 @@ impl Containers {
             VolumeKind::Bind(bind) => !bind.source.starts_with(&container.folder) || bind.source.exists(),
             VolumeKind::Tmpfs(_) => false,
         });
-        let view = View::assemble(overlay, &mounts, record.host.readonly_rootfs)
+        let ids = self.shared.ids(&record.host);
+        let view = View::assemble(overlay, &mounts, record.host.readonly_rootfs, ids)
             .map_err(ContainerError::machine("mount the container's files"))?;
         let view = Arc::new(view);
         holder.view = Arc::downgrade(&view);

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use runtime::ids::IdMap;
 use rustix::fs::{
     FileType, Mode, OFlags, Stat, fstat, getxattr, listxattr, major, minor, openat, readlinkat,
 };
@@ -34,18 +35,20 @@ pub(super) struct Packer<W: Write> {
     /// Devices of the file systems whose content is the engine's or the kernel's own: when the way leads into
     /// one, only its folder is written.
     passed: Vec<u64>,
+    /// How the container's ids, which are told, stand to the machine's.
+    ids: IdMap,
     buffer: Vec<u8>,
 }
 
 impl<W: Write> Packer<W> {
-    pub(super) fn new(out: W, passed: Vec<u64>) -> Packer<W> {
+    pub(super) fn new(out: W, passed: Vec<u64>, ids: IdMap) -> Packer<W> {
         let out = BufWriter::with_capacity(BUFFER, out);
-        Packer { out, links: HashMap::new(), passed, buffer: vec![0; BUFFER] }
+        Packer { out, links: HashMap::new(), passed, ids, buffer: vec![0; BUFFER] }
     }
 
     /// Writes one thing as `name`, and what is below it.
     pub(super) fn top(&mut self, node: &OwnedFd, name: &[u8]) -> io::Result<()> {
-        let stat = fstat(node)?;
+        let stat = self.told(fstat(node)?);
         self.member(node.as_fd(), &stat, name)?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             self.below(node, Some(name))?;
@@ -75,7 +78,7 @@ impl<W: Write> Packer<W> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         // What has gone meanwhile was not there; names that no path can reach are left out, as dockerd does.
         let Ok(node) = openat(met.folder, met.name, flags, Mode::empty()) else { return Ok(Onward::Past) };
-        let stat = fstat(&node)?;
+        let stat = self.told(fstat(&node)?);
         if name.len() >= PATH_MAX {
             return Ok(Onward::Past);
         }
@@ -83,6 +86,12 @@ impl<W: Write> Packer<W> {
         let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         let passed = stat.st_dev != own && self.passed.contains(&stat.st_dev);
         Ok(if folder && !passed { Onward::Into } else { Onward::Past })
+    }
+
+    /// With the owner as the container sees it.
+    fn told(&self, mut stat: Stat) -> Stat {
+        (stat.st_uid, stat.st_gid) = (self.ids.seen(stat.st_uid), self.ids.seen(stat.st_gid));
+        stat
     }
 
     fn member(&mut self, node: BorrowedFd<'_>, stat: &Stat, name: &[u8]) -> io::Result<()> {
@@ -192,7 +201,19 @@ fn xattrs(node: BorrowedFd<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
         *name == b"security.capability" || name.starts_with(b"user.") && !name.starts_with(b"user.overlay.")
     };
     let value = |name: &[u8]| read_growing(|buffer| getxattr(path.as_slice(), name, buffer));
-    names.filter(wanted).map(|name| (name.to_vec(), value(name))).collect()
+    names.filter(wanted).map(|name| (name.to_vec(), elsewhere(name, value(name)))).collect()
+}
+
+/// File capabilities that were set in a user namespace name its root (VFS_CAP_REVISION_3 of linux/capability.h), which
+/// means nothing elsewhere: they are told as those of any root, as dockerd tells them.
+fn elsewhere(name: &[u8], mut value: Vec<u8>) -> Vec<u8> {
+    const REVISION: usize = 3;
+    const PLAIN: usize = 20;
+    if name == b"security.capability" && value.len() > PLAIN && value[REVISION] == 3 {
+        value[REVISION] = 2;
+        value.truncate(PLAIN);
+    }
+    value
 }
 
 /// Most files have no attribute: the first try needs no memory.
@@ -223,7 +244,7 @@ mod tests {
     fn packed(dir: &std::path::Path, prefix: Option<&[u8]>) -> Vec<u8> {
         let top = OwnedFd::from(File::open(dir).unwrap());
         let mut bytes = Vec::new();
-        let mut packer = Packer::new(&mut bytes, vec![]);
+        let mut packer = Packer::new(&mut bytes, vec![], IdMap::default());
         match prefix {
             Some(prefix) => packer.top(&top, prefix).unwrap(),
             None => packer.below(&top, None).unwrap(),
@@ -279,7 +300,7 @@ mod tests {
         let mut check = |size: i64, ones: usize| {
             stat.st_size = size;
             let mut bytes = Vec::new();
-            let mut packer = Packer::new(&mut bytes, vec![]);
+            let mut packer = Packer::new(&mut bytes, vec![], IdMap::default());
             packer.file(node.as_fd(), &stat, b"file").unwrap();
             packer.finish().unwrap();
             let content = listed(&bytes)["file"].2.clone();
@@ -296,7 +317,7 @@ mod tests {
         let top = OwnedFd::from(File::open("/").unwrap());
         let proc = std::fs::metadata("/proc").unwrap().dev();
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let mut packer = Packer::new(io::sink(), vec![proc]);
+        let mut packer = Packer::new(io::sink(), vec![proc], IdMap::default());
         let onward = |packer: &mut Packer<_>, name: &[u8]| {
             let met = Met { folder: top.as_fd(), name, path: name };
             packer.met(&met, name, fstat(&top).unwrap().st_dev).unwrap()

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use runtime::ids::IdMap;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmodat,
     chownat, fchmod, fchown, fsetxattr, futimens, linkat, lsetxattr, makedev, mkdirat, mknodat, openat,
@@ -34,6 +35,7 @@ pub(super) struct Written {
 
 pub(super) struct Applier {
     tree: Tree,
+    ids: IdMap,
     written: Written,
     /// Times of folders are set at the end, since making what is in them changes them.
     folder_times: Vec<(Vec<u8>, (i64, u32))>,
@@ -65,14 +67,18 @@ impl From<LayerError> for Refused {
 }
 
 impl Applier {
-    pub(super) fn new(tree: Tree) -> Applier {
-        Applier { tree, written: Written::default(), folder_times: Vec::new(), buffer: vec![0; 128 << 10] }
+    pub(super) fn new(tree: Tree, ids: IdMap) -> Applier {
+        let (written, buffer) = (Written::default(), vec![0; 128 << 10]);
+        Applier { tree, ids, written, folder_times: Vec::new(), buffer }
     }
 
     /// Writes every member of the archive.
     pub(super) fn run(mut self, archive: &mut Archive<impl Read>) -> Result<Written, LayerError> {
-        while let Some(member) = archive.next()? {
+        while let Some(mut member) = archive.next()? {
             let path = name::clean(&member.path)?;
+            if !name::split(&path).1.starts_with(WHITEOUT_PREFIX) {
+                member.belong(self.ids)?;
+            }
             self.apply(&path, &member, archive).map_err(|refused| match refused {
                 Refused::Io(source) => LayerError::write(&path, source),
                 Refused::Layer(error) => error,

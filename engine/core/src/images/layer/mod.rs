@@ -24,6 +24,8 @@ mod unpack;
 
 use std::io;
 
+use runtime::ids::{IdMap, NotMapped};
+
 pub(crate) use apply::{Refused, create, set_metadata, times, tolerate, xattrs};
 pub(crate) use archive::{Archive, Kind, Member};
 pub(crate) use name::{clean, split};
@@ -62,6 +64,16 @@ pub enum LayerError {
         /// What the kernel says.
         source: io::Error,
     },
+}
+
+impl Member {
+    /// Its owner's ids, which are the container's, become the machine's.
+    pub(crate) fn belong(&mut self, ids: IdMap) -> Result<(), LayerError> {
+        let refused = |error: NotMapped| LayerError::Refused(error.to_string());
+        self.uid = ids.to_host(self.uid).map_err(refused)?;
+        self.gid = ids.to_host(self.gid).map_err(refused)?;
+        Ok(())
+    }
 }
 
 impl LayerError {

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use runtime::ids::IdMap;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
@@ -108,8 +109,12 @@ impl World {
     }
 
     fn unpack(&self, data: &[u8]) -> Result<Unpacked, LayerError> {
+        self.unpack_for(data, IdMap::default())
+    }
+
+    fn unpack_for(&self, data: &[u8], ids: IdMap) -> Result<Unpacked, LayerError> {
         let open = |name: &str| OwnedFd::from(fs::File::open(self.folder.path().join(name)).unwrap());
-        let result = unpack(data, open("layer"), open("scratch"));
+        let result = unpack(data, open("layer"), open("scratch"), ids);
         assert_eq!(fs::read_to_string(self.folder.path().join("witness")).unwrap(), "untouched");
         let outside: Vec<_> = fs::read_dir(self.folder.path()).unwrap().collect();
         assert_eq!(outside.len(), 3, "{outside:?}");

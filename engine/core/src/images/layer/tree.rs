@@ -8,8 +8,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
 
+use runtime::ids::IdMap;
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, renameat, statat, unlinkat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, mkdirat, openat, openat2, renameat, statat,
+    unlinkat,
 };
 use rustix::io::Errno;
 
@@ -28,14 +30,16 @@ pub(super) struct Tree {
     root: Rc<OwnedFd>,
     /// Where removed folders are moved to; on the same file system, outside of every layer.
     scratch: OwnedFd,
+    /// Whose root owns folders that no member tells of.
+    ids: IdMap,
     /// Cleaned path → its folder. Emptied whenever something is replaced, since a replaced symlink or folder
     /// changes what paths mean.
     open: HashMap<Vec<u8>, Rc<OwnedFd>>,
 }
 
 impl Tree {
-    pub(super) fn new(root: OwnedFd, scratch: OwnedFd) -> Tree {
-        Tree { root: Rc::new(root), scratch, open: HashMap::new() }
+    pub(super) fn new(root: OwnedFd, scratch: OwnedFd, ids: IdMap) -> Tree {
+        Tree { root: Rc::new(root), scratch, ids, open: HashMap::new() }
     }
 
     /// The folder at a cleaned path; missing ones are made with mode 0755, as Docker makes them.
@@ -93,7 +97,7 @@ impl Tree {
             let next = match self.resolve(&path[..end]) {
                 Err(Errno::NOENT) => {
                     let (_, last) = name::split(&path[..end]);
-                    make_folder(folder.as_fd(), last)?
+                    make_folder(folder.as_fd(), last, self.ids)?
                 }
                 other => other?,
             };
@@ -108,9 +112,13 @@ fn component_ends(path: &[u8]) -> Vec<usize> {
     slashes.chain([path.len()]).collect()
 }
 
-fn make_folder(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+fn make_folder(parent: BorrowedFd<'_>, name: &[u8], ids: IdMap) -> io::Result<OwnedFd> {
     mkdirat(parent, name, Mode::from_raw_mode(0o755))?;
     let folder = open_folder(parent, name)?;
+    if ids.is_mapped() {
+        let (uid, gid) = (Uid::from_raw(ids.root()), Gid::from_raw(ids.root()));
+        rustix::fs::fchown(&folder, Some(uid), Some(gid))?;
+    }
     // mkdirat obeys the umask.
     rustix::fs::fchmod(&folder, Mode::from_raw_mode(0o755))?;
     Ok(folder)

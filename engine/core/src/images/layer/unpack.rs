@@ -7,6 +7,7 @@ use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
 use liblzma::bufread::XzDecoder;
 use liblzma::stream::{CONCATENATED, Stream};
+use runtime::ids::IdMap;
 use sha2::{Digest as _, Sha256};
 
 use super::LayerError;
@@ -32,15 +33,17 @@ pub(in crate::images) struct Unpacked {
 }
 
 /// Writes the layer that `source` delivers (plain, gzip or zstd, told by its first bytes as Docker does) into
-/// the empty folder `root`. `scratch` is a folder of the same file system for what gets replaced.
+/// the empty folder `root`, owned by the machine's numbers of `ids`. `scratch` is a folder of the same file system for
+/// what gets replaced.
 pub(in crate::images) fn unpack(
     source: impl BufRead,
     root: OwnedFd,
     scratch: OwnedFd,
+    ids: IdMap,
 ) -> Result<Unpacked, LayerError> {
     let mut hashed = Hashed { reader: decompressor(source).map_err(LayerError::Read)?, hash: Sha256::new() };
     let mut archive = Archive::new(BufReader::with_capacity(BUFFER, &mut hashed));
-    let written = Applier::new(Tree::new(root, scratch)).run(&mut archive)?;
+    let written = Applier::new(Tree::new(root, scratch, ids), ids).run(&mut archive)?;
     // The diff id covers what follows the end mark, too.
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(LayerError::Read)?;
     let diff_id = Digest::from_sha256(&hashed.hash.finalize().into());

@@ -259,7 +259,7 @@ fn write_blob(
 fn extract(disk: &Arc<Disk>, chunks: Chunks) -> Result<(Unpacked, Temporary), ImageError> {
     let (folder, temporary) = disk.new_folder()?;
     let scratch = disk.scratch()?;
-    match unpack(chunks, folder, scratch) {
+    match unpack(chunks, folder, scratch, disk.ids()) {
         Ok(unpacked) => Ok((unpacked, temporary)),
         Err(error) => Err(ImageError::Layer(Arc::<LayerError>::new(error))),
     }
