@@ -182,13 +182,7 @@ fn archives_tell_and_take_the_containers_ids() {
     let (app, _turn) = mapped!();
     let name = sleeping(app, "userns-cp", &[]);
     for state in ["running", "stopped"] {
-        let member = |uid: u64, gid: u64| {
-            let mut tar = tar::Builder::new(Vec::new());
-            let mut header = tar::Header::new_ustar();
-            (header.set_uid(uid), header.set_gid(gid), header.set_mode(0o640), header.set_size(2));
-            tar.append_data(&mut header, format!("new-{state}/file"), &b"ok"[..]).expect("memory");
-            tar.into_inner().expect("memory")
-        };
+        let member = |uid, gid| tar_of(&format!("new-{state}/file"), (uid, gid), b"ok");
         let put = |bytes: &[u8]| {
             let path = format!("/containers/{}/archive?path=/", &*name);
             app.api().call("PUT", &path, Body::Bytes("application/x-tar", bytes))
@@ -217,6 +211,18 @@ fn archives_tell_and_take_the_containers_ids() {
     app.docker(["exec", &name, "stat", "-c", "%u:%g", "/new-stopped/file"]).prints("5:6\n").succeeds();
 }
 
+/// An archive of one file.
+fn tar_of(path: &str, owner: (u64, u64), content: &[u8]) -> Vec<u8> {
+    let mut header = tar::Header::new_ustar();
+    header.set_uid(owner.0);
+    header.set_gid(owner.1);
+    header.set_mode(0o644);
+    header.set_size(content.len() as u64);
+    let mut tar = tar::Builder::new(Vec::new());
+    tar.append_data(&mut header, path, content).expect("writing to memory");
+    tar.into_inner().expect("writing to memory")
+}
+
 fn owners(bytes: &[u8]) -> Vec<(String, (u64, u64))> {
     let mut archive = tar::Archive::new(bytes);
     let entries = archive.entries().expect("a tar stream").map(|entry| {
@@ -230,13 +236,7 @@ fn owners(bytes: &[u8]) -> Vec<(String, (u64, u64))> {
 #[test]
 fn layers_with_ids_that_nobody_has_are_refused() {
     let (app, _turn) = mapped!();
-    let layer = |uid: u64| {
-        let mut tar = tar::Builder::new(Vec::new());
-        let mut header = tar::Header::new_ustar();
-        (header.set_uid(uid), header.set_gid(3), header.set_mode(0o644), header.set_size(0));
-        tar.append_data(&mut header, "made/file", &b""[..]).expect("memory");
-        Layer::pack(&tar.into_inner().expect("memory"), Compression::Gzip)
-    };
+    let layer = |uid| Layer::pack(&tar_of("made/file", (uid, 3), b""), Compression::Gzip);
     let publish = |name: &str, uid: u64| {
         let recipe = pinnace_tests::images::busybox().layer(layer(uid));
         app.registry().publish(name, &recipe).reference
