@@ -13,7 +13,7 @@ use pinnace_runtime::capabilities::CONTAINER_DEFAULT;
 use pinnace_runtime::cgroup::{self, Cgroup};
 use pinnace_runtime::ids::IdMap;
 use pinnace_runtime::launch::{
-    self, CapabilitySets, LaunchError, Namespaces, Process, Registration, Shm, Spec, UserIds,
+    self, CapabilitySets, LaunchError, Namespaces, Process, Registration, Shm, Spec, UserIds, UserNamespace,
 };
 use pinnace_runtime::rootfs::{Root, overlay};
 use pinnace_runtime::stdio::{Ends, Stdio};
@@ -40,7 +40,7 @@ impl Bench {
         }
         pinnace_runtime::rootfs::base_layer(&dir.path().join("base"), IdMap::default()).unwrap();
         std::fs::copy(busybox, dir.path().join("layer/bin/busybox")).unwrap();
-        for applet in ["sh", "cat", "grep", "mount", "ls", "id", "hostname"] {
+        for applet in ["sh", "cat", "grep", "mount", "ls", "id", "hostname", "tr"] {
             std::os::unix::fs::symlink("busybox", dir.path().join("layer/bin").join(applet)).unwrap();
         }
         let plain = dir.path().join("layer/bin/plain");
@@ -150,6 +150,31 @@ fn a_process_sees_a_world_of_its_own() {
     }
     assert!(lines.contains(&"read-only") && lines.contains(&"0 7"), "{out}");
     assert!(err.starts_with("err\n"), "{err}");
+}
+
+#[test]
+fn a_container_with_mapped_ids_owns_its_namespaces() {
+    let Some(bench) = Bench::new("mapped") else { return };
+    let ids = IdMap::from(Some(300_000));
+    let user = || UserNamespace { file: pinnace_runtime::userns::create(ids).unwrap(), ids };
+    let script = "tr -s ' ' < /proc/self/uid_map; id -u; id -G; hostname; grep ^CapEff /proc/self/status; \
+                  grep -c -E ' (/proc|/sys|/dev/mqueue|/dev/shm|/dev/pts) ' /proc/mounts; \
+                  echo x > /dev/null && echo y > /dev/shm/y && cat /dev/shm/y";
+    let mut spec = bench.spec(&["sh", "-c", script]);
+    spec.namespaces.user = Some(user());
+    let (out, err) = bench.run(&spec).unwrap();
+    let expected = " 0 300000 65536\n0\n0 7\nboxed\nCapEff:\t00000000a80425fb\n5\ny\n";
+    assert_eq!(out, expected, "{err}");
+    // What fails on either side of the entrance is told.
+    let mut outside = bench.spec(&["sh"]);
+    outside.namespaces.user = Some(user());
+    outside.process.oom_score_adj = 5000;
+    let error = bench.run(&outside).unwrap_err();
+    assert!(error.to_string().starts_with("write /proc/self/oom_score_adj: "), "{error}");
+    let mut inside = bench.spec(&["missing"]);
+    inside.namespaces.user = Some(user());
+    let error = bench.run(&inside).unwrap_err();
+    assert_eq!(error.to_string(), "exec: \"missing\": executable file not found in $PATH");
 }
 
 #[test]

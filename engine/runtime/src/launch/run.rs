@@ -239,13 +239,15 @@ fn walk(
     let launched = result.map_err(LaunchError::Clone)?;
     match (failure.into_inner(), launched) {
         (0, Some(child)) => Ok(Launched { pid: child.pid, pidfd: child.pidfd }),
-        // The process outside ended before it came to anything.
-        (0, None) => Err(LaunchError::Clone(std::io::ErrorKind::Interrupted.into())),
+        // Somebody killed the process outside. The one that it made may still be at work in memory that is about to be used
+        // for other things; PID 1 starts another engine, and the containers run on.
+        (0, None) => std::process::abort(),
         (code, _) => Err(explain(plan, code, process)),
     }
 }
 
-/// Makes a process that takes the steps `outside` and then makes the one that runs `child`; `None` where it made none.
+/// Makes a process that takes the steps `outside` and then makes the one that runs `child`; `None` where it did not come
+/// to the end of that.
 /// The descriptors of the process between are the engine's: the pidfd that the kernel gives it is the engine's, too.
 fn twice(
     flags: CloneFlags,

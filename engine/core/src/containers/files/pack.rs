@@ -291,6 +291,37 @@ mod tests {
     }
 
     #[test]
+    fn capabilities_of_a_mapped_root_are_told_as_any_roots() {
+        let plain = [1, 0, 0, 2, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let mut rooted = plain.to_vec();
+        rooted[3] = 3;
+        rooted.extend(100_000u32.to_le_bytes());
+        let name = b"security.capability";
+        assert_eq!(elsewhere(name, rooted.clone()), plain);
+        assert_eq!(elsewhere(name, plain.to_vec()), plain);
+        assert_eq!(elsewhere(b"user.any", rooted.clone()), rooted);
+    }
+
+    #[test]
+    fn owners_are_told_as_the_container_sees_them() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        let own = std::fs::metadata(dir.path().join("file")).unwrap().uid();
+        let check = |first: Option<u32>, expected: u64| {
+            let mut bytes = Vec::new();
+            let mut packer = Packer::new(&mut bytes, vec![], IdMap::from(first));
+            packer.top(&OwnedFd::from(File::open(dir.path()).unwrap()), b"top").unwrap();
+            packer.finish().unwrap();
+            for entry in tar::Archive::new(&bytes[..]).entries().unwrap() {
+                assert_eq!(entry.unwrap().header().uid().unwrap(), expected, "{first:?}");
+            }
+        };
+        check(None, own.into());
+        check(Some(own), 0);
+        check(Some(own + 1), 65534);
+    }
+
+    #[test]
     fn a_file_has_the_announced_length_whatever_happens_to_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");

@@ -132,6 +132,27 @@ fn unpacked(tar: Tar) -> World {
     world
 }
 
+#[test]
+fn owners_are_moved_where_ids_are_mapped() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (world, ids) = (World::new(), IdMap::from(Some(300_000)));
+    let tar = Tar::default()
+        .raw(b'0', b"deep/file", b"", 0o644, (5, 65535), b"x")
+        .raw(b'2', b"link", b"/t", 0o777, (6, 7), b"")
+        // Nobody owns what is not there.
+        .raw(b'0', b".wh.gone", b"", 0o644, (70_000, 0), b"");
+    world.unpack_for(&tar.end(), ids).unwrap();
+    let owner = |path: &str| fs::symlink_metadata(world.at(path)).map(|m| (m.uid(), m.gid())).unwrap();
+    assert_eq!(owner("deep"), (300_000, 300_000));
+    assert_eq!(owner("deep/file"), (300_005, 365_535));
+    assert_eq!(owner("link"), (300_006, 300_007));
+    let high = Tar::default().raw(b'0', b"f", b"", 0o644, (0, 65536), b"");
+    let error = World::new().unpack_for(&high.end(), ids).unwrap_err();
+    assert_eq!(error.to_string(), "container ID 65536 cannot be mapped to a host ID");
+}
+
 fn refused(tar: Tar) -> String {
     World::new().unpack(&tar.end()).unwrap_err().to_string()
 }
