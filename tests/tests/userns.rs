@@ -79,7 +79,7 @@ fn root_inside_is_somebody_else_outside() {
 #[test]
 fn what_the_container_is_given_belongs_to_it() {
     let (app, _turn) = mapped!();
-    let places = "/ /bin /bin/busybox /etc /dev /dev/null /dev/pts /dev/pts/ptmx /dev/fd /dev/shm /etc/hosts \
+    let places = "/ /bin /bin/busybox /etc /dev /dev/null /dev/pts /dev/pts/ptmx /dev/fd /dev/shm /dev/mqueue /etc/hosts \
                   /etc/resolv.conf /etc/hostname /.dockerenv /made /made/here";
     let script = format!("stat -c '%u:%g %n' {places} | grep -v '^0:0 ' ; echo all");
     assert_eq!(inside(app, &["--workdir", "/made/here"], &script), "all\n");

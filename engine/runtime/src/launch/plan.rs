@@ -161,6 +161,7 @@ impl Plan {
         if let Some(Join::Namespace(_)) = spec.namespaces.pid {
             outside.push(self.join(JoinField::Pid, LinkNameSpaceType::ProcessID));
         }
+        outside.push(Step::ActAsRoot);
         self.outside = outside;
         self.steps.push(Step::Identity { uid: 0, gid: 0, groups: vec![] });
     }
@@ -504,10 +505,11 @@ mod tests {
         let first = FIRST_SOURCE + plan.sources.len() + 2;
         let kinds: Vec<_> = plan.outside.iter().map(std::mem::discriminant).collect();
         let join = |file| Step::JoinNamespace { file, kind: LinkNameSpaceType::User };
-        assert_eq!(kinds.len(), 3);
-        assert_eq!(kinds[1..], [join(0), join(0)].map(|step| std::mem::discriminant(&step)));
+        assert_eq!(kinds.len(), 4);
+        assert_eq!(kinds[1..3], [join(0), join(0)].map(|step| std::mem::discriminant(&step)));
         assert!(matches!(plan.outside[0], Step::Write { .. }));
         assert!(matches!(plan.outside[2], Step::JoinNamespace { file, .. } if file == first + 1));
+        assert!(matches!(plan.outside[3], Step::ActAsRoot));
         assert!(matches!(plan.steps[0], Step::Identity { uid: 0, .. }));
         assert!(matches!(plan.steps[1], Step::JoinNamespace { file, .. } if file == first + 2));
         assert!(

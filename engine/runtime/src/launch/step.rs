@@ -29,6 +29,9 @@ pub(super) enum Step {
     /// setns(2) into all namespaces but the pid's of the process behind a pidfd; the user's only where `user` says so,
     /// for nobody may enter the one he is in.
     JoinProcess { file: usize, user: bool },
+    /// Effective ids 0 in the user namespace entered: what the kernel makes along with the next namespaces belongs to its
+    /// root. The real ones stay, by which processes are counted (RLIMIT_NPROC).
+    ActAsRoot,
     /// A cgroup namespace rooted at the process's own cgroup (clone3 would root it at the engine's).
     UnshareCgroup,
     /// No mount or unmount here reaches the engine's mount namespace.
@@ -163,6 +166,7 @@ impl Step {
                 rustix::process::umask(Mode::from_raw_mode(0o022));
                 Ok(())
             }
+            Step::ActAsRoot => act_as_root(),
             Step::NoNewPrivileges => task::set_no_new_privs(true),
             Step::KeepCapabilities { bounding } => keep_capabilities(*bounding),
             Step::Identity { uid, gid, groups } => become_user(*uid, *gid, groups),
@@ -305,6 +309,11 @@ fn keep_capabilities(bounding: u64) -> Result<(), Errno> {
         }
     }
     task::set_keep_capabilities(true)
+}
+
+fn act_as_root() -> Result<(), Errno> {
+    task::set_thread_res_gid(None, rustix::process::Gid::ROOT, None)?;
+    task::set_thread_res_uid(None, rustix::process::Uid::ROOT, None)
 }
 
 fn become_user(uid: u32, gid: u32, groups: &[rustix::process::Gid]) -> Result<(), Errno> {
