@@ -239,6 +239,8 @@ fn words_that_are_none() {
         ("--cpus", "0"),
         ("--timeout", "0"),
         ("--backend", "xen"),
+        ("--userns-remap", "0"),
+        ("--userns-remap", "somebody"),
     ] {
         bench.up(Guest::Silent, &[option, value]).fails(option);
     }

@@ -239,15 +239,13 @@ fn walk(
     let launched = result.map_err(LaunchError::Clone)?;
     match (failure.into_inner(), launched) {
         (0, Some(child)) => Ok(Launched { pid: child.pid, pidfd: child.pidfd }),
-        // Somebody killed the process outside. The one that it made may still be at work in memory that is about to be used
-        // for other things; PID 1 starts another engine, and the containers run on.
-        (0, None) => std::process::abort(),
+        // Somebody killed the process outside before it came to anything.
+        (0, None) => Err(LaunchError::Clone(std::io::ErrorKind::Interrupted.into())),
         (code, _) => Err(explain(plan, code, process)),
     }
 }
 
-/// Makes a process that takes the steps `outside` and then makes the one that runs `child`; `None` where it did not come
-/// to the end of that.
+/// Makes a process that takes the steps `outside` and then makes the one that runs `child`; `None` where a step failed.
 /// The descriptors of the process between are the engine's: the pidfd that the kernel gives it is the engine's, too.
 fn twice(
     flags: CloneFlags,
@@ -257,15 +255,21 @@ fn twice(
     child: &mut dyn FnMut() -> i32,
 ) -> std::io::Result<Option<Child>> {
     let mut outer_stack = spare_stack()?;
-    let mut made = None;
+    let (mut entered, mut made) = (false, None);
     let mut between = || {
         if outside() {
+            entered = true;
             made = Some(clone_vfork(flags, None, stack, child));
         }
         0
     };
     let shared = CloneFlags::PARENT.and(CloneFlags::FILES);
     let result = clone_vfork(shared, Some(cgroup), &mut outer_stack, &mut between);
+    if entered && made.is_none() {
+        // Somebody killed the process between, and the one that it made may still be at work in memory that would be used
+        // for other things now. PID 1 starts another engine; the containers run on.
+        std::process::abort();
+    }
     keep_stack(outer_stack);
     result?;
     made.transpose()
