@@ -2,10 +2,11 @@
 //!
 //! `CLONE_VM | CLONE_VFORK` copies no page tables, however large the caller is, and suspends the calling thread
 //! until the child has called execve(2) or ended, so what the child wrote to the caller's memory tells how
-//! far it came. The child runs on a stack of its own.
+//! far it came. The child runs on a stack of its own. Where sharing is a danger it gets a copy ([`Memory`]).
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Namespaces and relations of the new process; see clone(2).
 #[derive(Debug, Clone, Copy, Default)]
@@ -80,6 +81,61 @@ impl Drop for Stack {
     }
 }
 
+/// What a new process sees of the caller's memory until it runs a program of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Memory {
+    /// All of it, and what it writes the caller finds.
+    Shared,
+    /// A copy, made page by page as it is written to. Whatever kills the process (the out-of-memory killer kills all who
+    /// share the memory of the one that it chose) leaves the caller alone.
+    Copied,
+}
+
+/// Numbers that stay shared with a process whose other memory is a copy; all are 0 at first.
+#[derive(Debug)]
+pub struct Numbers {
+    page: *mut libc::c_void,
+}
+
+// SAFETY: the mapping belongs to this value alone, and all that is done with it is atomic.
+unsafe impl Send for Numbers {}
+// SAFETY: as above.
+unsafe impl Sync for Numbers {}
+
+impl Numbers {
+    /// How many there are.
+    pub const COUNT: usize = 2;
+    const SIZE: usize = 4096;
+
+    /// Maps a page.
+    ///
+    /// # Errors
+    /// Those of mmap(2).
+    pub fn new() -> io::Result<Numbers> {
+        let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+        // SAFETY: an anonymous mapping at an address the kernel chooses touches no existing memory.
+        let page = unsafe { libc::mmap(std::ptr::null_mut(), Self::SIZE, access, flags, -1, 0) };
+        if page == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(Numbers { page }) }
+    }
+
+    /// One of them.
+    ///
+    /// # Panics
+    /// There are no more than [`Numbers::COUNT`].
+    pub fn at(&self, index: usize) -> &AtomicU64 {
+        assert!(index < Self::COUNT);
+        // SAFETY: within the page, aligned, and accessed as an atomic by everyone.
+        unsafe { &*self.page.cast::<AtomicU64>().add(index) }
+    }
+}
+
+impl Drop for Numbers {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made in `new`, which nobody refers to any more; another process has its own.
+        unsafe { libc::munmap(self.page, Self::SIZE) };
+    }
+}
+
 /// The process that [`clone_vfork`] made.
 #[derive(Debug)]
 pub struct Child {
@@ -108,15 +164,16 @@ struct CloneArgs {
 /// Starts a process in `cgroup` (where given) that runs `child` and ends with its return value, unless
 /// `child` replaces the program. Returns when the child has called execve(2) or has ended.
 ///
-/// The child shares the caller's memory but has its own descriptor table (unless [`CloneFlags::FILES`] says otherwise),
-/// default signal handlers and all signals blocked. `child` must not allocate, lock or panic: another thread may hold
-/// the allocator's lock. It may call this function with another stack.
+/// The child has its own descriptor table (unless [`CloneFlags::FILES`] says otherwise), default signal handlers and all
+/// signals blocked. `child` must not allocate, lock or panic, whether or not it has a copy of the memory: another thread
+/// may hold the allocator's lock. It may call this function with another stack.
 ///
 /// # Errors
 /// Those of clone3(2).
 pub fn clone_vfork(
     flags: CloneFlags,
     cgroup: Option<BorrowedFd<'_>>,
+    memory: Memory,
     stack: &mut Stack,
     child: &mut dyn FnMut() -> i32,
 ) -> io::Result<Child> {
@@ -124,7 +181,8 @@ pub fn clone_vfork(
     // CLONE_CLEAR_SIGHAND resets handlers, which belong to the caller's program.
     const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
     const INTO_CGROUP: u64 = 0x2_0000_0000;
-    let base = (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) as u64 | CLEAR_SIGHAND;
+    let shared = if memory == Memory::Shared { libc::CLONE_VM } else { 0 };
+    let base = (shared | libc::CLONE_VFORK | libc::CLONE_PIDFD) as u64 | CLEAR_SIGHAND;
     // A child of the caller's parent inherits its exit signal; clone3 refuses one of its own.
     let exit_signal = if flags.0 & libc::CLONE_PARENT as u64 == 0 { libc::SIGCHLD as u64 } else { 0 };
     let mut args = CloneArgs {
@@ -139,7 +197,7 @@ pub fn clone_vfork(
     let blocked = BlockedSignals::all();
     let mut entry: &mut dyn FnMut() -> i32 = child;
     // SAFETY: `args` and `entry` outlive the call, the stack is large and exclusively borrowed, and the caller
-    // is suspended while the child uses this frame's memory (CLONE_VFORK).
+    // is suspended while the child uses this frame's memory (CLONE_VFORK), or the child has a copy of all that.
     let pid = unsafe { raw_clone3(&mut args, run_child, (&raw mut entry).cast()) };
     drop(blocked);
     if pid < 0 {
@@ -147,6 +205,51 @@ pub fn clone_vfork(
     }
     // SAFETY: CLONE_PIDFD stored a new descriptor that nothing else owns.
     Ok(Child { pid: pid as u32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
+}
+
+/// Starts two processes, one after the other: the first runs `between` and, where that is true, starts the second as
+/// [`clone_vfork`] does, with `flags`, and ends. Descriptors of the first are the caller's. `None` where there is no
+/// second one, or nobody knows whether there is, since something killed the first.
+///
+/// # Errors
+/// Those of clone3(2).
+pub fn clone_twice(
+    flags: CloneFlags,
+    cgroup: Option<BorrowedFd<'_>>,
+    memory: Memory,
+    stacks: [&mut Stack; 2],
+    between: &mut dyn FnMut() -> bool,
+    child: &mut dyn FnMut() -> i32,
+) -> io::Result<Option<Child>> {
+    let [first_stack, second_stack] = stacks;
+    let told = Numbers::new()?;
+    let mut first = || {
+        if between() {
+            // What the two share is the copy, if there is one.
+            match clone_vfork(flags, None, Memory::Shared, second_stack, child) {
+                // The descriptor is the caller's from here on.
+                Ok(Child { pid, pidfd }) => {
+                    let pidfd = pidfd.into_raw_fd() as u64;
+                    told.at(0).store(u64::from(pid) << 32 | pidfd, Ordering::Relaxed);
+                }
+                Err(error) => {
+                    told.at(1).store(error.raw_os_error().unwrap_or(libc::EIO) as u64, Ordering::Relaxed);
+                }
+            }
+        }
+        0
+    };
+    let shared = CloneFlags::PARENT.and(CloneFlags::FILES);
+    clone_vfork(shared, cgroup, memory, first_stack, &mut first)?;
+    match (told.at(0).load(Ordering::Relaxed), told.at(1).load(Ordering::Relaxed)) {
+        (0, 0) => Ok(None),
+        (0, error) => Err(io::Error::from_raw_os_error(error as i32)),
+        (made, _) => {
+            // SAFETY: the first process, whose descriptor table is this one, left it open for nobody else.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(made as u32 as RawFd) };
+            Ok(Some(Child { pid: (made >> 32) as u32, pidfd }))
+        }
+    }
 }
 
 /// First function of the child, on its own stack.
@@ -351,7 +454,7 @@ mod tests {
     fn the_child_shares_memory_and_its_code_is_told() {
         let seen = AtomicI32::new(0);
         let mut stack = Stack::new().unwrap();
-        let child = clone_vfork(CloneFlags::default(), None, &mut stack, &mut || {
+        let child = clone_vfork(CloneFlags::default(), None, Memory::Shared, &mut stack, &mut || {
             seen.store(7, Ordering::Relaxed);
             3
         })
@@ -361,11 +464,47 @@ mod tests {
     }
 
     #[test]
+    fn a_child_with_a_copy_changes_only_what_stays_shared() {
+        let (seen, numbers) = (AtomicI32::new(0), Numbers::new().unwrap());
+        let mut stack = Stack::new().unwrap();
+        let child = clone_vfork(CloneFlags::default(), None, Memory::Copied, &mut stack, &mut || {
+            seen.store(7, Ordering::Relaxed);
+            numbers.at(1).store(8, Ordering::Relaxed);
+            4
+        })
+        .unwrap();
+        assert_eq!((seen.load(Ordering::Relaxed), numbers.at(1).load(Ordering::Relaxed)), (0, 8));
+        assert_eq!(wait(&child), 4);
+    }
+
+    #[test]
+    fn of_two_the_second_is_told_whatever_they_share() {
+        for memory in [Memory::Shared, Memory::Copied] {
+            let numbers = Numbers::new().unwrap();
+            let mut stacks = [Stack::new().unwrap(), Stack::new().unwrap()];
+            let mut twice = |goes_on: bool| {
+                let [first, second] = &mut stacks;
+                let mut child = || {
+                    numbers.at(0).store(9, Ordering::Relaxed);
+                    0
+                };
+                let none = CloneFlags::default();
+                clone_twice(none, None, memory, [first, second], &mut || goes_on, &mut child).unwrap()
+            };
+            assert!(twice(false).is_none());
+            let child = twice(true).unwrap();
+            assert_eq!(numbers.at(0).load(Ordering::Relaxed), 9);
+            // It was a child of a child, and its end is somebody else's to see.
+            assert!(child.pid > 0 && child.pidfd.as_raw_fd() > 2);
+        }
+    }
+
+    #[test]
     fn the_child_becomes_another_program() {
         let mut stack = Stack::new().unwrap();
         let arguments = StringArray::new(vec![c"sh".into(), c"-c".into(), c"exit 42".into()]);
         let environment = StringArray::new(vec![]);
-        let child = clone_vfork(CloneFlags::default(), None, &mut stack, &mut || {
+        let child = clone_vfork(CloneFlags::default(), None, Memory::Shared, &mut stack, &mut || {
             unblock_signals();
             execve(c"/bin/sh", &arguments, &environment).raw_os_error().unwrap_or(1)
         })

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
-use crate::clone::{Child, CloneFlags, Stack, StringArray, clone_vfork, execve, unblock_signals};
+use crate::clone::{Child, CloneFlags, Memory, Stack, StringArray, clone_vfork, execve, unblock_signals};
 
 /// Highest number that [`Program::fds`] may ask for.
 const FIRST_FREE: RawFd = 64;
@@ -38,7 +38,7 @@ impl Program<'_> {
     pub fn start(&self) -> io::Result<Child> {
         let mut stack = Stack::new()?;
         let mut failed = None;
-        let child = clone_vfork(CloneFlags::default(), self.cgroup, &mut stack, &mut || {
+        let child = clone_vfork(CloneFlags::default(), self.cgroup, Memory::Shared, &mut stack, &mut || {
             failed = Some(self.become_it().raw_os_error().unwrap_or(libc::EIO));
             127
         })?;

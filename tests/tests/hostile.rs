@@ -2,7 +2,7 @@
 
 use crate::appliance;
 use pinnace_tests::api::Body;
-use pinnace_tests::{Appliance, skip};
+use pinnace_tests::{Appliance, eventually, skip};
 use std::time::Duration;
 
 /// The engine and other containers do their work meanwhile.
@@ -29,6 +29,43 @@ fn a_fork_bomb_stays_within_its_limit_and_is_removed() {
     assert!((2..=200).contains(&pids), "{pids} processes");
     app.docker(["rm", "--force", &name]).succeeds();
     app.api().get(&format!("/containers/{}/json", &*name)).is(404);
+}
+
+/// The engine's process id as the machine sees it.
+fn engine(app: &Appliance) -> String {
+    let script =
+        "for p in /proc/[0-9]*; do test \"$(cat $p/comm 2> /dev/null)\" = engined && echo ${p#/proc/}; done";
+    app.docker(["run", "--rm", "--privileged", "--pid=host", &app.busybox(), "sh", "-c", script]).word()
+}
+
+/// A process on its way into the container must not share the engine's memory: the kernel kills all who share that of
+/// the one it chooses.
+#[test]
+fn a_container_at_its_memory_limit_does_not_take_the_engine_along() {
+    let app = appliance();
+    if app.api().get("/info").is(200).json()["MemoryLimit"] != true {
+        skip!("this machine's control groups have no memory limit");
+    }
+    let name = app.name("hog");
+    let engine = engine(app);
+    let limits = ["--memory", "12m", "--memory-swap", "12m"];
+    // The shells are the last to be killed, and there is always somebody who wants more.
+    let script = "d() { echo 100 > /proc/self/oom_score_adj; dd if=/dev/zero bs=1M count=1000 2> /dev/null | sleep 600; }; \
+                  while :; do d & n=$((n + 1)); test $((n % 5)) = 0 && sleep 0.2; done";
+    let run = ["run", "--detach", "--name", &name].into_iter().chain(limits);
+    app.docker(run.chain([&app.busybox(), "sh", "-c", script])).succeeds();
+    let path = format!("/containers/{}/json", &*name);
+    eventually("it is at its limit", app.patience(), || {
+        let events = app.docker(["exec", &name, "cat", "/sys/fs/cgroup/memory.events"]);
+        events.text().lines().any(|line| line.starts_with("oom_kill ") && line != "oom_kill 0").then_some(())
+    });
+    for _ in 0..20 {
+        // It may be killed itself.
+        app.docker(["exec", &name, "true"]);
+        app.api().get(&path).is(200);
+    }
+    assert_eq!(self::engine(app), engine);
+    app.docker(["rm", "--force", &name]).succeeds();
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use contract::keeper::{Key, ToKeeper};
 use pinnace_runtime::capabilities::CONTAINER_DEFAULT;
@@ -76,6 +77,7 @@ impl Bench {
                 signals_held: false,
                 terminal: false,
             },
+            alone: true,
             readonly_root: false,
             hostname: "boxed".into(),
             domainname: String::new(),
@@ -175,6 +177,39 @@ fn a_container_with_mapped_ids_owns_its_namespaces() {
     inside.namespaces.user = Some(user());
     let error = bench.run(&inside).unwrap_err();
     assert_eq!(error.to_string(), "exec: \"missing\": executable file not found in $PATH");
+}
+
+#[test]
+fn a_process_that_is_killed_on_its_way_is_told_from_one_that_ran() {
+    let Some(bench) = Bench::new("killed") else { return };
+    let over = AtomicBool::new(false);
+    let spec = |alone: bool| Spec { alone, ..bench.spec(&["ls"]) };
+    let killed = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                bench.cgroup.kill().unwrap();
+                std::thread::sleep(std::time::Duration::from_micros(300));
+            }
+        });
+        let mut killed = 0;
+        for spec in [spec(true), spec(false)].iter().cycle().take(3000) {
+            let (stdio, root) = (Stdio::pipes(0, false).unwrap(), bench.root("upper", "work"));
+            let started = launch::start(spec, root.as_fd(), &stdio, bench.registration(), bench.cgroup.fd());
+            // Of what ran PID 1 was told.
+            let told = sys::packet::receive(bench.theirs.as_fd(), 1024, false);
+            match started {
+                Ok(launched) => assert_eq!(told.unwrap().unwrap().pid, Some(launched.pid)),
+                Err(LaunchError::Killed) => killed += 1,
+                Err(error) => panic!("{error}"),
+            }
+            if killed == 20 {
+                break;
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+        killed
+    });
+    assert_eq!(killed, 20);
 }
 
 #[test]

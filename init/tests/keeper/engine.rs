@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use contract::keeper::{Exit, FromKeeper, Key, MESSAGE_MAX, PROTOCOL_VERSION, ToKeeper};
 use contract::paths::{API_UNIX_FD, KEEPER_FD};
-use sys::clone::{CloneFlags, Stack, StringArray, clone_vfork, execve, unblock_signals};
+use sys::clone::{CloneFlags, Memory, Stack, StringArray, clone_vfork, execve, unblock_signals};
 use sys::packet;
 
 /// In the environment of the process that shall be the engine.
@@ -188,7 +188,7 @@ impl Engine {
         let (arguments, environment) = (StringArray::new(arguments.into()), StringArray::new(vec![]));
         let delay = std::time::Duration::from_millis(500);
         let mut stack = Stack::new().unwrap();
-        clone_vfork(CloneFlags::PARENT, None, &mut stack, &mut || {
+        clone_vfork(CloneFlags::PARENT, None, Memory::Shared, &mut stack, &mut || {
             if slowly {
                 std::thread::sleep(delay);
             }

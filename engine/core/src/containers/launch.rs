@@ -327,6 +327,7 @@ fn spec(
     let namespaces = join::namespaces(shared, host, attachment)?;
     Ok(Spec {
         process: first_process(record, identity)?,
+        alone: host.cgroup_parent.is_empty(),
         readonly_root: host.readonly_rootfs,
         hostname: record.config.hostname.clone(),
         domainname: record.config.domainname.clone(),

@@ -117,9 +117,9 @@ impl Plan {
         plan.volumes(spec)?;
         plan.surroundings(spec)?;
         if plan.outside.is_empty() {
-            plan.steps.extend(granted(&spec.process));
+            plan.steps.extend(limits(&spec.process));
         }
-        plan.process(&spec.process, message, riders, spec.process.terminal)?;
+        plan.process(&spec.process, message, riders, spec.namespaces.user.is_some())?;
         Ok(plan)
     }
 
@@ -134,20 +134,19 @@ impl Plan {
         message: Vec<u8>,
         riders: usize,
     ) -> Result<Plan, NulInside> {
-        let join = Step::JoinProcess { file: ROOT, user: mapped };
-        let steps = match mapped {
-            true => granted(process).chain([join]).collect(),
-            false => [join].into_iter().chain(granted(process)).collect(),
-        };
         let mut plan = Plan {
             sources: Vec::new(),
             mount_points: Vec::new(),
             outside: Vec::new(),
-            steps,
+            steps: limits(process).collect(),
             flags: CloneFlags::PARENT,
             joins: Vec::new(),
         };
-        plan.process(process, message, riders, process.terminal)?;
+        if mapped {
+            plan.steps.push(score(process));
+        }
+        plan.steps.push(Step::JoinProcess { file: ROOT, user: mapped });
+        plan.process(process, message, riders, mapped)?;
         Ok(plan)
     }
 
@@ -156,7 +155,7 @@ impl Plan {
         if spec.namespaces.user.is_none() {
             return;
         }
-        let mut outside: Vec<_> = granted(&spec.process).collect();
+        let mut outside: Vec<_> = limits(&spec.process).chain([score(&spec.process)]).collect();
         outside.push(self.join(JoinField::User, LinkNameSpaceType::User));
         if let Some(Join::Namespace(_)) = spec.namespaces.pid {
             outside.push(self.join(JoinField::Pid, LinkNameSpaceType::ProcessID));
@@ -302,17 +301,18 @@ impl Plan {
         Ok(())
     }
 
-    /// The order matters: seccomp comes as late as it can, so that its program need not allow what comes before;
+    /// `scored` tells that the killer's score is written, which with mapped ids only the machine's root may. The order
+    /// matters: seccomp comes as late as it can, so that its program need not allow what comes before;
     /// PID 1 is told before that, because the program may forbid sendmsg(2).
     fn process(
         &mut self,
         process: &Process,
         message: Vec<u8>,
         riders: usize,
-        terminal: bool,
+        scored: bool,
     ) -> Result<(), NulInside> {
         self.steps.extend([Step::NewSession, Step::Stdio { files: STDIO }, Step::Umask]);
-        if terminal {
+        if process.terminal {
             self.steps.push(Step::ControllingTerminal);
         }
         self.steps.push(Step::KeepCapabilities { bounding: process.capabilities.bounding });
@@ -320,6 +320,10 @@ impl Plan {
         let groups = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
         self.steps.push(Step::Identity { uid: user.uid, gid: user.gid, groups });
         self.steps.push(Step::WorkingDirectory(c(&process.cwd)?));
+        // Before, it has the engine's own: a process that shares the engine's memory must be the last to be killed.
+        if !scored {
+            self.steps.push(score(process));
+        }
         let first_rider = FIRST_SOURCE + self.sources.len();
         let files = (first_rider..first_rider + riders).collect();
         self.steps.push(Step::Register { socket: SOCKET, message, files });
@@ -344,6 +348,12 @@ impl Plan {
         Ok(())
     }
 
+    /// The number of the step that tells PID 1, counted from 1 and from the first of those outside.
+    pub fn registers_at(&self) -> usize {
+        let all = self.outside.iter().chain(&self.steps);
+        1 + all.take_while(|step| !matches!(step, Step::Register { .. })).count()
+    }
+
     /// Namespace files come last in the list, whose length is known only now.
     fn number_joins(&mut self, first: usize) {
         for step in self.outside.iter_mut().chain(&mut self.steps) {
@@ -354,20 +364,19 @@ impl Plan {
     }
 }
 
-/// What a process may do for itself only as long as it is the machine's.
-fn granted(process: &Process) -> impl Iterator<Item = Step> + use<> {
-    // Written even where it is 0: the engine's own, which a child inherits, protects it from the killer.
-    let value = process.oom_score_adj.to_string().into_bytes();
-    let score = Step::Write { path: c"/proc/self/oom_score_adj".into(), value };
-    let limits: Vec<_> = process
-        .rlimits
-        .iter()
-        .map(|limit| Step::Rlimit {
-            resource: limit.resource,
-            limit: rustix::process::Rlimit { current: limit.soft, maximum: limit.hard },
-        })
-        .collect();
-    [score].into_iter().chain(limits)
+/// Written even where it is 0: the engine's own, which a child inherits, protects it from the killer.
+fn score(process: &Process) -> Step {
+    Step::Write {
+        path: c"/proc/self/oom_score_adj".into(),
+        value: process.oom_score_adj.to_string().into_bytes(),
+    }
+}
+
+fn limits(process: &Process) -> impl Iterator<Item = Step> {
+    process.rlimits.iter().map(|limit| Step::Rlimit {
+        resource: limit.resource,
+        limit: rustix::process::Rlimit { current: limit.soft, maximum: limit.hard },
+    })
 }
 
 fn strings(words: &[String]) -> Result<StringArray, NulInside> {
@@ -427,6 +436,7 @@ mod tests {
                 oom_score_adj: 0,
                 terminal: false,
             },
+            alone: true,
             readonly_root: false,
             hostname: "h".into(),
             domainname: String::new(),
@@ -528,7 +538,9 @@ mod tests {
             let join = position(&plan, |s| matches!(s, Step::JoinProcess { user, .. } if *user == mapped));
             (join, position(&plan, |s| matches!(s, Step::Write { .. })))
         };
-        assert_eq!((score(false), score(true)), ((0, 1), (1, 0)));
+        let (join, at) = score(false);
+        assert!(join < at, "the engine's own score protects it as long as can be");
+        assert_eq!(score(true), (1, 0));
     }
 
     #[test]

@@ -3,13 +3,13 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use contract::keeper::{Key, ToKeeper};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::thread::ThreadNameSpaceType;
-use sys::clone::{Child, CloneFlags, Stack, clone_vfork};
+use sys::clone::{Memory, Numbers, Stack, clone_twice, clone_vfork};
 
 use super::plan::{JoinField, NulInside, Plan, Source};
 use super::spec::{Join, Process, Shm, Spec};
@@ -58,6 +58,9 @@ pub enum LaunchError {
         /// The kernel's answer.
         errno: Errno,
     },
+    /// Something killed the new process before it came to its program.
+    #[error("the process was killed while it was being started (memory limit too low?)")]
+    Killed,
     /// The program could not be executed. The text is what runc's users know.
     #[error("exec: \"{program}\": {}", exec_text(program, *errno))]
     Exec {
@@ -79,12 +82,6 @@ fn exec_text(program: &str, errno: Errno) -> String {
         other => other.to_string(),
     }
 }
-
-/// Stacks of finished launches, so that a launch maps no memory.
-static STACKS: Mutex<Vec<Stack>> = Mutex::new(Vec::new());
-
-/// Most stacks kept for the next launches.
-const STACKS_KEPT: usize = 8;
 
 /// Starts the first process of a container in `cgroup`, its root file system being the detached mount `root`. Blocks
 /// until it runs its program or has failed.
@@ -115,7 +112,8 @@ pub fn start(
         Some(Join::Namespace(file)) => Some(PidNamespace::enter(file.as_fd())?),
         _ => None,
     };
-    let launched = walk(&plan, &files, cgroup, &spec.process);
+    let memory = if spec.alone { Memory::Shared } else { Memory::Copied };
+    let launched = walk(&plan, &files, cgroup, memory, &spec.process);
     drop(own_pid_namespace);
     launched
 }
@@ -140,7 +138,7 @@ pub fn enter(
     files.push(pidfd);
     files.extend(riders);
     let own_pid_namespace = PidNamespace::enter(pidfd)?;
-    let launched = walk(&plan, &files, cgroup, process);
+    let launched = walk(&plan, &files, cgroup, Memory::Copied, process);
     drop(own_pid_namespace);
     launched
 }
@@ -209,87 +207,82 @@ fn walk(
     plan: &Plan,
     files: &[BorrowedFd<'_>],
     cgroup: BorrowedFd<'_>,
+    memory: Memory,
     process: &Process,
 ) -> Result<Launched, LaunchError> {
-    // Zero: every step was taken. Else the step's number, counted from 1, and its errno.
-    let failure = AtomicU64::new(0);
+    let mut place = Place::take().map_err(LaunchError::Clone)?;
+    // The number of the last step that was begun, counted from 1, and, where it failed, its errno.
+    let reached = place.reached.at(0);
+    reached.store(0, Ordering::Relaxed);
     let take = |steps: &[Step], first: usize| {
         for (index, step) in steps.iter().enumerate() {
+            let number = (first + index) as u64 + 1;
+            reached.store(number << 32, Ordering::Relaxed);
             if let Err(errno) = step.run(files) {
-                let number = (first + index) as u64 + 1;
-                failure.store(number << 32 | errno.raw_os_error() as u64, Ordering::Relaxed);
+                reached.store(number << 32 | errno.raw_os_error() as u64, Ordering::Relaxed);
                 return false;
             }
         }
         true
     };
-    let mut stack = spare_stack().map_err(LaunchError::Clone)?;
     let mut child = || {
         take(&plan.steps, plan.outside.len());
         255
     };
+    let [first, second] = &mut place.stacks;
     let result = match plan.outside.is_empty() {
-        true => clone_vfork(plan.flags, Some(cgroup), &mut stack, &mut child).map(Some),
+        true => clone_vfork(plan.flags, Some(cgroup), memory, first, &mut child).map(Some),
         false => {
-            let outside = || take(&plan.outside, 0);
-            twice(plan.flags, cgroup, &mut stack, outside, &mut child)
+            let mut outside = || take(&plan.outside, 0);
+            clone_twice(plan.flags, Some(cgroup), memory, [first, second], &mut outside, &mut child)
         }
     };
-    keep_stack(stack);
-    let launched = result.map_err(LaunchError::Clone)?;
-    match (failure.into_inner(), launched) {
-        (0, Some(child)) => Ok(Launched { pid: child.pid, pidfd: child.pidfd }),
-        // Somebody killed the process outside before it came to anything.
-        (0, None) => Err(LaunchError::Clone(std::io::ErrorKind::Interrupted.into())),
-        (code, _) => Err(explain(plan, code, process)),
-    }
-}
-
-/// Makes a process that takes the steps `outside` and then makes the one that runs `child`; `None` where a step failed.
-/// The descriptors of the process between are the engine's: the pidfd that the kernel gives it is the engine's, too.
-fn twice(
-    flags: CloneFlags,
-    cgroup: BorrowedFd<'_>,
-    stack: &mut Stack,
-    outside: impl Fn() -> bool,
-    child: &mut dyn FnMut() -> i32,
-) -> std::io::Result<Option<Child>> {
-    let mut outer_stack = spare_stack()?;
-    let (mut entered, mut made) = (false, None);
-    let mut between = || {
-        if outside() {
-            entered = true;
-            made = Some(clone_vfork(flags, None, stack, child));
-        }
-        0
-    };
-    let shared = CloneFlags::PARENT.and(CloneFlags::FILES);
-    let result = clone_vfork(shared, Some(cgroup), &mut outer_stack, &mut between);
-    if entered && made.is_none() {
-        // Somebody killed the process between, and the one that it made may still be at work in memory that would be used
-        // for other things now. PID 1 starts another engine; the containers run on.
+    let reached = reached.load(Ordering::Relaxed);
+    let (step, errno) = ((reached >> 32) as usize, (reached & 0xffff_ffff) as i32);
+    let made = result.map_err(LaunchError::Clone)?;
+    // Somebody killed the process outside. The one that it made may still be at work in memory that is about to be used
+    // for other things; PID 1 starts another engine, and the containers run on.
+    if made.is_none() && errno == 0 && memory == Memory::Shared {
         std::process::abort();
     }
-    keep_stack(outer_stack);
-    result?;
-    made.transpose()
-}
-
-fn spare_stack() -> std::io::Result<Stack> {
-    let spare = STACKS.lock().expect("no holder of the stacks panics").pop();
-    spare.map_or_else(Stack::new, Ok)
-}
-
-fn keep_stack(stack: Stack) {
-    let mut stacks = STACKS.lock().expect("no holder of the stacks panics");
-    if stacks.len() < STACKS_KEPT {
-        stacks.push(stack);
+    place.give_back();
+    match made {
+        _ if errno != 0 => Err(explain(plan, step, Errno::from_raw_os_error(errno), process)),
+        // Its end is PID 1's to tell, if PID 1 was told of it.
+        Some(child) if step > plan.registers_at() => Ok(Launched { pid: child.pid, pidfd: child.pidfd }),
+        _ => Err(LaunchError::Killed),
     }
 }
 
-fn explain(plan: &Plan, code: u64, process: &Process) -> LaunchError {
-    let errno = Errno::from_raw_os_error((code & 0xffff_ffff) as i32);
-    match plan.outside.iter().chain(&plan.steps).nth((code >> 32) as usize - 1) {
+/// Where new processes run until they have memory of their own.
+struct Place {
+    stacks: [Stack; 2],
+    reached: Numbers,
+}
+
+/// Of finished launches, so that a launch maps no memory.
+static PLACES: Mutex<Vec<Place>> = Mutex::new(Vec::new());
+
+/// Most places kept for the next launches.
+const PLACES_KEPT: usize = 8;
+
+impl Place {
+    fn take() -> std::io::Result<Place> {
+        let spare = PLACES.lock().expect("no holder of the places panics").pop();
+        let new = || Ok(Place { stacks: [Stack::new()?, Stack::new()?], reached: Numbers::new()? });
+        spare.map_or_else(new, Ok)
+    }
+
+    fn give_back(self) {
+        let mut places = PLACES.lock().expect("no holder of the places panics");
+        if places.len() < PLACES_KEPT {
+            places.push(self);
+        }
+    }
+}
+
+fn explain(plan: &Plan, step: usize, errno: Errno, process: &Process) -> LaunchError {
+    match plan.outside.iter().chain(&plan.steps).nth(step - 1) {
         Some(Step::Exec { .. }) | None => {
             let program = process.args.first().cloned().unwrap_or_default();
             LaunchError::Exec { program, errno }

@@ -314,7 +314,13 @@ fn the_kernel_obeys() {
         let packet = |family| socket(AddressFamily::from_raw(family), SocketType::DGRAM, None).map(drop);
         let mount = rustix::mount::unmount("/nowhere", rustix::mount::UnmountFlags::empty()).unwrap_err();
         let mut stack = sys::clone::Stack::new().unwrap();
-        let clone3 = sys::clone::clone_vfork(sys::clone::CloneFlags::default(), None, &mut stack, &mut || 0);
+        let clone3 = sys::clone::clone_vfork(
+            sys::clone::CloneFlags::default(),
+            None,
+            sys::clone::Memory::Shared,
+            &mut stack,
+            &mut || 0,
+        );
         let clone3 = clone3.unwrap_err().raw_os_error();
         (hostname, packet(40).unwrap_err(), packet(2), mount, clone3)
     });
