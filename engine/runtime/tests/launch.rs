@@ -14,7 +14,8 @@ use pinnace_runtime::capabilities::CONTAINER_DEFAULT;
 use pinnace_runtime::cgroup::{self, Cgroup};
 use pinnace_runtime::ids::IdMap;
 use pinnace_runtime::launch::{
-    self, CapabilitySets, LaunchError, Namespaces, Process, Registration, Shm, Spec, UserIds, UserNamespace,
+    self, CapabilitySets, Joined, LaunchError, Namespaces, Process, Registration, Shm, Spec, UserIds,
+    UserNamespace,
 };
 use pinnace_runtime::rootfs::{Root, overlay};
 use pinnace_runtime::stdio::{Ends, Stdio};
@@ -246,8 +247,7 @@ fn a_further_process_joins_and_a_terminal_is_one() {
     let pipes = Stdio::pipes(0, false).unwrap();
     launch::enter(
         &process,
-        first.pidfd.as_fd(),
-        IdMap::default(),
+        &Joined { pidfd: first.pidfd.as_fd(), ids: IdMap::default(), alone: true },
         &pipes,
         bench.registration(),
         bench.cgroup.fd(),

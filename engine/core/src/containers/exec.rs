@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use contract::keeper::Exit;
-use runtime::launch::{Launched, Registration};
+use runtime::launch::{Joined, Launched, Registration};
 use runtime::stdio::{Ends, Stdio};
 use runtime::{cgroup::Cgroup, user};
 use rustix::fs::OFlags;
@@ -412,7 +412,9 @@ fn start_blocking(
     let registration = Registration { socket: shared.keeper.fd(), key, note: note.encode() };
     let cgroup = Cgroup::open(&shared.cgroup(&record))
         .map_err(|error| ContainerError::machine("open the cgroup")(std::io::Error::other(error)))?;
-    let launched = runtime::launch::enter(&process, pidfd.as_fd(), ids, &stdio, registration, cgroup.fd())
+    let alone = record.host.cgroup_parent.is_empty() && record.host.resources.memory == 0;
+    let joined = Joined { pidfd: pidfd.as_fd(), ids, alone };
+    let launched = runtime::launch::enter(&process, &joined, &stdio, registration, cgroup.fd())
         .map_err(|error| of_exec(launch::launch_error(error)))?;
     Ok((launched, stdio.into_ends()))
 }

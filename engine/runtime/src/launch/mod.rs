@@ -22,7 +22,7 @@ mod spec;
 mod step;
 
 pub use plan::{NulInside, resource_by_name};
-pub use run::{LaunchError, Launched, Registration, enter, start};
+pub use run::{Joined, LaunchError, Launched, Registration, enter, start};
 pub use spec::{
     BindMount, CapabilitySets, Device, Environment, Join, Namespaces, Process, Rlimit, Shm, Spec, TmpfsMount,
     UserIds, UserNamespace, VolumeKind, VolumeMount,

@@ -112,35 +112,49 @@ pub fn start(
         Some(Join::Namespace(file)) => Some(PidNamespace::enter(file.as_fd())?),
         _ => None,
     };
-    let memory = if spec.alone { Memory::Shared } else { Memory::Copied };
-    let launched = walk(&plan, &files, cgroup, memory, &spec.process);
+    let launched = walk(&plan, &files, cgroup, memory(spec.alone), &spec.process);
     drop(own_pid_namespace);
     launched
 }
 
-/// Starts a further process in the container whose first process is behind `pidfd` and whose ids are `ids`.
+/// The container that a further process joins.
+#[derive(Debug)]
+pub struct Joined<'a> {
+    /// Its first process.
+    pub pidfd: BorrowedFd<'a>,
+    /// How its ids stand to the machine's.
+    pub ids: IdMap,
+    /// As [`Spec::alone`]: nothing in its cgroup can bring that to a limit of memory.
+    pub alone: bool,
+}
+
+/// Starts a further process in a container.
 ///
 /// # Errors
 /// As [`start`].
 pub fn enter(
     process: &Process,
-    pidfd: BorrowedFd<'_>,
-    ids: IdMap,
+    container: &Joined<'_>,
     stdio: &Stdio,
     registration: Registration<'_>,
     cgroup: BorrowedFd<'_>,
 ) -> Result<Launched, LaunchError> {
     let riders = stdio.riders();
     let message = ToKeeper::Launched { key: registration.key, note: registration.note }.encode();
-    let plan = Plan::enter(process, ids.is_mapped(), message, riders.len())?;
+    let plan = Plan::enter(process, container.ids.is_mapped(), message, riders.len())?;
     let mut files = vec![registration.socket];
     files.extend(stdio.child_ends());
-    files.push(pidfd);
+    files.push(container.pidfd);
     files.extend(riders);
-    let own_pid_namespace = PidNamespace::enter(pidfd)?;
-    let launched = walk(&plan, &files, cgroup, Memory::Copied, process);
+    let own_pid_namespace = PidNamespace::enter(container.pidfd)?;
+    let launched = walk(&plan, &files, cgroup, memory(container.alone), process);
     drop(own_pid_namespace);
     launched
+}
+
+/// A copy costs a few hundred microseconds.
+fn memory(alone: bool) -> Memory {
+    if alone { Memory::Shared } else { Memory::Copied }
 }
 
 fn namespace_file(spec: &Spec, field: JoinField) -> Option<BorrowedFd<'_>> {

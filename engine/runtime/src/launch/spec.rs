@@ -15,8 +15,8 @@ use crate::seccomp::Filter;
 pub struct Spec {
     /// The first process.
     pub process: Process,
-    /// Nobody else is in the cgroup, nor can bring it to its limits. Where others are, the kernel's out-of-memory killer may
-    /// choose the new process on their account, and whoever shares its memory dies with it.
+    /// Nobody else can bring the cgroup to a limit of memory. Where others can, the kernel's out-of-memory killer may choose
+    /// the new process on their account, and whoever shares its memory dies with it.
     pub alone: bool,
     /// The root file system becomes read-only after everything was mounted in it.
     pub readonly_root: bool,
