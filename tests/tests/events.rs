@@ -173,7 +173,7 @@ fn filters_choose_events() {
         assert_eq!(told(json!({ "image": [form], "event": ["start"] })), ["start"], "{form}");
     }
     assert_eq!(told(json!({ "image": ["other"], "event": ["start"] })), [""; 0]);
-    assert_eq!(told(json!({ "label": label, "event": ["exec_start"] })), ["exec_start: true"]);
+    assert_eq!(told(json!({ "label": label, "event": ["exec_start"] })), ["exec_start: true "]);
     assert_eq!(told(json!({ "label": label, "event": ["exec_create", "exec_start: true"] })).len(), 2);
     assert_eq!(told(json!({ "label": [mark, "no-such-label"] })), [""; 0]);
     assert_eq!(told(json!({ "scope": ["swarm"] })), [""; 0]);

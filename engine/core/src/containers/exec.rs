@@ -187,7 +187,7 @@ impl Containers {
         }
         permit(&container.snapshot().state, Verb::Exec, container.id())?;
         let id = new_id();
-        let shown = config.command.join(" ");
+        let shown = shown(&config.command);
         let exec = new_exec(id.clone(), container.id().to_owned(), config, ExecState::Created);
         self.shared.execs.lock().expect("no holder of the execs panics").insert(id.clone(), Arc::new(exec));
         self.publish(&container, &format!("exec_create: {shown}"), &[("execID", id.clone())]);
@@ -245,7 +245,7 @@ impl Containers {
                 *state = ExecState::Running { pid: launched.pid };
             }
         });
-        let shown = exec.config.command.join(" ");
+        let shown = shown(&exec.config.command);
         self.publish(&container, &format!("exec_start: {shown}"), &[("execID", exec.id.clone())]);
         Ok(output)
     }
@@ -417,6 +417,13 @@ fn start_blocking(
     let launched = runtime::launch::enter(&process, &joined, &stdio, registration, cgroup.fd())
         .map_err(|error| of_exec(launch::launch_error(error)))?;
     Ok((launched, stdio.into_ends()))
+}
+
+/// A command as events have it: like dockerd's, with a space behind a program that has no arguments.
+fn shown(command: &[String]) -> String {
+    let (program, arguments) =
+        command.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+    format!("{program} {}", arguments.join(" "))
 }
 
 /// Readers for the process's output and a writer for its input.

@@ -99,6 +99,9 @@ fn media(call: &Call) -> (&'static str, &'static str) {
     }
 }
 
+/// Actions that something follows in an event.
+const SUFFIXED: [&str; 3] = ["health_status", "exec_create", "exec_start"];
+
 fn wire(event: &Event, legacy: bool) -> serde_json::Value {
     let mut value = json!({
         "Type": event.subject.as_str(), "Action": event.action,
@@ -117,10 +120,10 @@ fn wire(event: &Event, legacy: bool) -> serde_json::Value {
 
 fn matches(filters: &Filters, event: &Event) -> bool {
     let attribute = |key: &str| event.attributes.get(key).map_or("", String::as_str);
-    // Some actions carry a suffix: `exec_start: sh`.
-    let action = |wanted: &String| {
-        event.action == *wanted || event.action.split_once(':').is_some_and(|(head, _)| head == wanted)
-    };
+    // Some actions carry a suffix: `exec_start: sh -c x`. Who asks for one of these has all asked for by their beginnings.
+    let beginnings =
+        filters.get("event").is_some_and(|wanted| wanted.iter().any(|one| SUFFIXED.contains(&one.as_str())));
+    let action = |wanted: &String| event.action == *wanted || beginnings && event.action.starts_with(wanted);
     // The beginning of an id or of a name will do, whatever the event is about: dockerd's way.
     let actor = |key: &str| {
         let named = |wanted: &str| event.id.starts_with(wanted) || attribute("name").starts_with(wanted);
