@@ -427,13 +427,12 @@ fn action(signal: libc::c_int, new: Option<Action>) -> Action {
 /// Signals of the kernel, see signal(7).
 const SIGNALS: libc::c_int = 64;
 
-/// Marks every descriptor from `first` on close-on-exec: a last line of defence against a descriptor of the
-/// engine in a container (CVE-2024-21626). See close_range(2).
-pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
-    const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
-    // SAFETY: changes only the flags of the caller's descriptors.
-    let result =
-        unsafe { libc::syscall(libc::SYS_close_range, first as libc::c_uint, u32::MAX, CLOSE_RANGE_CLOEXEC) };
+/// Closes every descriptor from `first` on, see close_range(2). Only for a process of [`clone_vfork`] with a descriptor table
+/// of its own, right before its execve(2): what is only marked to be closed by that can still be reached through
+/// /proc/self/fd by the path of the program (CVE-2024-21626).
+pub fn close_from(first: RawFd) -> io::Result<()> {
+    // SAFETY: no code that owns one of these descriptors runs in this process any more.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first as libc::c_uint, u32::MAX, 0) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

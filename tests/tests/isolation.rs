@@ -17,6 +17,31 @@ fn namespaces(listing: &str) -> BTreeMap<String, String> {
 
 const LIST_NAMESPACES: &str = "for n in cgroup ipc mnt net pid uts; do readlink /proc/self/ns/$n; done";
 
+/// The engine has folders of the machine open, and a process on its way into a container has them, too (CVE-2024-21626).
+#[test]
+fn no_path_leads_through_what_the_engine_has_open() {
+    let app = appliance();
+    let name = app.name("descriptors");
+    let image = app.busybox();
+    app.docker(["run", "--detach", "--name", &name, &image, "sleep", "600"]).succeeds();
+    let up = "../".repeat(12);
+    let outside = format!("cd {up}; if test -e sbin/engined; then echo outside; fi");
+    for number in 3..40 {
+        let folder = format!("/proc/self/fd/{number}");
+        let program = format!("{folder}/{up}sbin/engined");
+        let new = ["run", "--rm", "--workdir", &folder, &image, "sh", "-c", &outside];
+        let further = ["exec", "--workdir", &folder, &name, "sh", "-c", &outside];
+        for words in [&new[..], &further] {
+            let outcome = app.docker(words.iter().copied());
+            assert!(!outcome.text().contains("outside"), "{words:?}");
+        }
+        app.docker(["exec", &name, &program, "--routes"]).fails();
+    }
+    app.docker(["run", "--rm", "--workdir", "/proc/self/fd/0", &image, "true"])
+        .fails()
+        .says_on_stderr("chdir to cwd (\"/proc/self/fd/0\")");
+}
+
 #[test]
 fn every_namespace_is_its_own() {
     let app = appliance();

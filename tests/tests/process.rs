@@ -67,6 +67,13 @@ fn limits_of_resources_are_set() {
     let app = appliance();
     let options = ["--ulimit", "nofile=77:88", "--ulimit", "core=0", "--ulimit", "memlock=65536"];
     assert_eq!(inside(app, &options, "ulimit -Sn; ulimit -Hn; ulimit -c; ulimit -l"), "77\n88\n0\n64\n");
+    // Fewer than the engine has open.
+    let few = app.name("few-files");
+    let run = ["run", "--detach", "--name", &few, "--ulimit", "nofile=20:20", &app.busybox(), "sleep", "600"];
+    app.docker(run).succeeds();
+    app.docker(["exec", &few, "sh", "-c", "ulimit -Hn; grep -c . /proc/1/limits"])
+        .prints("20\n17\n")
+        .succeeds();
     let body = json!({ "Image": app.busybox(), "HostConfig": { "Ulimits": [{ "Name": "no-such", "Soft": 1, "Hard": 1 }] } });
     app.api().post_json("/containers/create", body).refuses(400, "invalid ulimit type: no-such");
 }

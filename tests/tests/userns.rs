@@ -152,6 +152,12 @@ fn capabilities_hold_over_what_is_the_containers() {
         "12345678\n"
     );
     assert_eq!(inside(app, &["--ulimit", "nproc=1"], "echo alone"), "alone\n");
+    let few = sleeping(app, "userns-few", &["--ulimit", "nofile=20:30"]);
+    let limits =
+        "ulimit -Sn; ulimit -Hn; grep '^Max open files' /proc/1/limits | tr -s ' ' | cut -d' ' -f4,5";
+    app.docker(["exec", &few, "sh", "-c", limits]).prints("20\n30\n20 30\n").succeeds();
+    // What a launch needs for itself, the container does not keep.
+    assert_eq!(inside(app, &[], "ulimit -Hn"), inside(app, &["--userns", "host"], "ulimit -Hn"));
     assert_eq!(inside(app, &["--oom-score-adj", "500"], "cat /proc/self/oom_score_adj"), "500\n");
     // Above what everybody may: the host that namespaces are on need not give that to root.
     if app.backend == Backend::Qemu {

@@ -32,6 +32,8 @@ const SETTINGS: &[(&str, &str, Place)] = &[
     ("fs/protected_symlinks", "1", Place::Vm),
     ("fs/protected_fifos", "1", Place::Vm),
     ("fs/protected_regular", "1", Place::Vm),
+    // As systemd sets it: room above the limit of every container, for a launch (see the engine's `launch::plan`).
+    ("fs/nr_open", "1073741816", Place::Vm),
     // A kernel panic, or the death of PID 1, restarts the machine (or ends QEMU) instead of hanging.
     ("kernel/panic", "5", Place::Vm),
 ];

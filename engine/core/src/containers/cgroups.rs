@@ -5,17 +5,23 @@ use std::path::{Component, Path, PathBuf};
 use contract::paths::{CGROUP_CONTAINERS, CGROUP_INIT};
 use runtime::cgroup::{self, Cgroup, CgroupError};
 
+use super::note::key;
 use super::record::Record;
 use super::registry::Shared;
 
 /// What of a `CgroupParent` can be refused before anything exists.
 ///
 /// # Errors
-/// It is among the machine's own.
+/// It is among the machine's own, or a container's: that one's end would be the end of all below it.
 pub(super) fn check(parent: &str) -> Result<(), String> {
+    let path = cleaned(parent);
     let own = Path::new(CGROUP_INIT).iter().next();
-    if cleaned(parent).iter().next() == own {
+    if path.iter().next() == own {
         return Err(format!("invalid cgroup parent {parent}: it holds the machine's own processes"));
+    }
+    let of_container = |name: &std::ffi::OsStr| name.to_str().is_some_and(|name| key(name).is_some());
+    if path.iter().any(of_container) {
+        return Err(format!("invalid cgroup parent {parent}: it is named as a container's own"));
     }
     Ok(())
 }
@@ -81,8 +87,9 @@ mod tests {
     }
 
     #[test]
-    fn the_machine_keeps_its_own() {
-        for parent in ["/pinnace", "pinnace/init", "/x/../pinnace/engine"] {
+    fn the_machine_and_containers_keep_their_own() {
+        let of_container = format!("/docker/{}/below", "5a".repeat(32));
+        for parent in ["/pinnace", "pinnace/init", "/x/../pinnace/engine", &of_container] {
             assert!(check(parent).is_err(), "{parent}");
         }
         for parent in ["", "/", "/docker", "/pinnaces", "/x/pinnace"] {

@@ -1,6 +1,7 @@
 //! Creating a container: name reserved → image held → recorded. Each step undoes itself.
 
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use super::config::{Config, HostConfig};
 use super::error::ContainerError;
@@ -142,24 +143,12 @@ impl Containers {
         Ok(Reservation { containers: self, name, kept: false })
     }
 
-    /// The writable folder becomes the root folder that the container sees: it looks like the image's.
     fn make_folders(&self, record: &Record, image: &Image) -> Result<(), ContainerError> {
         let folder = self.shared.folder(&record.id);
-        let root = Some(self.shared.ids(&record.host).root());
         let layers = self.shared.images.rootfs(&image.id)?;
         let make = || {
             std::fs::create_dir(&folder)?;
-            let upper = folder.join("upper");
-            std::fs::create_dir(&upper)?;
-            match layers.last() {
-                Some(top) => {
-                    let top = std::fs::metadata(top)?;
-                    std::os::unix::fs::chown(&upper, Some(top.uid()), Some(top.gid()))?;
-                    std::fs::set_permissions(&upper, top.permissions())?;
-                }
-                None => std::os::unix::fs::chown(&upper, root, root)?,
-            }
-            std::fs::create_dir(folder.join("work"))
+            make_writable(&folder, layers.last(), self.shared.ids(&record.host).root())
         };
         make().map_err(ContainerError::machine("make the container's folder"))
     }
@@ -179,6 +168,22 @@ impl Containers {
             })
             .await
     }
+}
+
+/// The writable folder becomes the root folder that the container sees: it looks like that of the image's `top` layer, or
+/// belongs to `root`.
+pub(super) fn make_writable(folder: &Path, top: Option<&PathBuf>, root: u32) -> std::io::Result<()> {
+    let upper = folder.join("upper");
+    std::fs::create_dir_all(&upper)?;
+    match top {
+        Some(top) => {
+            let top = std::fs::metadata(top)?;
+            std::os::unix::fs::chown(&upper, Some(top.uid()), Some(top.gid()))?;
+            std::fs::set_permissions(&upper, top.permissions())?;
+        }
+        None => std::os::unix::fs::chown(&upper, Some(root), Some(root))?,
+    }
+    std::fs::create_dir_all(folder.join("work"))
 }
 
 fn machine_name() -> Result<String, ContainerError> {

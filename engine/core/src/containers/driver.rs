@@ -96,7 +96,7 @@ pub(super) struct Driver {
     pub(super) container: Arc<Container>,
     run: Option<Run>,
     /// Writes down the end of the last run; true when PID 1 may forget it.
-    settling: Option<JoinHandle<bool>>,
+    settling: Option<oneshot::Receiver<bool>>,
     /// When the restart policy's delay is over.
     wake: Option<Instant>,
     /// See [`Order::Keep`].
@@ -339,11 +339,12 @@ impl Driver {
 
     /// The end of the run before is on disk, or PID 1 forgets it now: it holds one process of a name.
     async fn settle_exit(&mut self) {
-        let Some(settling) = self.settling.take() else { return };
-        if !settling.is_finished() {
-            // It may be waiting to be taken along. What comes of this, it is told itself.
-            drop(self.save(Durability::Synced).await);
+        let Some(mut settling) = self.settling.take() else { return };
+        if settling.try_recv().is_ok_and(|settled| settled) {
+            return;
         }
+        // It may be waiting to be taken along. What comes of this, it is told itself.
+        drop(self.save(Durability::Synced).await);
         if !settling.await.unwrap_or(false) {
             self.acknowledge();
         }
@@ -509,6 +510,10 @@ impl Driver {
             None if auto_remove => State::Removing(ended),
             None => State::Exited(ended),
         };
+        if !auto_remove {
+            // Before anybody is told: who then makes all durable that was queued, takes this along.
+            self.record_exit();
+        }
         self.ended_as(state, exit_code);
         self.network_event("disconnect");
         let seconds = ran.as_secs().to_string();
@@ -517,20 +522,26 @@ impl Driver {
             if let Err(error) = self.remove_now().await {
                 tracing::error!(container = self.container.id(), %error, "cannot remove an ended container");
             }
-            return self.acknowledge();
+            self.acknowledge();
         }
-        // PID 1 keeps the status until it is on disk; nobody waits for that but PID 1 and the next run.
+    }
+
+    /// PID 1 keeps the status until it is on disk; nobody waits for that but PID 1 and the next run.
+    fn record_exit(&mut self) {
         let (shared, container) = (self.shared.clone(), self.container.clone());
-        self.settling = Some(tokio::spawn(async move {
-            match save(&shared, &container, Durability::Within(EXIT_RECORDED)).await {
+        let (settled, settling) = oneshot::channel();
+        let answer = move |saved: Result<(), StoreError>| {
+            match &saved {
                 Ok(()) => acknowledge(&shared, container.id()),
-                Err(error) => {
-                    tracing::error!(container = container.id(), %error, "cannot record an exit");
-                    return false;
-                }
+                Err(error) => tracing::error!(container = container.id(), %error, "cannot record an exit"),
             }
-            true
-        }));
+            // The next run may never come.
+            let _ = settled.send(saved.is_ok());
+        };
+        let write = write_of(self.container.clone());
+        // A closed store's engine is going down, and PID 1 tells the next one.
+        drop(self.shared.store.write_behind(Durability::Within(EXIT_RECORDED), write, answer));
+        self.settling = Some(settling);
     }
 
     fn acknowledge(&self) {

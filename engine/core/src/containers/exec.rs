@@ -412,7 +412,9 @@ fn start_blocking(
     let registration = Registration { socket: shared.keeper.fd(), key, note: note.encode() };
     let cgroup = Cgroup::open(&shared.cgroup(&record))
         .map_err(|error| ContainerError::machine("open the cgroup")(std::io::Error::other(error)))?;
-    let alone = record.host.cgroup_parent.is_empty() && record.host.resources.memory == 0;
+    // The kernel's word and not the record's, which an update may be about to change. Without the controller nothing is limited.
+    let limited = cgroup.read("memory.max").is_ok_and(|text| text.trim() != "max");
+    let alone = record.host.cgroup_parent.is_empty() && !limited;
     let joined = Joined { pidfd: pidfd.as_fd(), ids, alone };
     let launched = runtime::launch::enter(&process, &joined, &stdio, registration, cgroup.fd())
         .map_err(|error| of_exec(launch::launch_error(error)))?;

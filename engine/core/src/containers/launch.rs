@@ -263,11 +263,10 @@ pub(super) fn overlay(
 ) -> Result<std::os::fd::OwnedFd, ContainerError> {
     let layers = layers(shared, record)?;
     let (upper, work) = (container.folder.join("upper"), container.folder.join("work"));
-    let root = Some(shared.ids(&record.host).root());
-    for folder in [&upper, &work].into_iter().filter(|folder| !folder.exists()) {
-        // A power cut may have come between the record and its folders.
-        std::fs::create_dir_all(folder)
-            .and_then(|()| std::os::unix::fs::chown(folder, root, root))
+    // A power cut may have come between the record and its folders.
+    if !upper.exists() || !work.exists() {
+        let root = shared.ids(&record.host).root();
+        super::create::make_writable(&container.folder, layers.last(), root)
             .map_err(ContainerError::machine("make the container's folder"))?;
     }
     rootfs::overlay(&Root { layers, upper, work }).map_err(start_error)

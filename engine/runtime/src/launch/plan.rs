@@ -8,7 +8,7 @@ use rustix::thread::LinkNameSpaceType;
 use sys::clone::{CloneFlags, StringArray};
 use sys::mounts::MountAttributes;
 
-use super::spec::{BindMount, Device, Join, Process, Shm, Spec, TmpfsMount, VolumeKind};
+use super::spec::{BindMount, Device, Join, Process, Rlimit, Shm, Spec, TmpfsMount, VolumeKind};
 use super::step::Step;
 
 /// Where PID 1's socket and the stdio descriptors stand in the list of files.
@@ -138,13 +138,10 @@ impl Plan {
             sources: Vec::new(),
             mount_points: Vec::new(),
             outside: Vec::new(),
-            steps: limits(process).collect(),
+            steps: if mapped { granted(process) } else { limits(process).collect() },
             flags: CloneFlags::PARENT,
             joins: Vec::new(),
         };
-        if mapped {
-            plan.steps.push(score(process));
-        }
         plan.steps.push(Step::JoinProcess { file: ROOT, user: mapped });
         plan.process(process, message, riders, mapped)?;
         Ok(plan)
@@ -155,7 +152,7 @@ impl Plan {
         if spec.namespaces.user.is_none() {
             return;
         }
-        let mut outside: Vec<_> = limits(&spec.process).chain([score(&spec.process)]).collect();
+        let mut outside = granted(&spec.process);
         outside.push(self.join(JoinField::User, LinkNameSpaceType::User));
         if let Some(Join::Namespace(_)) = spec.namespaces.pid {
             outside.push(self.join(JoinField::Pid, LinkNameSpaceType::ProcessID));
@@ -301,15 +298,14 @@ impl Plan {
         Ok(())
     }
 
-    /// `scored` tells that the killer's score is written, which with mapped ids only the machine's root may. The order
-    /// matters: seccomp comes as late as it can, so that its program need not allow what comes before;
+    /// With `mapped` ids the process has left the machine's rights behind, see [`granted`]. The order matters: seccomp comes as late as it can, so that its program need not allow what comes before;
     /// PID 1 is told before that, because the program may forbid sendmsg(2).
     fn process(
         &mut self,
         process: &Process,
         message: Vec<u8>,
         riders: usize,
-        scored: bool,
+        mapped: bool,
     ) -> Result<(), NulInside> {
         self.steps.extend([Step::NewSession, Step::Stdio { files: STDIO }, Step::Umask]);
         if process.terminal {
@@ -320,14 +316,19 @@ impl Plan {
         let groups = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
         self.steps.push(Step::Identity { uid: user.uid, gid: user.gid, groups });
         self.steps.push(Step::WorkingDirectory(c(&process.cwd)?));
-        // Before, it has the engine's own: a process that shares the engine's memory must be the last to be killed.
-        if !scored {
+        if !mapped {
+            // Until here it has the engine's own: a process that shares the engine's memory must be the last to be killed.
             self.steps.push(score(process));
+            // Until here it opens files, with numbers above those of all that the engine has open.
+            self.steps.extend(open_files(process));
         }
         let first_rider = FIRST_SOURCE + self.sources.len();
         let files = (first_rider..first_rider + riders).collect();
         self.steps.push(Step::Register { socket: SOCKET, message, files });
-        self.steps.push(Step::CloseOnExec);
+        self.steps.push(Step::CloseFiles);
+        if mapped {
+            self.steps.push(open_files(process).unwrap_or_else(own_open_files));
+        }
         if process.no_new_privileges {
             self.steps.push(Step::NoNewPrivileges);
         }
@@ -372,11 +373,40 @@ fn score(process: &Process) -> Step {
     }
 }
 
+/// Limits but for that of open files.
 fn limits(process: &Process) -> impl Iterator<Item = Step> {
-    process.rlimits.iter().map(|limit| Step::Rlimit {
-        resource: limit.resource,
-        limit: rustix::process::Rlimit { current: limit.soft, maximum: limit.hard },
-    })
+    process.rlimits.iter().filter(|limit| limit.resource != Resource::Nofile).map(step_of)
+}
+
+fn step_of(limit: &Rlimit) -> Step {
+    let resource = limit.resource;
+    Step::Rlimit { resource, limit: rustix::process::Rlimit { current: limit.soft, maximum: limit.hard } }
+}
+
+fn open_files(process: &Process) -> Option<Step> {
+    process.rlimits.iter().rfind(|limit| limit.resource == Resource::Nofile).map(step_of)
+}
+
+/// The limit that a child has from the engine.
+fn own_open_files() -> Step {
+    Step::Rlimit { resource: Resource::Nofile, limit: rustix::process::getrlimit(Resource::Nofile) }
+}
+
+/// What a process may do for itself only as long as it is the machine's. It may open as many files as can be: all
+/// containers with mapped ids are one user to the kernel, which counts what they have on the way in sockets, and refuses a
+/// descriptor for PID 1 to whoever may open less (ETOOMANYREFS in unix(7)).
+fn granted(process: &Process) -> Vec<Step> {
+    let asked = process.rlimits.iter().rfind(|limit| limit.resource == Resource::Nofile);
+    let least = asked.map_or(0, |limit| limit.hard.unwrap_or(u64::MAX));
+    let raise = Step::RaiseFiles { least, most: most_open_files() };
+    [raise].into_iter().chain(limits(process)).chain([score(process)]).collect()
+}
+
+/// What the kernel allows at most; it does not change while the engine runs.
+fn most_open_files() -> u64 {
+    static MOST: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    let read = || std::fs::read_to_string("/proc/sys/fs/nr_open").ok()?.trim().parse().ok();
+    *MOST.get_or_init(|| read().unwrap_or(1 << 20))
 }
 
 fn strings(words: &[String]) -> Result<StringArray, NulInside> {
@@ -515,11 +545,12 @@ mod tests {
         let first = FIRST_SOURCE + plan.sources.len() + 2;
         let kinds: Vec<_> = plan.outside.iter().map(std::mem::discriminant).collect();
         let join = |file| Step::JoinNamespace { file, kind: LinkNameSpaceType::User };
-        assert_eq!(kinds.len(), 4);
-        assert_eq!(kinds[1..3], [join(0), join(0)].map(|step| std::mem::discriminant(&step)));
-        assert!(matches!(plan.outside[0], Step::Write { .. }));
-        assert!(matches!(plan.outside[2], Step::JoinNamespace { file, .. } if file == first + 1));
-        assert!(matches!(plan.outside[3], Step::ActAsRoot));
+        assert_eq!(kinds.len(), 5);
+        assert!(matches!(plan.outside[0], Step::RaiseFiles { least: 0, .. }));
+        assert!(matches!(plan.outside[1], Step::Write { .. }));
+        assert_eq!(kinds[2..4], [join(0), join(0)].map(|step| std::mem::discriminant(&step)));
+        assert!(matches!(plan.outside[3], Step::JoinNamespace { file, .. } if file == first + 1));
+        assert!(matches!(plan.outside[4], Step::ActAsRoot));
         assert!(matches!(plan.steps[0], Step::Identity { uid: 0, .. }));
         assert!(matches!(plan.steps[1], Step::JoinNamespace { file, .. } if file == first + 2));
         assert!(
@@ -540,7 +571,28 @@ mod tests {
         };
         let (join, at) = score(false);
         assert!(join < at, "the engine's own score protects it as long as can be");
-        assert_eq!(score(true), (1, 0));
+        assert_eq!(score(true), (2, 1));
+    }
+
+    #[test]
+    fn few_open_files_are_allowed_once_no_more_are_opened() {
+        let mut spec = spec();
+        let few = Rlimit { resource: Resource::Nofile, soft: Some(5), hard: Some(6) };
+        let core = Rlimit { resource: Resource::Core, soft: Some(0), hard: Some(0) };
+        spec.process.rlimits = vec![few, core];
+        let opens =
+            |s: &Step| matches!(s, Step::Write { .. } | Step::WorkingDirectory(_) | Step::MountNew { .. });
+        for mapped in [false, true] {
+            let plan = Plan::enter(&spec.process, mapped, vec![], 0).unwrap();
+            let limits = |s: &Step| matches!(s, Step::Rlimit { resource: Resource::Nofile, .. });
+            let at = position(&plan, limits);
+            assert_eq!(plan.steps.iter().filter(|step| limits(step)).count(), 1);
+            assert!(plan.steps.iter().rposition(opens).unwrap() < at);
+            // The kernel compares what a user has on the way in sockets with this limit.
+            let register = position(&plan, |s| matches!(s, Step::Register { .. }));
+            assert_eq!(register < at, mapped);
+            assert!(register < position(&plan, |s| matches!(s, Step::CloseFiles)));
+        }
     }
 
     #[test]

@@ -254,12 +254,14 @@ fn walk(
     let reached = reached.load(Ordering::Relaxed);
     let (step, errno) = ((reached >> 32) as usize, (reached & 0xffff_ffff) as i32);
     let made = result.map_err(LaunchError::Clone)?;
-    // Somebody killed the process outside. The one that it made may still be at work in memory that is about to be used
-    // for other things; PID 1 starts another engine, and the containers run on.
-    if made.is_none() && errno == 0 && memory == Memory::Shared {
-        std::process::abort();
+    match &made {
+        Some(_) => place.give_back(),
+        // Somebody killed the process outside. The one that it made may still be at work in memory that is about to be used
+        // for other things; PID 1 starts another engine, and the containers run on.
+        None if errno == 0 && memory == Memory::Shared => std::process::abort(),
+        // It may be at its end there, or have a copy: its place is nobody else's.
+        None => std::mem::forget(place),
     }
-    place.give_back();
     match made {
         _ if errno != 0 => Err(explain(plan, step, Errno::from_raw_os_error(errno), process)),
         // Its end is PID 1's to tell, if PID 1 was told of it.

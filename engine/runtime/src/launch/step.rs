@@ -61,6 +61,8 @@ pub(super) enum Step {
     Write { path: CString, value: Vec<u8> },
     /// setrlimit(2).
     Rlimit { resource: Resource, limit: rustix::process::Rlimit },
+    /// Allows `most` open files, and at least `least`, until the process has opened all it needs.
+    RaiseFiles { least: u64, most: u64 },
     /// setsid(2).
     NewSession,
     /// dup2(2) to 0, 1 and 2.
@@ -75,12 +77,12 @@ pub(super) enum Step {
     KeepCapabilities { bounding: u64 },
     /// setgroups(2), setresgid(2), setresuid(2).
     Identity { uid: u32, gid: u32, groups: Vec<rustix::process::Gid> },
-    /// chdir(2), as the user it will run as.
+    /// The working directory, as the user it will run as; no link of /proc leads to it (CVE-2024-21626).
     WorkingDirectory(CString),
     /// Tells PID 1: the `Launched` packet with the descriptors that shall outlive the engine.
     Register { socket: usize, message: Vec<u8>, files: Vec<usize> },
     /// No descriptor of the engine goes along.
-    CloseOnExec,
+    CloseFiles,
     /// seccomp(2).
     Seccomp(Arc<Filter>),
     /// What the engine ignores has its default effect again.
@@ -140,6 +142,7 @@ impl Step {
             Step::MakeReadOnly { target } => format!("make {} read-only", target.to_string_lossy()),
             Step::Write { path, .. } => format!("write {}", path.to_string_lossy()),
             Step::Rlimit { resource, .. } => format!("set rlimit {resource:?}"),
+            Step::RaiseFiles { .. } => "set rlimit Nofile".to_owned(),
             Step::Identity { uid, gid, .. } => format!("become user {uid}:{gid}"),
             Step::WorkingDirectory(path) => format!("chdir to cwd (\"{}\")", path.to_string_lossy()),
             Step::Hostname(name) => format!("set host name {}", name.to_string_lossy()),
@@ -170,9 +173,10 @@ impl Step {
             Step::NoNewPrivileges => task::set_no_new_privs(true),
             Step::KeepCapabilities { bounding } => keep_capabilities(*bounding),
             Step::Identity { uid, gid, groups } => become_user(*uid, *gid, groups),
-            Step::WorkingDirectory(path) => rustix::process::chdir(path.as_c_str()),
+            Step::WorkingDirectory(path) => enter_folder(path),
             Step::Register { socket, message, files: ride } => register(file(*socket)?, message, ride, files),
-            Step::CloseOnExec => sys::clone::close_on_exec_from(3).map_err(errno),
+            Step::CloseFiles => sys::clone::close_from(3).map_err(errno),
+            Step::RaiseFiles { least, most } => raise_files(*least, *most),
             Step::Seccomp(filter) => sys::seccomp::install(&filter.instructions, filter.flags).map_err(errno),
             Step::Capabilities(capabilities) => set_capabilities(capabilities),
             Step::DefaultSignals(ignored) => {
@@ -309,6 +313,29 @@ fn keep_capabilities(bounding: u64) -> Result<(), Errno> {
         }
     }
     task::set_keep_capabilities(true)
+}
+
+/// Not chdir(2): a path like /proc/self/fd/7 would lead to whatever folder the engine has open, and through that out of the
+/// container.
+fn enter_folder(path: &std::ffi::CStr) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder =
+        rustix::fs::openat2(CWD, path, flags, Mode::empty(), rustix::fs::ResolveFlags::NO_MAGICLINKS)?;
+    rustix::process::fchdir(folder)
+}
+
+/// Only the machine's root may raise the hard limit. Without that right the old one may do.
+fn raise_files(least: u64, most: u64) -> Result<(), Errno> {
+    use rustix::process::Rlimit;
+    let set = |limit: u64| {
+        let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
+        rustix::process::setrlimit(Resource::Nofile, limit)
+    };
+    let hard = rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    match set(most.max(least)) {
+        Err(Errno::PERM) if least <= hard => set(hard),
+        other => other,
+    }
 }
 
 fn act_as_root() -> Result<(), Errno> {
