@@ -8,7 +8,12 @@ use std::path::Path;
 
 use contract::control::ENGINE_MAX;
 use contract::paths::{ENGINED_UPGRADE, RUN};
-use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, fallocate, linkat, open};
+use rustix::fs::{
+    AtFlags, CWD, FallocateFlags, IFlags, Mode, OFlags, fallocate, ioctl_getflags, ioctl_setflags, linkat,
+    open,
+};
+
+use crate::messages::say;
 
 /// How every executable begins, see elf(5).
 const ELF: &[u8; 4] = b"\x7fELF";
@@ -67,7 +72,32 @@ impl Upload {
         let _ = std::fs::remove_file(&fresh);
         let nameless = format!("/proc/self/fd/{}", self.file.as_raw_fd());
         linkat(CWD, nameless, CWD, &fresh, AtFlags::SYMLINK_FOLLOW)?;
-        std::fs::rename(&fresh, path)
+        fix(path, false);
+        std::fs::rename(&fresh, path)?;
+        fix(path, true);
+        Ok(())
+    }
+}
+
+/// Takes away the one at [`ENGINED_UPGRADE`], if there is one.
+pub fn remove() {
+    fix(Path::new(ENGINED_UPGRADE), false);
+    // It is only memory.
+    let _ = std::fs::remove_file(ENGINED_UPGRADE);
+}
+
+/// What runs as the engine is nobody's to write to, as the image's own on its read-only root is not: a container into which an
+/// engine process came could write to it by /proc/PID/exe once it ended (CVE-2019-5736). See FS_IMMUTABLE_FL in ioctl_iflags(2),
+/// which takes a capability that no container has. A kernel without it on tmpfs, or a PID 1 without that capability, goes on
+/// without.
+fn fix(path: &Path, fixed: bool) {
+    let Ok(file) = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else { return };
+    let set = ioctl_getflags(&file).and_then(|mut flags| {
+        flags.set(IFlags::IMMUTABLE, fixed);
+        ioctl_setflags(&file, flags)
+    });
+    if let Err(error) = set {
+        say!("{} can be written to: {error}", path.display());
     }
 }
 
@@ -86,6 +116,16 @@ mod tests {
         assert!(upload.is_whole() && !path.exists());
         upload.install_at(&path).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"\x7fELF56");
+        // Nobody writes to it, but another may take its place.
+        let fixed = open(&path, OFlags::RDONLY, Mode::empty()).and_then(|file| ioctl_getflags(&file));
+        if fixed.is_ok_and(|flags| flags.contains(IFlags::IMMUTABLE)) {
+            assert!(File::options().write(true).open(&path).is_err());
+        }
+        let mut next = Upload::begin_in(folder.path(), 4).unwrap();
+        next.take(ELF).unwrap();
+        next.install_at(&path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), ELF);
+        fix(&path, false);
     }
 
     #[test]

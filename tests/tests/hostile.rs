@@ -1,6 +1,6 @@
 //! Containers that mean harm: the engine serves on, and they can be removed.
 
-use crate::appliance;
+use crate::{appliance, is_reference};
 use pinnace_tests::api::Body;
 use pinnace_tests::{Appliance, eventually, skip};
 use std::time::Duration;
@@ -66,6 +66,51 @@ fn a_container_at_its_memory_limit_does_not_take_the_engine_along() {
     }
     assert_eq!(self::engine(app), engine);
     app.docker(["rm", "--force", &name]).succeeds();
+}
+
+/// Deeper than any path, and than a thread of the engine can follow by recursion.
+#[test]
+fn a_folder_as_deep_as_can_be_is_measured_and_removed() {
+    let app = appliance();
+    let name = app.name("deep");
+    let hundred = vec!["d"; 100].join("/");
+    let script = format!(
+        "cd /tmp; i=0; while [ $i -lt 60 ]; do mkdir -p {hundred} && cd -P {hundred} || exit 1; i=$((i + 1)); done"
+    );
+    app.docker(["run", "--name", &name, &app.busybox(), "sh", "-c", &script]).succeeds();
+    let engine = engine(app);
+    app.docker(["ps", "--all", "--size"]).succeeds();
+    app.docker(["diff", &name]).succeeds();
+    app.docker(["rm", &name]).succeeds();
+    serves_on(app);
+    assert_eq!(self::engine(app), engine);
+}
+
+/// A link in the image chooses neither a file of /proc to be covered nor where the masks come from.
+#[test]
+fn links_in_the_place_of_volumes_lead_to_no_file_of_the_kernel() {
+    let app = appliance();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let link = folder.path().join("data");
+    let file = ["--volume", "/etc/resolv.conf:/data"];
+    let refused = [
+        ("/proc", ["--tmpfs", "/data"], "mount at /data: "),
+        ("/proc/self/oom_score_adj", file, "mount at /data: "),
+        ("/proc/1/attr/current", file, "mount at /data: "),
+        ("/dev", ["--tmpfs", "/data"], "mask /proc/"),
+    ];
+    for (target, volume, told) in refused {
+        let name = app.name("volume-link");
+        app.docker(["create", "--name", &name, volume[0], volume[1], &app.busybox(), "true"]).succeeds();
+        let _ = std::fs::remove_file(&link);
+        std::os::unix::fs::symlink(target, &link).expect("the folder is ours");
+        let place = format!("{}:/", &*name);
+        app.docker(["cp", &link.to_string_lossy(), &place]).succeeds();
+        if is_reference(app) {
+            skip!("the reference engine has other words");
+        }
+        app.docker(["start", "--attach", &name]).fails().says_on_stderr(told);
+    }
 }
 
 #[test]

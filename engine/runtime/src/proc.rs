@@ -6,7 +6,7 @@ use std::path::Path;
 /// Clock ticks of /proc in a second: USER_HZ, the same on every architecture that Linux has now.
 pub const TICKS: u64 = 100;
 /// Longest command line read, in bytes.
-const CMDLINE_MAX: u64 = 64 << 10;
+const CMDLINE_MAX: u64 = 4 << 10;
 
 /// One process at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,6 +64,15 @@ impl Process {
         process.arguments = arguments(&folder.join("cmdline"))?;
         Ok(process)
     }
+}
+
+/// Whether the process is in a cgroup that has `name` on its path.
+///
+/// # Errors
+/// It has ended.
+pub fn is_in_cgroup(pid: u32, name: &str) -> io::Result<bool> {
+    let place = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    Ok(place.split(['/', '\n']).any(|part| part == name))
 }
 
 fn arguments(file: &Path) -> io::Result<Vec<String>> {

@@ -314,6 +314,25 @@ pub fn open_in(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<Owned
     rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
 
+/// Opens `path` inside `root` like [`open_in`], but only where `is_wanted` says so of what is there: to open a device or a FIFO is
+/// to act on it.
+///
+/// # Errors
+/// Those of openat2(2); EACCES where it is not wanted.
+pub(crate) fn open_if(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlags,
+    is_wanted: impl FnOnce(&rustix::fs::Stat, &rustix::fs::StatFs) -> bool,
+) -> Result<OwnedFd, Errno> {
+    let node = open_in(root, path, OFlags::PATH)?;
+    if !is_wanted(&rustix::fs::fstat(&node)?, &rustix::fs::fstatfs(&node)?) {
+        return Err(Errno::ACCESS);
+    }
+    let itself = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&node));
+    rustix::fs::open(itself, flags | OFlags::CLOEXEC, Mode::empty())
+}
+
 /// Makes every missing folder of `path` inside `root` (mode 0755, owned by the container's root) and opens the last.
 ///
 /// # Errors

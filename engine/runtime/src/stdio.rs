@@ -63,6 +63,9 @@ fn failed(what: &'static str) -> impl Fn(Errno) -> PrepareError {
     move |source| PrepareError { what: what.to_owned(), source }
 }
 
+/// See statfs(2).
+const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
+
 impl Stdio {
     /// Pipes owned by the machine's `uid`, so that the program may open /dev/stdout again; standard input is empty
     /// unless `stdin`.
@@ -118,7 +121,11 @@ impl Stdio {
         size: Option<(u16, u16)>,
         ids: IdMap,
     ) -> Result<Stdio, PrepareError> {
-        let master = rootfs::open_in(root, std::path::Path::new("/dev/pts/ptmx"), Self::MASTER)
+        // The container may have put another device in its place.
+        let is_ptmx = |stat: &rustix::fs::Stat, fs: &rustix::fs::StatFs| {
+            stat.st_rdev == rustix::fs::makedev(5, 2) && fs.f_type == DEVPTS_SUPER_MAGIC
+        };
+        let master = rootfs::open_if(root, std::path::Path::new("/dev/pts/ptmx"), Self::MASTER, is_ptmx)
             .map_err(failed("open /dev/pts/ptmx of the container"))?;
         Self::from_master(master, None, (uid, rootfs::tty(ids)), size)
     }

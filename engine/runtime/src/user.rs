@@ -4,10 +4,10 @@ use std::io::Read;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, OFlags};
 
 use crate::launch::UserIds;
-use crate::rootfs::open_in;
+use crate::rootfs::open_if;
 
 /// A user or group is not known to the container. The texts are those Docker's users know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,8 +43,9 @@ pub fn resolve(root: BorrowedFd<'_>, user: &str, groups: &[String]) -> Result<Id
 
 fn read(root: BorrowedFd<'_>, path: &str) -> String {
     let mut text = Vec::new();
-    // NONBLOCK: the image may have put a FIFO there.
-    if let Ok(file) = open_in(root, Path::new(path), OFlags::RDONLY | OFlags::NONBLOCK) {
+    let is_file =
+        |stat: &rustix::fs::Stat, _: &_| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    if let Ok(file) = open_if(root, Path::new(path), OFlags::RDONLY | OFlags::NONBLOCK, is_file) {
         let _ = std::fs::File::from(file).take(FILE_MAX).read_to_end(&mut text);
     }
     String::from_utf8_lossy(&text).into_owned()

@@ -32,6 +32,9 @@ pub struct View {
     namespace: OwnedFd,
 }
 
+/// How often a path is tried that somebody moves about.
+const TRIES: usize = 128;
+
 impl View {
     /// What the processes of the cgroup named `cgroup` see; `pid` is one of them.
     ///
@@ -42,8 +45,7 @@ impl View {
     pub fn of_process(pid: u32, cgroup: &str) -> io::Result<View> {
         let namespace = OwnedFd::from(std::fs::File::open(format!("/proc/{pid}/ns/mnt"))?);
         // The process may have ended and its number may be another's: whoever is in the cgroup now was it before.
-        let place = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
-        if !place.split(['/', '\n']).any(|part| part == cgroup) {
+        if !crate::proc::is_in_cgroup(pid, cgroup)? {
             return Err(Errno::SRCH.into());
         }
         let root = elsewhere(|| {
@@ -90,17 +92,18 @@ impl View {
     /// are refused.
     ///
     /// # Errors
-    /// Those of openat2(2).
+    /// Those of openat2(2); EAGAIN where a container renames so much that no try gets through.
     pub fn open(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        loop {
-            let path = Path::new(OsStr::from_bytes(path));
+        let path = Path::new(OsStr::from_bytes(path));
+        for _ in 0..TRIES {
             match rustix::fs::openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
                 // A rename elsewhere made `..` in a symlink uncertain, see openat2(2).
                 Err(Errno::AGAIN) => {}
                 other => return other,
             }
         }
+        Err(Errno::AGAIN)
     }
 
     /// The root's own file system as a detached mount, without what is mounted below it.

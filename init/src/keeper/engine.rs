@@ -86,8 +86,7 @@ impl Starter {
         if upgraded {
             say!("the engine that the host sent does not work: back to the image's own");
             self.origin = EngineOrigin::Image;
-            // It is only memory.
-            let _ = std::fs::remove_file(ENGINED_UPGRADE);
+            crate::upload::remove();
         }
         upgraded
     }

@@ -378,6 +378,10 @@ fn start_blocking(
     let process_id = rustix::process::Pid::from_raw(pid.cast_signed()).ok_or_else(not_running)?;
     let pidfd = rustix::process::pidfd_open(process_id, rustix::process::PidfdFlags::empty())
         .map_err(|_| not_running())?;
+    // Its end may be on its way, and its number another's already: of the kernel's own processes, say.
+    if !runtime::proc::is_in_cgroup(pid, container.id()).unwrap_or(false) {
+        return Err(not_running());
+    }
     let root = rustix::fs::open(
         Path::new(&format!("/proc/{pid}/root")),
         OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,

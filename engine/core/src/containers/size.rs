@@ -1,10 +1,13 @@
 //! How much disk a container takes.
 
 use std::collections::HashSet;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::AsFd;
 use std::path::Path;
 
+use rustix::fs::{AtFlags, FileType, statat};
+
 use super::container::Container;
+use super::files::walk::{Onward, walk};
 use super::registry::Containers;
 
 /// Bytes on disk.
@@ -20,21 +23,31 @@ impl Containers {
     /// Measures a container. Blocks: it walks the writable folder.
     pub fn size(&self, container: &Container) -> Size {
         let image = self.shared.images.resolve(&container.record().image_id);
-        let writable = walk(&container.folder.join("upper"), &mut HashSet::new());
+        let writable = of_folder(&container.folder.join("upper"));
         Size { writable, total: writable + image.map_or(0, |image| image.size) }
     }
 }
 
-/// Sum of the files' lengths, as dockerd counts; a file with several names counts once.
-fn walk(folder: &Path, seen: &mut HashSet<u64>) -> u64 {
-    let mut sum = 0;
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let Ok(meta) = entry.metadata() else { continue };
-        if meta.is_dir() {
-            sum += walk(&entry.path(), seen);
-        } else if meta.is_file() && (meta.nlink() == 1 || seen.insert(meta.ino())) {
-            sum += meta.len();
+/// Sum of the files' lengths, as dockerd counts; a file with several names counts once. What cannot be read (any more), or
+/// is deeper than any path leads, is left out.
+pub(super) fn of_folder(folder: &Path) -> u64 {
+    let (mut sum, mut seen) = (0, HashSet::new());
+    let Ok(top) = std::fs::File::open(folder) else { return 0 };
+    let walked = walk(top.as_fd(), |met| {
+        let Ok(meta) = statat(met.folder, met.name, AtFlags::SYMLINK_NOFOLLOW) else {
+            return Ok(Onward::Past);
+        };
+        match FileType::from_raw_mode(meta.st_mode) {
+            FileType::Directory => return Ok(Onward::Into),
+            FileType::RegularFile if meta.st_nlink == 1 || seen.insert(meta.st_ino) => {
+                sum += meta.st_size.cast_unsigned();
+            }
+            _ => {}
         }
+        Ok(Onward::Past)
+    });
+    if let Err(error) = walked {
+        tracing::warn!(folder = %folder.display(), %error, "a container's files are not all counted");
     }
     sum
 }

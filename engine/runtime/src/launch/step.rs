@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags};
+use rustix::mount::{
+    self, FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::process::Resource;
 use rustix::thread::{self as task, CapabilitySet, CapabilitySets, LinkNameSpaceType};
@@ -240,11 +242,18 @@ fn leave_old_root() -> Result<(), Errno> {
 }
 
 fn attach(mount: BorrowedFd<'_>, target: &std::ffi::CStr, follow: bool) -> Result<(), Errno> {
-    let mut flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    if follow {
-        flags |= MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    if !follow {
+        return mount::move_mount(mount, c"", CWD, target, flags);
     }
-    mount::move_mount(mount, c"", CWD, target, flags)
+    let path = OFlags::PATH | OFlags::CLOEXEC;
+    let place =
+        rustix::fs::openat2(CWD, target, path, Mode::empty(), rustix::fs::ResolveFlags::NO_MAGICLINKS)?;
+    // A link in the image must not choose which of /proc's files the container's own stand for, as runc has it.
+    if rustix::fs::fstatfs(&place)?.f_type == rustix::fs::PROC_SUPER_MAGIC {
+        return Err(Errno::PERM);
+    }
+    mount::move_mount(mount, c"", place.as_fd(), c"", flags | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH)
 }
 
 /// Symbolic links are not followed: a link in the image in /proc's place must not decide what gets mounted
@@ -268,7 +277,7 @@ fn mount_new(
 fn mask(target: &std::ffi::CStr) -> Result<(), Errno> {
     let kind = FileType::from_raw_mode(rustix::fs::stat(target)?.st_mode);
     if kind != FileType::Directory {
-        return mount::mount_bind(c"/dev/null", target);
+        return cover(target);
     }
     let fs = mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     mount::fsconfig_set_string(fs.as_fd(), c"source", c"tmpfs")?;
@@ -285,6 +294,22 @@ fn mask(target: &std::ffi::CStr) -> Result<(), Errno> {
     attach(mount.as_fd(), target, false)
 }
 
+/// Only by the one /dev/null: a volume may have put something else there (CVE-2025-31133).
+fn cover(target: &std::ffi::CStr) -> Result<(), Errno> {
+    let null =
+        rustix::fs::open(c"/dev/null", OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+    let null = null.map_err(|_| Errno::NODEV)?;
+    let stat = rustix::fs::fstat(&null)?;
+    let device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+    if !device || stat.st_rdev != rustix::fs::makedev(1, 3) {
+        return Err(Errno::NODEV);
+    }
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let clone = mount::open_tree(null.as_fd(), c"", flags)?;
+    attach(clone.as_fd(), target, false)
+}
+
 fn make_read_only(target: &std::ffi::CStr) -> Result<(), Errno> {
     mount::mount_bind_recursive(target, target)?;
     let locked = MountAttributes::RDONLY
@@ -296,6 +321,10 @@ fn make_read_only(target: &std::ffi::CStr) -> Result<(), Errno> {
 
 fn write(path: &std::ffi::CStr, value: &[u8]) -> Result<(), Errno> {
     let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    // A kernel's file, and nothing that was mounted in its place.
+    if rustix::fs::fstatfs(&file)?.f_type != rustix::fs::PROC_SUPER_MAGIC {
+        return Err(Errno::PERM);
+    }
     rustix::io::write(file, value).map(|_| ())
 }
 

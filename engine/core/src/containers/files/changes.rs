@@ -11,7 +11,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fgetxattr, getxattr, openat, statat};
 
 use super::pack::proc_path;
-use super::walk::{Met, Onward, below, names, walk};
+use super::walk::{Met, Onward, WAITING_MAX, below, names, walk};
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
@@ -42,16 +42,21 @@ pub(super) fn compare(upper: &Path, lower: OwnedFd) -> io::Result<Vec<Change>> {
         Err(rustix::io::Errno::NOENT) => return Ok(Vec::new()),
         other => other?,
     };
-    let mut found = Comparison { lower, opaque: None, changes: HashMap::new() };
+    let mut found = Comparison { lower, opaque: None, changes: HashMap::new(), bytes: 0 };
     walk(upper.as_fd(), |met| found.look_at(&met))?;
     Ok(found.finish())
 }
+
+/// Most bytes of paths that have changed.
+const CHANGES_MAX: usize = 64 << 20;
 
 struct Comparison {
     lower: OwnedFd,
     /// The outermost folder on the way that hides the image's.
     opaque: Option<Vec<u8>>,
     changes: HashMap<Vec<u8>, ChangeKind>,
+    /// Bytes of their paths.
+    bytes: usize,
 }
 
 impl Comparison {
@@ -62,21 +67,30 @@ impl Comparison {
         let old = self.old(met.path);
         if FileType::from_raw_mode(new.st_mode) == FileType::CharacterDevice && new.st_rdev == 0 {
             if old.is_some() {
-                self.changes.insert(met.path.to_vec(), ChangeKind::Deleted);
+                self.note(met.path.to_vec(), ChangeKind::Deleted)?;
             }
             return Ok(Onward::Past);
         }
         let folder = is_folder(&new);
         match &old {
-            None => drop(self.changes.insert(met.path.to_vec(), ChangeKind::Added)),
+            None => self.note(met.path.to_vec(), ChangeKind::Added)?,
             Some(old) => {
                 if differs(old, &new) || folder != is_folder(old) || self.capability_differs(met) {
-                    self.changes.insert(met.path.to_vec(), ChangeKind::Modified);
+                    self.note(met.path.to_vec(), ChangeKind::Modified)?;
                 }
                 self.removed_inside(met, is_folder(old), folder)?;
             }
         }
         Ok(if folder { Onward::Into } else { Onward::Past })
+    }
+
+    fn note(&mut self, path: Vec<u8>, kind: ChangeKind) -> io::Result<()> {
+        self.bytes += path.len();
+        if self.bytes > CHANGES_MAX {
+            return Err(io::Error::other("the container has too many changes to tell"));
+        }
+        self.changes.insert(path, kind);
+        Ok(())
     }
 
     fn old(&self, path: &[u8]) -> Option<Stat> {
@@ -109,12 +123,12 @@ impl Comparison {
             if !self.hides(met.path, &folder) {
                 return Ok(());
             }
-            kept.extend(names(&folder, usize::MAX)?);
+            kept.extend(names(&folder, WAITING_MAX)?);
         }
         let Ok(old) = below(self.lower.as_fd(), met.path, FOLDER) else { return Ok(()) };
-        for name in names(&old, usize::MAX)?.into_iter().filter(|name| !kept.contains(name)) {
+        for name in names(&old, WAITING_MAX)?.into_iter().filter(|name| !kept.contains(name)) {
             let path = [met.path, b"/", name.as_slice()].concat();
-            self.changes.insert(path, ChangeKind::Deleted);
+            self.note(path, ChangeKind::Deleted)?;
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ use super::asked::Asked;
 use super::open::read_only;
 use super::pack::proc_path;
 use super::stat::evaluate;
-use super::walk::{below, names};
+use super::walk::{WAITING_MAX, below, names};
 use crate::images::layer::{
     Archive, Kind, LayerError, Member, Refused, clean, create, decompressor, set_metadata, split, times,
     tolerate, xattrs,
@@ -32,8 +32,6 @@ use crate::images::layer::{
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 /// Deepest tree of folders that a file may replace.
 const DEPTH_MAX: usize = 200;
-/// Most names read of a folder that is removed, at one time.
-const NAMES_MAX: usize = 1 << 20;
 /// How much more is read from a client after its archive was refused, so that it hears why, in bytes.
 const REST_MAX: u64 = 64 << 20;
 
@@ -390,7 +388,7 @@ fn remove_all(folder: BorrowedFd<'_>, name: &[u8], depth: usize) -> Result<(), R
         return Err(Errno::NAMETOOLONG.into());
     }
     let inner = openat(folder, name, FOLDER | OFlags::NOFOLLOW, Mode::empty())?;
-    for child in names(&inner, NAMES_MAX)? {
+    for child in names(&inner, WAITING_MAX)? {
         remove_all(inner.as_fd(), &child, depth + 1)?;
     }
     Ok(unlinkat(folder, name, AtFlags::REMOVEDIR)?)

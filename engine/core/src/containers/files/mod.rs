@@ -17,7 +17,7 @@ mod header;
 mod open;
 mod pack;
 mod stat;
-mod walk;
+pub(super) mod walk;
 
 use std::io::{BufRead, Write};
 use std::os::fd::OwnedFd;

@@ -20,8 +20,8 @@ use super::walk::{Met, Onward, walk};
 
 /// Bytes on their way from a file.
 const BUFFER: usize = 128 << 10;
-/// Most files with several names that are remembered; more are written once for each name.
-const LINKS_MAX: usize = 1 << 20;
+/// Most bytes of names of files with several that are remembered; more are written once for each name.
+const LINKS_MAX: usize = 32 << 20;
 /// Longest path in an archive, in bytes: PATH_MAX of limits.h.
 const PATH_MAX: usize = 4096;
 /// Longest extended attribute and longest list of their names: XATTR_SIZE_MAX and XATTR_LIST_MAX.
@@ -32,6 +32,8 @@ pub(super) struct Packer<W: Write> {
     out: BufWriter<W>,
     /// Name under which a file with several names was written, by device and inode.
     links: HashMap<(u64, u64), Vec<u8>>,
+    /// Bytes of their names.
+    links_bytes: usize,
     /// Devices of the file systems whose content is the engine's or the kernel's own: when the way leads into
     /// one, only its folder is written.
     passed: Vec<u64>,
@@ -43,7 +45,7 @@ pub(super) struct Packer<W: Write> {
 impl<W: Write> Packer<W> {
     pub(super) fn new(out: W, passed: Vec<u64>, ids: IdMap) -> Packer<W> {
         let out = BufWriter::with_capacity(BUFFER, out);
-        Packer { out, links: HashMap::new(), passed, ids, buffer: vec![0; BUFFER] }
+        Packer { out, links: HashMap::new(), links_bytes: 0, passed, ids, buffer: vec![0; BUFFER] }
     }
 
     /// Writes one thing as `name`, and what is below it.
@@ -102,7 +104,8 @@ impl<W: Write> Packer<W> {
                 let link = described(EntryType::Link, stat, name, first);
                 return header::write(&mut self.out, &link);
             }
-            if self.links.len() < LINKS_MAX {
+            if self.links_bytes < LINKS_MAX {
+                self.links_bytes += name.len();
                 self.links.insert(inode, name.to_vec());
             }
         }

@@ -13,11 +13,18 @@ use rustix::io::Errno;
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
 /// Folders on the way that stay open; deeper ones are opened again from the top.
 const OPEN_MAX: usize = 32;
-/// Most names that wait for their turn, of all folders on the way: some 100 MB.
-const WAITING_MAX: usize = 1 << 21;
+/// Most memory for names that wait for their turn, of all folders on the way, bytes.
+pub(super) const WAITING_MAX: usize = 64 << 20;
+/// What a name takes beyond its own bytes.
+const NAME_COST: usize = 32;
+/// Longest path, in bytes: PATH_MAX of limits.h. Nothing deeper can be named, and what waits on the way to it would take memory by
+/// the square of the depth.
+pub(super) const PATH_MAX: usize = 4096;
+/// How often a path is tried that somebody moves about.
+const TRIES: usize = 128;
 
 /// Something met on the way.
-pub(super) struct Met<'a> {
+pub(in crate::containers) struct Met<'a> {
     /// The folder it is in.
     pub folder: BorrowedFd<'a>,
     /// Its name there.
@@ -28,7 +35,7 @@ pub(super) struct Met<'a> {
 
 /// Where to go from something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Onward {
+pub(in crate::containers) enum Onward {
     /// Into the folder it is.
     Into,
     /// To the next.
@@ -46,7 +53,7 @@ struct Frame {
 ///
 /// # Errors
 /// Those of `visit`, and a tree of more names than memory should hold.
-pub(super) fn walk(
+pub(in crate::containers) fn walk(
     top: BorrowedFd<'_>,
     mut visit: impl FnMut(Met<'_>) -> io::Result<Onward>,
 ) -> io::Result<()> {
@@ -59,7 +66,7 @@ pub(super) fn walk(
             stack.pop();
             continue;
         };
-        waiting -= 1;
+        waiting -= name.len() + NAME_COST;
         if frame_now.folder.is_none() {
             frame_now.folder = again(top, &frame_now.path).ok();
         }
@@ -70,7 +77,7 @@ pub(super) fn walk(
             [frame_now.path.as_slice(), b"/", &name].concat()
         };
         let met = Met { folder: folder.as_fd(), name: &name, path: &path };
-        if visit(met)? == Onward::Past {
+        if visit(met)? == Onward::Past || path.len() > PATH_MAX {
             continue;
         }
         let Ok(inner) = openat(folder, name.as_slice(), FOLDER | OFlags::NOFOLLOW, Mode::empty()) else {
@@ -86,20 +93,21 @@ pub(super) fn walk(
 
 fn frame(path: Vec<u8>, folder: OwnedFd, waiting: &mut usize) -> io::Result<Frame> {
     let names = names(&folder, WAITING_MAX - *waiting)?;
-    *waiting += names.len();
+    *waiting += names.iter().map(|name| name.len() + NAME_COST).sum::<usize>();
     Ok(Frame { path, names: names.into_iter(), folder: Some(folder) })
 }
 
-/// The sorted names in a folder, at most `most`.
+/// The sorted names in a folder; they may take `most` bytes.
 pub(super) fn names(folder: &OwnedFd, most: usize) -> io::Result<Vec<Vec<u8>>> {
-    let mut names = Vec::new();
+    let (mut names, mut bytes) = (Vec::new(), 0);
     for entry in Dir::read_from(folder)? {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if matches!(name, b"." | b"..") {
             continue;
         }
-        if names.len() == most {
+        bytes += name.len() + NAME_COST;
+        if bytes > most {
             return Err(io::Error::other("the folders have too many names"));
         }
         names.push(name.to_vec());
@@ -115,14 +123,15 @@ fn again(top: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {
 /// Opens a path below a folder; none of its components may be a link or lead out.
 pub(super) fn below(top: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    loop {
-        let text = Path::new(OsStr::from_bytes(path));
+    let text = Path::new(OsStr::from_bytes(path));
+    for _ in 0..TRIES {
         match openat2(top, text, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
             // A rename elsewhere made it uncertain, see openat2(2).
             Err(Errno::AGAIN) => {}
             other => return other,
         }
     }
+    Err(Errno::AGAIN)
 }
 
 #[cfg(test)]

@@ -16,6 +16,9 @@ use crate::timestamp::Timestamp;
 use arguments::columns as chosen;
 use columns::Now;
 
+/// Most bytes of arguments in one table: they are the processes' to make as long as they like.
+const ARGUMENTS_MAX: usize = 8 << 20;
+
 /// A table of processes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Top {
@@ -48,9 +51,15 @@ impl Containers {
             .map_err(|error| failed(std::io::Error::other(error)))?;
         let now = Now { machine, seconds: Timestamp::now().seconds().cast_unsigned() };
         let mut top = Top { titles: columns.iter().map(|c| c.title.clone()).collect(), rows: vec![] };
+        let mut bytes = 0;
         for pid in cgroup {
             // What has ended meanwhile is not listed.
-            let Ok(process) = Process::read(pid) else { continue };
+            let Ok(mut process) = Process::read(pid) else { continue };
+            bytes += process.arguments.iter().map(String::len).sum::<usize>();
+            if bytes > ARGUMENTS_MAX {
+                // Its name will do.
+                process.arguments.clear();
+            }
             top.rows.push(columns.iter().map(|column| (column.tell)(&process, &now)).collect());
         }
         self.told(container, "top");

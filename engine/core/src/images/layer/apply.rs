@@ -39,8 +39,14 @@ pub(super) struct Applier {
     written: Written,
     /// Times of folders are set at the end, since making what is in them changes them.
     folder_times: Vec<(Vec<u8>, (i64, u32))>,
+    /// Bytes of their paths.
+    folder_bytes: usize,
     buffer: Vec<u8>,
 }
+
+/// Most bytes of paths of folders that wait for their times: a layer may name any number of them in few bytes. Beyond, they get
+/// them early, and some may be changed again by what is still made in them.
+const FOLDER_BYTES: usize = 16 << 20;
 
 /// Why a member was not made, without its name.
 pub(crate) enum Refused {
@@ -69,7 +75,7 @@ impl From<LayerError> for Refused {
 impl Applier {
     pub(super) fn new(tree: Tree, ids: IdMap) -> Applier {
         let (written, buffer) = (Written::default(), vec![0; 128 << 10]);
-        Applier { tree, ids, written, folder_times: Vec::new(), buffer }
+        Applier { tree, ids, written, folder_times: Vec::new(), folder_bytes: 0, buffer }
     }
 
     /// Writes every member of the archive.
@@ -143,6 +149,10 @@ impl Applier {
             Kind::Folder => {
                 self.make_folder(folder, last, member)?;
                 self.folder_times.push((path.to_vec(), member.mtime));
+                self.folder_bytes += path.len();
+                if self.folder_bytes > FOLDER_BYTES {
+                    self.set_folder_times();
+                }
             }
             Kind::File { size } => {
                 let file = self.replacing(folder, last, |_| create(folder, last))?;
@@ -250,6 +260,7 @@ impl Applier {
 
     /// The last member of a path wins. A folder that was replaced since has no time to set.
     fn set_folder_times(&mut self) {
+        self.folder_bytes = 0;
         for (path, mtime) in std::mem::take(&mut self.folder_times) {
             let (parent, last) = name::split(&path);
             let Ok(parent) = self.tree.existing_folder(parent) else { continue };

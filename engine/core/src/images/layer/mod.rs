@@ -29,7 +29,8 @@ use runtime::ids::{IdMap, NotMapped};
 pub(crate) use apply::{Refused, create, set_metadata, times, tolerate, xattrs};
 pub(crate) use archive::{Archive, Kind, Member};
 pub(crate) use name::{clean, split};
-pub(super) use tree::{remove_tree, scratch_name};
+pub(crate) use tree::remove_tree;
+pub(super) use tree::scratch_name;
 pub(crate) use unpack::decompressor;
 pub(super) use unpack::{Unpacked, unpack};
 

@@ -131,11 +131,7 @@ pub(super) fn open_folder(parent: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd
 
 /// Removes a file or a whole folder. Deep folders are first moved into `scratch`, which is on the same file
 /// system; a crash in between leaves them there.
-pub(in crate::images) fn remove_tree(
-    parent: BorrowedFd<'_>,
-    name: &[u8],
-    scratch: BorrowedFd<'_>,
-) -> io::Result<()> {
+pub(crate) fn remove_tree(parent: BorrowedFd<'_>, name: &[u8], scratch: BorrowedFd<'_>) -> io::Result<()> {
     let mut deep = Vec::new();
     remove_to(parent, name, scratch, DEEP, &mut deep)?;
     while let Some(moved) = deep.pop() {
