@@ -121,11 +121,11 @@ pub(super) fn start(
     let mode = &record.host.network_mode;
     let attachment = shared.networks.attach(mode, &record.id, mac(&record.host)?, owner)?;
     steps.done("network");
-    make_folders_again(shared, container, &record, &layers(shared, &record)?)?;
-    write_network_files(shared, container, &record, attachment.endpoint.as_ref())?;
-    steps.done("files");
+    // Before anything is written into the container's folder, which a power cut may have taken.
     let root = container.idle.start(|| overlay(shared, container, &record))?;
     steps.done("overlay");
+    write_network_files(shared, container, &record, attachment.endpoint.as_ref())?;
+    steps.done("files");
     let identity = user::resolve(root.as_fd(), &record.config.user, &record.host.group_add)
         .map_err(|error| start_text(error.to_string(), 126))?;
     let uid = ids.to_host(identity.ids.uid).map_err(|error| start_text(error.to_string(), 128))?;
@@ -263,24 +263,14 @@ pub(super) fn overlay(
     record: &Record,
 ) -> Result<std::os::fd::OwnedFd, ContainerError> {
     let layers = layers(shared, record)?;
-    make_folders_again(shared, container, record, &layers)?;
     let (upper, work) = (container.folder.join("upper"), container.folder.join("work"));
-    rootfs::overlay(&Root { layers, upper, work }).map_err(start_error)
-}
-
-/// A power cut may have come between the record, which is synced, and the container's folders, which are not.
-fn make_folders_again(
-    shared: &Shared,
-    container: &Container,
-    record: &Record,
-    layers: &[PathBuf],
-) -> Result<(), ContainerError> {
-    if container.folder.join("upper").exists() && container.folder.join("work").exists() {
-        return Ok(());
+    // A power cut may have come between the record, which is synced, and the container's folders, which are not.
+    if !upper.exists() || !work.exists() {
+        let root = shared.ids(&record.host).root();
+        super::create::make_writable(&container.folder, layers.last(), root)
+            .map_err(ContainerError::machine("make the container's folder"))?;
     }
-    let root = shared.ids(&record.host).root();
-    super::create::make_writable(&container.folder, layers.last(), root)
-        .map_err(ContainerError::machine("make the container's folder"))
+    rootfs::overlay(&Root { layers, upper, work }).map_err(start_error)
 }
 
 fn write_network_files(

@@ -298,8 +298,9 @@ impl Plan {
         Ok(())
     }
 
-    /// With `mapped` ids the process has left the machine's rights behind, see [`granted`]. The order matters: seccomp comes as late as it can, so that its program need not allow what comes before;
-    /// PID 1 is told before that, because the program may forbid sendmsg(2).
+    /// With `mapped` ids the process has left the machine's rights behind, see [`granted`]. The order matters: seccomp comes
+    /// as late as it can, so that its program need not allow what comes before; PID 1 is told before that, because the
+    /// program may forbid sendmsg(2).
     fn process(
         &mut self,
         process: &Process,

@@ -152,7 +152,7 @@ pub fn enter(
     launched
 }
 
-/// A copy costs a few hundred microseconds.
+/// A copy costs page tables and page faults, so it is made only where sharing is a danger.
 fn memory(alone: bool) -> Memory {
     if alone { Memory::Shared } else { Memory::Copied }
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fgetxattr, getxattr, openat, statat};
 
 use super::pack::proc_path;
-use super::walk::{Met, Onward, WAITING_MAX, below, names, walk};
+use super::walk::{Met, NAME_COST, Onward, WAITING_MAX, below, names, walk};
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
@@ -47,7 +47,7 @@ pub(super) fn compare(upper: &Path, lower: OwnedFd) -> io::Result<Vec<Change>> {
     Ok(found.finish())
 }
 
-/// Most bytes of paths that have changed.
+/// Most memory for paths that have changed, bytes.
 const CHANGES_MAX: usize = 64 << 20;
 
 struct Comparison {
@@ -55,7 +55,7 @@ struct Comparison {
     /// The outermost folder on the way that hides the image's.
     opaque: Option<Vec<u8>>,
     changes: HashMap<Vec<u8>, ChangeKind>,
-    /// Bytes of their paths.
+    /// Bytes that they take.
     bytes: usize,
 }
 
@@ -85,7 +85,7 @@ impl Comparison {
     }
 
     fn note(&mut self, path: Vec<u8>, kind: ChangeKind) -> io::Result<()> {
-        self.bytes += path.len();
+        self.bytes += path.len() + NAME_COST;
         if self.bytes > CHANGES_MAX {
             return Err(io::Error::other("the container has too many changes to tell"));
         }

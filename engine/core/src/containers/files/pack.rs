@@ -16,14 +16,12 @@ use rustix::io::Errno;
 use tar::EntryType;
 
 use super::header::{self, BLOCK, Described};
-use super::walk::{Met, Onward, walk};
+use super::walk::{Met, NAME_COST, Onward, PATH_MAX, walk};
 
 /// Bytes on their way from a file.
 const BUFFER: usize = 128 << 10;
 /// Most bytes of names of files with several that are remembered; more are written once for each name.
 const LINKS_MAX: usize = 32 << 20;
-/// Longest path in an archive, in bytes: PATH_MAX of limits.h.
-const PATH_MAX: usize = 4096;
 /// Longest extended attribute and longest list of their names: XATTR_SIZE_MAX and XATTR_LIST_MAX.
 const XATTR_MAX: usize = 65536;
 
@@ -105,7 +103,7 @@ impl<W: Write> Packer<W> {
                 return header::write(&mut self.out, &link);
             }
             if self.links_bytes < LINKS_MAX {
-                self.links_bytes += name.len();
+                self.links_bytes += name.len() + NAME_COST;
                 self.links.insert(inode, name.to_vec());
             }
         }

@@ -16,7 +16,7 @@ const OPEN_MAX: usize = 32;
 /// Most memory for names that wait for their turn, of all folders on the way, bytes.
 pub(super) const WAITING_MAX: usize = 64 << 20;
 /// What a name takes beyond its own bytes.
-const NAME_COST: usize = 32;
+pub(super) const NAME_COST: usize = 64;
 /// Longest path, in bytes: PATH_MAX of limits.h. Nothing deeper can be named, and what waits on the way to it would take memory by
 /// the square of the depth.
 pub(super) const PATH_MAX: usize = 4096;

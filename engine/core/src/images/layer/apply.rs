@@ -39,12 +39,12 @@ pub(super) struct Applier {
     written: Written,
     /// Times of folders are set at the end, since making what is in them changes them.
     folder_times: Vec<(Vec<u8>, (i64, u32))>,
-    /// Bytes of their paths.
+    /// Bytes that they take.
     folder_bytes: usize,
     buffer: Vec<u8>,
 }
 
-/// Most bytes of paths of folders that wait for their times: a layer may name any number of them in few bytes. Beyond, they get
+/// Most memory for folders that wait for their times, bytes: a layer may name any number of them in few bytes. Beyond, they get
 /// them early, and some may be changed again by what is still made in them.
 const FOLDER_BYTES: usize = 16 << 20;
 
@@ -123,7 +123,7 @@ impl Applier {
         }
         let root = self.tree.folder(b"")?;
         set_metadata(&root, member)?;
-        self.folder_times.push((Vec::new(), member.mtime));
+        self.set_time_later(Vec::new(), member);
         Ok(())
     }
 
@@ -148,11 +148,7 @@ impl Applier {
         match &member.kind {
             Kind::Folder => {
                 self.make_folder(folder, last, member)?;
-                self.folder_times.push((path.to_vec(), member.mtime));
-                self.folder_bytes += path.len();
-                if self.folder_bytes > FOLDER_BYTES {
-                    self.set_folder_times();
-                }
+                self.set_time_later(path.to_vec(), member);
             }
             Kind::File { size } => {
                 let file = self.replacing(folder, last, |_| create(folder, last))?;
@@ -256,6 +252,14 @@ impl Applier {
         }
         set_metadata(&file, member)?;
         Ok(futimens(&file, &times(member.mtime))?)
+    }
+
+    fn set_time_later(&mut self, path: Vec<u8>, member: &Member) {
+        self.folder_bytes += path.len() + size_of::<(Vec<u8>, (i64, u32))>();
+        self.folder_times.push((path, member.mtime));
+        if self.folder_bytes > FOLDER_BYTES {
+            self.set_folder_times();
+        }
     }
 
     /// The last member of a path wins. A folder that was replaced since has no time to set.
