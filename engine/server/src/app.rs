@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use containers::{self, Containers};
 use contract::paths;
 use contract::settings::{Backend, Settings};
-use core::containers::{self, Containers};
-use core::events::Events;
-use core::images::Images;
-use core::networks::Networks;
-use core::store::{Durability, Store, Table};
+use images::Images;
+use model::events::Events;
+use networks::Networks;
 use runtime::ids::IdMap;
 use runtime::keeper::Keeper;
+use store::{Durability, Store, Table};
 
 /// What PID 1 left open at agreed numbers.
 pub struct Inherited {
@@ -92,7 +92,7 @@ fn engine_id(store: &Store) -> anyhow::Result<String> {
     if let Some(known) = store.read(|reader| reader.get(Table::Settings, "engine-id"))? {
         return Ok(known);
     }
-    let id = core::id::new_id();
+    let id = model::id::new_id();
     let made = id.clone();
     store.write(Durability::Soon, move |writer| writer.put(Table::Settings, "engine-id", &made))?;
     Ok(id)
@@ -115,11 +115,11 @@ fn bring_networks_up(networks: Arc<Networks>, backend: Backend) {
     });
 }
 
-fn registry(settings: &Settings) -> Arc<dyn core::images::registry::Registry> {
-    let config = core::images::registry::ClientConfig {
+fn registry(settings: &Settings) -> Arc<dyn images::registry::Registry> {
+    let config = images::registry::ClientConfig {
         ca_certificates: PathBuf::from(paths::CA_CERTIFICATES),
         insecure: settings.insecure_registries.clone(),
         mirrors: settings.registry_mirrors.clone(),
     };
-    Arc::new(core::images::registry::Client::new(config))
+    Arc::new(images::registry::Client::new(config))
 }

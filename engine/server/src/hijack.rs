@@ -1,10 +1,10 @@
 //! Raw connections behind an HTTP request: attach and exec.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use core::containers::output::{Chunk, Stream};
 use hyper::StatusCode;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
+use process::{Chunk, Stream};
 use std::os::fd::AsFd;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;

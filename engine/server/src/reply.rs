@@ -3,13 +3,13 @@
 use std::io;
 
 use bytes::Bytes;
-use core::ErrorKind;
 use futures_util::{Stream, stream};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
 use hyper::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Response, StatusCode};
+use model::ErrorKind;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -71,14 +71,20 @@ impl ApiError {
     }
 }
 
-impl From<core::containers::ContainerError> for ApiError {
-    fn from(error: core::containers::ContainerError) -> ApiError {
+impl From<containers::ContainerError> for ApiError {
+    fn from(error: containers::ContainerError) -> ApiError {
         ApiError::of(error.kind(), error.to_string())
     }
 }
 
-impl From<core::images::ImageError> for ApiError {
-    fn from(error: core::images::ImageError) -> ApiError {
+impl From<model::platform::UnknownPlatform> for ApiError {
+    fn from(error: model::platform::UnknownPlatform) -> ApiError {
+        ApiError::of(ErrorKind::InvalidArgument, error.to_string())
+    }
+}
+
+impl From<images::ImageError> for ApiError {
+    fn from(error: images::ImageError) -> ApiError {
         ApiError::of(error.kind(), error.to_string())
     }
 }

@@ -1,10 +1,10 @@
 //! Attach over a websocket (RFC 6455), for pages in a browser: what a container prints in binary messages, never framed by
 //! stream, and messages of either kind as its input.
 
-use core::containers::output::Chunk;
 use futures_util::{SinkExt, StreamExt};
 use hyper::StatusCode;
 use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
+use process::Chunk;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;

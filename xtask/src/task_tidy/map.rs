@@ -75,12 +75,12 @@ mod tests {
 
     #[test]
     fn a_section_ends_at_the_next_heading() {
-        let map = "# Map\n## `sys`: the kernel\n`bpf`, `clone.rs`\n## `engine/core`\n`store/`\n";
+        let map = "# Map\n## `sys`: the kernel\n`bpf`, `clone.rs`\n## `engine/store`\n`commit/`\n";
         assert_eq!(section(map, "sys"), Some("## `sys`: the kernel\n`bpf`, `clone.rs`\n"));
         assert!(
-            names(section(map, "sys").unwrap(), "clone") && !names(section(map, "sys").unwrap(), "store")
+            names(section(map, "sys").unwrap(), "clone") && !names(section(map, "sys").unwrap(), "commit")
         );
-        assert!(names(section(map, "engine/core").unwrap(), "store"));
+        assert!(names(section(map, "engine/store").unwrap(), "store"));
         assert_eq!(section(map, "init"), None);
     }
 }

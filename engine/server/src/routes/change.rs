@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use core::containers::{PruneContainers, Update};
+use containers::{PruneContainers, Update};
 use serde_json::{Map, Value, json};
 
 use super::no_content;
@@ -48,5 +48,5 @@ pub async fn prune(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
 }
 
 fn lost() -> ApiError {
-    ApiError::of(core::ErrorKind::Internal, "the request was lost")
+    ApiError::of(model::ErrorKind::Internal, "the request was lost")
 }

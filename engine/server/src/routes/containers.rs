@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use core::containers::{Container, Size};
-use core::images::Platform;
+use containers::{Container, Size};
 use hyper::StatusCode;
+use model::Platform;
 use serde_json::{Value, json};
 
 use crate::app::App;
@@ -22,13 +22,13 @@ pub async fn create(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
     // A client that goes away does not leave a half-made container: the creation goes on to its end.
     let creating = tokio::spawn(async move { app.containers.create(create).await });
     let created =
-        creating.await.map_err(|_| ApiError::of(core::ErrorKind::Internal, "the creation was lost"))??;
+        creating.await.map_err(|_| ApiError::of(model::ErrorKind::Internal, "the creation was lost"))??;
     Ok(reply::json(StatusCode::CREATED, &json!({ "Id": created.id, "Warnings": created.warnings })))
 }
 
 pub(super) async fn measure(app: Arc<App>, container: Arc<Container>) -> Result<Size, ApiError> {
     let measuring = tokio::task::spawn_blocking(move || app.containers.size(&container));
-    measuring.await.map_err(|_| ApiError::of(core::ErrorKind::Internal, "the measuring was lost"))
+    measuring.await.map_err(|_| ApiError::of(model::ErrorKind::Internal, "the measuring was lost"))
 }
 
 pub(super) fn add_size(value: &mut Value, size: Size) {

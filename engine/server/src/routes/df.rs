@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use core::containers::{Container, State};
+use containers::{Container, State};
 use serde_json::{Value, json};
 
 use super::containers::measure;

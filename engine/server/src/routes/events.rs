@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use core::events::{Event, Subject};
-use core::timestamp::Timestamp;
 use hyper::header::ACCEPT;
+use model::events::{Event, Subject};
+use model::timestamp::Timestamp;
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
@@ -143,5 +143,5 @@ fn matches(filters: &Filters, event: &Event) -> bool {
 
 /// The name of an image without its tag or digest, as people write it.
 fn untagged(name: &str) -> String {
-    core::reference::Reference::parse(name).map_or_else(|_| name.to_owned(), |name| name.familiar_name())
+    model::reference::Reference::parse(name).map_or_else(|_| name.to_owned(), |name| name.familiar_name())
 }

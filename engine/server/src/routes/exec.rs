@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use core::containers::output::{Chunk, Stream};
-use core::containers::{ContainerError, Exec, ExecConfig, ExecState};
+use containers::{ContainerError, Exec, ExecConfig, ExecState};
 use hyper::StatusCode;
+use process::{Chunk, Stream};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -69,7 +69,7 @@ pub async fn start(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
         let started = tokio::spawn(async move {
             app.containers.start_exec(claimed, false, body.console_size).await.map(drop)
         });
-        started.await.map_err(|_| ApiError::of(core::ErrorKind::Internal, "the exec was lost"))??;
+        started.await.map_err(|_| ApiError::of(model::ErrorKind::Internal, "the exec was lost"))??;
         return Ok(reply::empty(StatusCode::OK));
     }
     let tty = exec.config.tty;

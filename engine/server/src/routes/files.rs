@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use core::containers::{ChangeKind, Extraction, PathStat, State, on_files};
+use containers::{ChangeKind, Extraction, PathStat, State, on_files};
 use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
@@ -62,7 +62,7 @@ pub async fn get(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
         }
     };
     tokio::spawn(on_files(work));
-    let lost = |_| ApiError::of(core::ErrorKind::Internal, "the reading was lost");
+    let lost = |_| ApiError::of(model::ErrorKind::Internal, "the reading was lost");
     let stat = stat.await.map_err(lost)??;
     let mut reply = reply::streaming_or_cut("application/x-tar", pieces);
     add_stat(&mut reply, &stat);
@@ -101,7 +101,7 @@ pub async fn export(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
     let container = app.containers.find(&call.name)?;
     if matches!(container.snapshot().state, State::Removing(_) | State::Removed(_)) {
         let text = format!("You cannot export container {} which is being removed", container.id());
-        return Err(ApiError::of(core::ErrorKind::Conflict, text));
+        return Err(ApiError::of(model::ErrorKind::Conflict, text));
     }
     let (mut writer, pieces) = BodyWriter::new();
     let (found, opened) = oneshot::channel();
@@ -117,7 +117,7 @@ pub async fn export(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
         }
     };
     tokio::spawn(on_files(work));
-    let lost = |_| ApiError::of(core::ErrorKind::Internal, "the reading was lost");
+    let lost = |_| ApiError::of(model::ErrorKind::Internal, "the reading was lost");
     opened.await.map_err(lost)??;
     Ok(reply::streaming_or_cut("application/octet-stream", pieces))
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use core::ErrorKind;
-use core::images::{Filter, ImageError, Images, Labels, Platform, Prune, Pull, PullEvent};
-use core::reference::{Digest, Reference};
-use core::timestamp::Timestamp;
 use hyper::StatusCode;
+use images::{Filter, ImageError, Images, Labels, Prune, Pull, PullEvent};
+use model::reference::{Digest, Reference};
+use model::timestamp::Timestamp;
+use model::{ErrorKind, Platform};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
@@ -93,7 +93,7 @@ async fn run(
 }
 
 /// The API means every tag when it gets none.
-async fn pull_all(images: &Images, pull: Pull, sink: core::images::Sink<'_>) -> Result<(), ImageError> {
+async fn pull_all(images: &Images, pull: Pull, sink: images::Sink<'_>) -> Result<(), ImageError> {
     if pull.reference.tag().is_some() || pull.reference.digest().is_some() {
         return images.pull(pull, sink).await.map(drop);
     }

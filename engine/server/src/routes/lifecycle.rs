@@ -4,7 +4,7 @@ use std::num::IntErrorKind;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use core::containers::{WaitCondition, signal_number};
+use containers::{WaitCondition, signal_number};
 use hyper::StatusCode;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -32,7 +32,7 @@ pub async fn start(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
 }
 
 fn going_down() -> ApiError {
-    ApiError::of(core::ErrorKind::Unavailable, "the engine is going down")
+    ApiError::of(model::ErrorKind::Unavailable, "the engine is going down")
 }
 
 fn signal(call: &Call) -> Result<Option<i32>, ApiError> {
@@ -91,7 +91,7 @@ pub async fn unpause(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
 pub async fn remove(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
     if call.query.flag("link") {
         let text = "links are not supported by this release of Pinnace yet";
-        return Err(ApiError::of(core::ErrorKind::NotImplemented, text));
+        return Err(ApiError::of(model::ErrorKind::NotImplemented, text));
     }
     let force = call.query.flag("force");
     let removed = tokio::spawn(async move { app.containers.remove(&call.name, force).await });

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use core::containers::output::log::{Attributes, Record};
-use core::containers::output::{Chunk, Stream};
-use core::containers::{Container, LogRequest, State};
-use core::timestamp::Timestamp;
+use containers::{Container, LogRequest, State};
+use model::timestamp::Timestamp;
+use process::log::{Attributes, Record};
+use process::{Chunk, Stream};
 use tokio::sync::mpsc;
 
 use crate::app::App;
@@ -26,7 +26,7 @@ pub async fn logs(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
     let container = app.containers.find(&call.name)?;
     if matches!(container.snapshot().state, State::Removing(_) | State::Removed(_)) {
         let text = "can not get logs from container which is dead or marked for removal";
-        return Err(ApiError::of(core::ErrorKind::Conflict, text));
+        return Err(ApiError::of(model::ErrorKind::Conflict, text));
     }
     let request = log_request(&call.query)?;
     let (timestamps, details) = (call.query.flag("timestamps"), call.query.flag("details"));
@@ -108,11 +108,11 @@ fn attachment(
     let keys = DetachKeys::parse(call.query.get("detachKeys"))?;
     if container.snapshot().state.status() == "paused" {
         let text = format!("container {} is paused, unpause the container before attach", call.name);
-        return Err(ApiError::of(core::ErrorKind::Conflict, text));
+        return Err(ApiError::of(model::ErrorKind::Conflict, text));
     }
     if container.snapshot().state.status() == "restarting" {
         let text = format!("container {} is restarting, wait until the container is running", call.name);
-        return Err(ApiError::of(core::ErrorKind::Conflict, text));
+        return Err(ApiError::of(model::ErrorKind::Conflict, text));
     }
     let record = container.record();
     let tty = record.config.tty;

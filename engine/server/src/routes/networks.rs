@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use core::networks::{PREDEFINED, gateway};
-use core::timestamp::Timestamp;
+use model::timestamp::Timestamp;
+use networks::{PREDEFINED, gateway};
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
@@ -40,7 +40,7 @@ pub async fn inspect(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
     let by_id =
         || PREDEFINED.iter().find(|(name, _)| app.networks.id(name).is_some_and(|id| id.starts_with(wanted)));
     let Some((name, driver)) = by_name.or_else(by_id) else {
-        return Err(ApiError::of(core::ErrorKind::NotFound, format!("network {wanted} not found")));
+        return Err(ApiError::of(model::ErrorKind::NotFound, format!("network {wanted} not found")));
     };
     let mut value = network(&app, name, driver);
     value["Containers"] = containers(&app, name);

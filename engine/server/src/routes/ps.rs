@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use core::containers::{Container, State};
+use containers::{Container, State};
 use regex_lite::Regex;
 
 use super::containers::{add_size, measure};

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use ::images::ImageError;
 use contract::VERSION;
-use core::ErrorKind;
-use core::images::ImageError;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, PRAGMA};
+use model::ErrorKind;
 use serde_json::json;
 
 use crate::app::App;
@@ -124,7 +124,7 @@ pub async fn info(app: Arc<App>, _: Call) -> Result<Reply, ApiError> {
         "MemoryLimit": limits.memory, "SwapLimit": limits.memory, "CpuCfsPeriod": limits.cpu,
         "CpuCfsQuota": limits.cpu, "CPUShares": limits.cpu, "CPUSet": limits.cpuset, "PidsLimit": limits.pids,
         "IPv4Forwarding": true, "Debug": false, "NFd": count_fds(), "OomKillDisable": false,
-        "NGoroutines": 0, "SystemTime": core::timestamp::Timestamp::now().rfc3339(),
+        "NGoroutines": 0, "SystemTime": model::timestamp::Timestamp::now().rfc3339(),
         "LoggingDriver": "json-file", "CgroupDriver": "cgroupfs", "CgroupVersion": "2",
         "NEventsListener": app.events.listeners(), "KernelVersion": kernel(),
         "OperatingSystem": "Pinnace", "OSVersion": VERSION, "OSType": "linux",

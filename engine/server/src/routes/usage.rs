@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use core::ErrorKind;
-use core::containers::{Container, Sample, State};
+use containers::{Container, Sample, State};
+use model::ErrorKind;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use core::containers::{Config, Create};
+use containers::{Config, Create};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -40,7 +40,7 @@ pub struct Body {
     shell: Option<Vec<String>>,
     network_disabled: bool,
     mac_address: String,
-    healthcheck: Option<core::images::Healthcheck>,
+    healthcheck: Option<images::Healthcheck>,
     host_config: Map<String, Value>,
     networking_config: Networking,
 }
@@ -70,7 +70,7 @@ struct Networking {
 
 pub(super) fn not_yet(text: impl std::fmt::Display) -> ApiError {
     ApiError::of(
-        core::ErrorKind::NotImplemented,
+        model::ErrorKind::NotImplemented,
         format!("{text} is not supported by this release of Pinnace yet"),
     )
 }
@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     use crate::version::NEWEST;
-    use core::containers::HostConfig;
+    use containers::HostConfig;
 
     fn create_at(json: Value, version: ApiVersion) -> Result<Create, ApiError> {
         serde_json::from_value::<Body>(json).unwrap().into_create(version)

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use core::containers::{DeviceMapping, DeviceRequest, HostConfig, Resources};
+use containers::{DeviceMapping, DeviceRequest, HostConfig, Resources};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -118,7 +118,7 @@ pub fn read(fields: Map<String, Value>) -> Result<HostConfig, ApiError> {
 ///
 /// # Errors
 /// 400 with dockerd's words.
-pub fn restart_policy(value: Value) -> Result<Option<core::containers::RestartPolicy>, ApiError> {
+pub fn restart_policy(value: Value) -> Result<Option<containers::RestartPolicy>, ApiError> {
     let policy: RestartPolicy = fold::from_value(value).map_err(invalid)?;
     if policy.name.is_empty() { Ok(None) } else { policy.read().map(Some) }
 }
@@ -241,9 +241,8 @@ struct RestartPolicy {
 }
 
 impl RestartPolicy {
-    fn read(&self) -> Result<core::containers::RestartPolicy, ApiError> {
-        core::containers::RestartPolicy::read(&self.name, self.maximum_retry_count)
-            .map_err(ApiError::bad_request)
+    fn read(&self) -> Result<containers::RestartPolicy, ApiError> {
+        containers::RestartPolicy::read(&self.name, self.maximum_retry_count).map_err(ApiError::bad_request)
     }
 }
 
@@ -391,7 +390,7 @@ fn check_storage(options: &BTreeMap<String, String>) -> Result<(), ApiError> {
         }
         _ => format!("Unknown option {name}"),
     };
-    Err(ApiError::of(core::ErrorKind::Internal, text))
+    Err(ApiError::of(model::ErrorKind::Internal, text))
 }
 
 #[cfg(test)]

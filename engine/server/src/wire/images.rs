@@ -4,9 +4,9 @@ use base64::Engine;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
-use core::images::registry::Credentials;
-use core::images::{Healthcheck, Image, ImageConfig, LayerStep, PullEvent, Removed};
-use core::timestamp::Timestamp;
+use images::registry::Credentials;
+use images::{Healthcheck, Image, ImageConfig, LayerStep, PullEvent, Removed};
+use model::timestamp::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -111,7 +111,7 @@ pub(super) fn health(healthcheck: &Healthcheck) -> Value {
 /// `GET /images/{name}/history`, newest first. Only the image itself has an id.
 pub fn history(image: &Image) -> Value {
     let steps = image.history.iter().zip(&image.history_sizes).rev().enumerate();
-    let row = |(at, (step, size)): (usize, (&core::images::History, &u64))| {
+    let row = |(at, (step, size)): (usize, (&images::History, &u64))| {
         let (id, tags) = match at {
             0 => (image.id.as_str(), json!(image.repo_tags)),
             _ => ("<missing>", Value::Null),

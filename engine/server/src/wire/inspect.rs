@@ -1,7 +1,7 @@
 //! A container as `GET /containers/{id}/json` shows it.
 
-use core::containers::{Config, Container, Ended, Health, HostConfig, Record, State};
-use core::networks::{Endpoint, Networks};
+use containers::{Config, Container, Ended, Health, HostConfig, Record, State};
+use networks::{Endpoint, Networks};
 use serde_json::{Value, json};
 
 use crate::version::ApiVersion;
@@ -164,7 +164,7 @@ pub fn mounts(host: &HostConfig) -> Vec<Value> {
 }
 
 /// The place on a network while the container runs; before and after it the addresses are empty.
-pub fn endpoint<'a>(container: &Container, record: &'a core::containers::Record) -> Option<&'a Endpoint> {
+pub fn endpoint<'a>(container: &Container, record: &'a containers::Record) -> Option<&'a Endpoint> {
     record.endpoint.as_ref().filter(|_| container.snapshot().state.running().is_some())
 }
 

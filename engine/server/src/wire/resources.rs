@@ -1,6 +1,6 @@
 //! Docker's `Resources`: part of `HostConfig`, and the body of `POST /containers/{id}/update`.
 
-use core::containers::{DeviceRate, Resources};
+use containers::{DeviceRate, Resources};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 

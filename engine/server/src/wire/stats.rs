@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use core::containers::{Cpu, Record, Sample};
-use core::timestamp::Timestamp;
+use containers::{Cpu, Record, Sample};
+use model::timestamp::Timestamp;
 use serde_json::{Value, json};
 
 /// One record; without a sample that of a container which does not run. `before` is the sample that clients

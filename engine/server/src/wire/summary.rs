@@ -1,9 +1,9 @@
 //! A container as `GET /containers/json` lists it.
 
-use core::containers::{Container, Record, State};
-use core::images::Images;
-use core::networks::Networks;
-use core::timestamp::Timestamp;
+use containers::{Container, Record, State};
+use images::Images;
+use model::timestamp::Timestamp;
+use networks::Networks;
 use serde_json::{Value, json};
 
 use super::inspect::{endpoint, endpoints, mounts};

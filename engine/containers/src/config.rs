@@ -1,0 +1,222 @@
+//! What a container shall be, as its creator said it and as it is recorded.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::devices::{DeviceMapping, DeviceRequest};
+use super::resources::Resources;
+use super::restart::RestartPolicy;
+use images::Healthcheck;
+
+/// What runs in the container: Docker's `Config`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Empty until create fills in the first 12 digits of the id.
+    pub hostname: String,
+    /// NIS domain.
+    pub domainname: String,
+    /// `user[:group]`, empty is root.
+    pub user: String,
+    /// The creator said it would attach.
+    pub attach_stdin: bool,
+    /// The creator said it would attach.
+    pub attach_stdout: bool,
+    /// The creator said it would attach.
+    pub attach_stderr: bool,
+    /// A terminal instead of pipes.
+    pub tty: bool,
+    /// Standard input stays open.
+    pub open_stdin: bool,
+    /// Standard input closes after the first attached client has gone.
+    pub stdin_once: bool,
+    /// `KEY=value` words.
+    pub env: Vec<String>,
+    /// Arguments, or program and arguments without an entrypoint.
+    pub cmd: Option<Vec<String>>,
+    /// Program and first arguments.
+    pub entrypoint: Option<Vec<String>>,
+    /// As the creator wrote it.
+    pub image: String,
+    /// Absolute path, empty is `/`.
+    pub working_dir: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// `port/protocol`.
+    pub exposed_ports: BTreeSet<String>,
+    /// Paths of anonymous volumes.
+    pub volumes: BTreeSet<String>,
+    /// Signal that `stop` sends, empty is SIGTERM.
+    pub stop_signal: String,
+    /// Seconds that `stop` waits; absent is 10.
+    pub stop_timeout: Option<i64>,
+    /// Shell of shell forms.
+    pub shell: Option<Vec<String>>,
+    /// How to ask whether the container is well.
+    pub healthcheck: Option<Healthcheck>,
+    /// No network at all.
+    pub network_disabled: bool,
+}
+
+/// How the container stands in the machine: Docker's `HostConfig`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HostConfig {
+    /// Removed when it ends.
+    pub auto_remove: bool,
+    /// When the engine starts it again by itself.
+    pub restart: RestartPolicy,
+    /// `bridge`, `none`, `host`.
+    pub network_mode: String,
+    /// Hardware address on its network; empty is made of the network address.
+    pub mac: String,
+    /// `json-file`, `local` or `none`.
+    pub log_driver: String,
+    /// Options of the driver, as the creator wrote them.
+    pub log_options: BTreeMap<String, String>,
+    /// Everything permitted.
+    pub privileged: bool,
+    /// Capabilities beyond the default set.
+    pub cap_add: Vec<String>,
+    /// Capabilities taken from the default set.
+    pub cap_drop: Vec<String>,
+    /// An init of the engine's as process 1.
+    pub init: Option<bool>,
+    /// As the creator wrote them.
+    pub security_opt: Vec<String>,
+    /// Supplementary groups.
+    pub group_add: Vec<String>,
+    /// Bytes of /dev/shm.
+    pub shm_size: u64,
+    /// Root file system without writes.
+    pub readonly_rootfs: bool,
+    /// Path → options.
+    pub tmpfs: BTreeMap<String, String>,
+    /// `source:target[:options]`, bind mounts only.
+    pub binds: Vec<String>,
+    /// Name → value.
+    pub sysctls: BTreeMap<String, String>,
+    /// (name, soft, hard); -1 is unlimited.
+    pub ulimits: Vec<(String, i64, i64)>,
+    /// -1000 to 1000.
+    pub oom_score_adj: i32,
+    /// Name servers instead of the machine's.
+    pub dns: Vec<String>,
+    /// Search domains instead of the machine's.
+    pub dns_search: Vec<String>,
+    /// Resolver options.
+    pub dns_options: Vec<String>,
+    /// `name:address` lines of /etc/hosts.
+    pub extra_hosts: Vec<String>,
+    /// Empty, `host` or `container:ID`.
+    pub pid_mode: String,
+    /// `private`, `shareable`, `none`, `host` or `container:ID`.
+    pub ipc_mode: String,
+    /// Empty or `host`.
+    pub uts_mode: String,
+    /// Empty or `host`, which are the same where the engine maps no ids.
+    pub userns_mode: String,
+    /// Path of the cgroup that the container's own is below; empty is `/docker`.
+    pub cgroup_parent: String,
+    /// `private` or `host`.
+    pub cgroupns_mode: String,
+    /// Devices of the machine.
+    pub devices: Vec<DeviceMapping>,
+    /// What it may open beyond its devices: `c 42:* rmw`.
+    pub device_cgroup_rules: Vec<String>,
+    /// For drivers of devices.
+    pub device_requests: Vec<DeviceRequest>,
+    /// What it may use.
+    pub resources: Resources,
+    /// Rows and columns of the first terminal.
+    pub console_size: (u16, u16),
+    /// Instead of the default list.
+    pub masked_paths: Option<Vec<String>>,
+    /// Instead of the default list.
+    pub readonly_paths: Option<Vec<String>>,
+}
+
+/// Docker's default of /dev/shm, in bytes.
+const SHM_SIZE: u64 = 64 << 20;
+
+impl Default for HostConfig {
+    fn default() -> HostConfig {
+        HostConfig {
+            auto_remove: false,
+            restart: RestartPolicy::No,
+            network_mode: "bridge".to_owned(),
+            mac: String::new(),
+            log_driver: "json-file".to_owned(),
+            log_options: BTreeMap::new(),
+            privileged: false,
+            cap_add: vec![],
+            cap_drop: vec![],
+            init: None,
+            security_opt: vec![],
+            group_add: vec![],
+            shm_size: SHM_SIZE,
+            readonly_rootfs: false,
+            tmpfs: BTreeMap::new(),
+            binds: vec![],
+            sysctls: BTreeMap::new(),
+            ulimits: vec![],
+            oom_score_adj: 0,
+            dns: vec![],
+            dns_search: vec![],
+            dns_options: vec![],
+            extra_hosts: vec![],
+            pid_mode: String::new(),
+            ipc_mode: "private".to_owned(),
+            uts_mode: String::new(),
+            userns_mode: String::new(),
+            cgroup_parent: String::new(),
+            cgroupns_mode: "private".to_owned(),
+            devices: vec![],
+            device_cgroup_rules: vec![],
+            device_requests: vec![],
+            resources: Resources::default(),
+            console_size: (0, 0),
+            masked_paths: None,
+            readonly_paths: None,
+        }
+    }
+}
+
+impl HostConfig {
+    /// Paths nobody inside may read.
+    pub fn masked(&self) -> Vec<String> {
+        self.listed(&self.masked_paths, &MASKED)
+    }
+
+    /// Paths nobody inside may write.
+    pub fn readonly(&self) -> Vec<String> {
+        self.listed(&self.readonly_paths, &READONLY)
+    }
+
+    fn listed(&self, own: &Option<Vec<String>>, default: &[&str]) -> Vec<String> {
+        match own {
+            _ if self.privileged => vec![],
+            Some(own) => own.clone(),
+            None => default.iter().map(|path| (*path).to_owned()).collect(),
+        }
+    }
+}
+
+/// Docker's default lists.
+const MASKED: [&str; 13] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+    "/sys/devices/system/cpu/cpu0/thermal_throttle",
+];
+const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];

@@ -1,0 +1,516 @@
+//! Further processes in a running container.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use contract::keeper::Exit;
+use runtime::launch::{Joined, Launched, Registration};
+use runtime::stdio::{Ends, Stdio};
+use runtime::{cgroup::Cgroup, user};
+use rustix::fs::OFlags;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+use tokio::sync::{mpsc, watch};
+
+use super::container::Container;
+use super::driver::{acknowledge, exit_code};
+use super::error::{ContainerError, EXEC_PREFIX};
+use super::launch;
+use super::legality::{Verb, permit};
+use super::note::{Note, key};
+use super::registry::{Containers, Shared};
+use model::id::new_id;
+use model::timestamp::Timestamp;
+use process::{Chunk, Stdin, Stream};
+
+/// What is to run: Docker's exec configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExecConfig {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// `user[:group]`; empty is the container's.
+    pub user: String,
+    /// All capabilities.
+    pub privileged: bool,
+    /// A terminal instead of pipes.
+    pub tty: bool,
+    /// The client will write.
+    pub attach_stdin: bool,
+    /// The client will read.
+    pub attach_stdout: bool,
+    /// The client will read.
+    pub attach_stderr: bool,
+    /// `KEY=value` words over the container's.
+    pub env: Vec<String>,
+    /// Absolute path; empty is the container's.
+    pub working_dir: String,
+    /// As given, for inspect.
+    pub detach_keys: String,
+    /// Rows and columns of the terminal.
+    pub console_size: Option<(u16, u16)>,
+    /// The engine's own, asking for the container's health.
+    pub probe: bool,
+}
+
+/// Where an exec is in its life: Created → Running → Exited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExecState {
+    /// Not started.
+    Created,
+    /// Being started.
+    Starting,
+    /// Runs.
+    Running {
+        /// In PID 1's namespace.
+        pid: u32,
+    },
+    /// Over.
+    Exited {
+        /// As a shell tells it.
+        exit_code: i32,
+        /// While it ran.
+        pid: u32,
+    },
+}
+
+/// One exec.
+#[derive(Debug)]
+pub struct Exec {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Id of the container.
+    pub container: String,
+    /// What runs.
+    pub config: ExecConfig,
+    state: watch::Sender<ExecState>,
+    stdin: Stdin,
+    terminal: Mutex<Option<OwnedFd>>,
+    pidfd: Mutex<Option<OwnedFd>>,
+    /// Turns true when PID 1 has reaped the process: all it printed is in its pipes.
+    reaped: watch::Sender<bool>,
+    /// Turns true when all output was handed on.
+    drained: watch::Sender<bool>,
+}
+
+/// The right to start an exec, which exists once.
+pub struct ClaimedExec {
+    exec: Arc<Exec>,
+    container: Arc<Container>,
+}
+
+/// How long an exec can be inspected after its end, as dockerd keeps it.
+const KEPT: Duration = Duration::from_secs(300);
+/// Chunks a client may lag behind before the process's pipe fills.
+const LAG: usize = 16;
+
+impl Exec {
+    /// The present state.
+    pub fn state(&self) -> ExecState {
+        self.state.borrow().clone()
+    }
+
+    /// Writes to the process's standard input.
+    ///
+    /// # Errors
+    /// It closed its side or has ended.
+    pub async fn write(&self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stdin.write(bytes).await
+    }
+
+    /// Its exit code, once it has ended.
+    pub fn exit_code(&self) -> Option<i32> {
+        match self.state() {
+            ExecState::Exited { exit_code, .. } => Some(exit_code),
+            _ => None,
+        }
+    }
+
+    /// Ends the process with SIGKILL, where it runs.
+    pub(super) fn kill(&self) {
+        let pidfd = self.pidfd.lock().expect("no holder of the pidfd panics");
+        if let Some(pidfd) = pidfd.as_ref() {
+            // One that has ended needs no signal.
+            let _ = sys::process::pidfd_send_signal(pidfd.as_fd(), 9);
+        }
+    }
+
+    /// Waits until the process has ended.
+    pub async fn ended(&self) {
+        let mut states = self.state.subscribe();
+        let _ = states.wait_for(|state| matches!(state, ExecState::Exited { .. })).await;
+    }
+
+    /// Changes the size of the terminal; waits a little for the process to be started.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub async fn resize(&self, rows: u16, columns: u16) -> Result<(), ContainerError> {
+        let mut states = self.state.subscribe();
+        let started = states.wait_for(|state| !matches!(state, ExecState::Created | ExecState::Starting));
+        let _ = tokio::time::timeout(Duration::from_secs(10), started).await;
+        let terminal = self.terminal.lock().expect("no holder of the terminal panics");
+        let text = format!("exec {} is not running", self.id);
+        let terminal = terminal.as_ref().ok_or(ContainerError::Conflict(text))?;
+        runtime::stdio::resize(terminal.as_fd(), rows, columns)
+            .map_err(|errno| ContainerError::machine("resize the terminal")(errno.into()))
+    }
+
+    /// Claims the one start.
+    fn claim(&self) -> Result<(), ContainerError> {
+        let mut verdict = Ok(());
+        self.state.send_modify(|state| match state {
+            ExecState::Created => *state = ExecState::Starting,
+            ExecState::Exited { .. } => {
+                verdict = Err(ContainerError::Conflict(format!("exec command {} has already run", self.id)));
+            }
+            _ => {
+                verdict =
+                    Err(ContainerError::Conflict(format!("exec command {} is already running", self.id)));
+            }
+        });
+        verdict
+    }
+}
+
+impl Containers {
+    /// Prepares an exec.
+    ///
+    /// # Errors
+    /// The container does not run, or the command is empty.
+    pub fn create_exec(&self, reference: &str, config: ExecConfig) -> Result<String, ContainerError> {
+        let container = self.find(reference)?;
+        if config.command.is_empty() {
+            return Err(ContainerError::Invalid("No exec command specified".to_owned()));
+        }
+        permit(&container.snapshot().state, Verb::Exec, container.id())?;
+        let id = new_id();
+        let shown = shown(&config.command);
+        let exec = new_exec(id.clone(), container.id().to_owned(), config, ExecState::Created);
+        self.shared.execs.lock().expect("no holder of the execs panics").insert(id.clone(), Arc::new(exec));
+        self.publish(&container, &format!("exec_create: {shown}"), &[("execID", id.clone())]);
+        Ok(id)
+    }
+
+    /// Takes the one start of an exec.
+    ///
+    /// # Errors
+    /// It was started before, or the container does not run.
+    pub fn claim_exec(&self, id: &str) -> Result<ClaimedExec, ContainerError> {
+        let exec = self.find_exec(id)?;
+        let container = self.find(&exec.container)?;
+        permit(&container.snapshot().state, Verb::Exec, container.id())?;
+        exec.claim()?;
+        Ok(ClaimedExec { exec, container })
+    }
+
+    /// Starts a claimed exec; returns its output when its program was executed.
+    ///
+    /// # Errors
+    /// [`ContainerError::Start`] with the runtime's words.
+    pub async fn start_exec(
+        &self,
+        claimed: ClaimedExec,
+        attach: bool,
+        console_size: Option<(u16, u16)>,
+    ) -> Result<mpsc::Receiver<Chunk>, ContainerError> {
+        let ClaimedExec { exec, container } = claimed;
+        let (shared, task_exec, task_container) = (self.shared.clone(), exec.clone(), container.clone());
+        let started = tokio::task::spawn_blocking(move || {
+            start_blocking(&shared, &task_container, &task_exec, attach, console_size)
+        });
+        let started = started.await.unwrap_or_else(|_| Err(launch::panicked()));
+        let (launched, ends) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                let exit_code = match &error {
+                    ContainerError::Start { exit_code, .. } => *exit_code,
+                    _ => 126,
+                };
+                exec.state.send_replace(ExecState::Exited { exit_code, pid: 0 });
+                exec.drained.send_replace(true);
+                self.forget_later(&exec);
+                return Err(error);
+            }
+        };
+        let output =
+            connect(&exec, ends).await.map_err(ContainerError::machine("open the exec's streams"))?;
+        container.execs.lock().expect("no holder of the exec ids panics").push(exec.id.clone());
+        *exec.pidfd.lock().expect("no holder of the pidfd panics") = Some(launched.pidfd);
+        exec.state.send_modify(|state| {
+            // Its end may have been told already.
+            if *state == ExecState::Starting {
+                *state = ExecState::Running { pid: launched.pid };
+            }
+        });
+        let shown = shown(&exec.config.command);
+        self.publish(&container, &format!("exec_start: {shown}"), &[("execID", exec.id.clone())]);
+        Ok(output)
+    }
+
+    /// Publishes that the client of an exec left it by its keys.
+    pub fn exec_detached(&self, exec: &Exec) {
+        if let Ok(container) = self.find(&exec.container) {
+            self.publish(&container, "exec_detach", &[("execID", exec.id.clone())]);
+        }
+    }
+
+    /// The exec's process reads the end of its input. A terminal has none.
+    pub async fn close_exec_stdin(&self, exec: &Exec) {
+        if !exec.config.tty {
+            exec.stdin.close().await;
+            self.shed_stdin(&exec.id);
+        }
+    }
+
+    /// The container's program reads the end of its input, as soon as it runs. A terminal has none.
+    pub async fn close_stdin(&self, container: &Container) {
+        if !container.record().config.tty {
+            container.stdin.finish().await;
+            self.shed_stdin(container.id());
+        }
+    }
+
+    fn shed_stdin(&self, id: &str) {
+        let Some(key) = key(id) else { return };
+        if let Err(error) = self.shared.keeper.shed_stdin(key) {
+            tracing::error!(process = id, %error, "cannot close a standard input");
+        }
+    }
+
+    /// PID 1 says that an exec ended. Its output is waited for, so that inspect shows the end only after the
+    /// client has read all.
+    pub(super) fn exec_ended(&self, exec: Arc<Exec>, exit: Exit, pid: u32) {
+        let containers = self.clone();
+        tokio::spawn(async move {
+            exec.reaped.send_replace(true);
+            let mut drained = exec.drained.subscribe();
+            // A client that reads slowly, or not at all, must not keep the end a secret.
+            let wait = drained.wait_for(|drained| *drained);
+            let _ = tokio::time::timeout(Duration::from_secs(10), wait).await;
+            let exit_code = exit_code(exit.status);
+            let failed = matches!(exec.state(), ExecState::Exited { .. });
+            if failed {
+                // Its program could not be executed; its client was told why.
+                return acknowledge(&containers.shared, &exec.id);
+            }
+            exec.state.send_replace(ExecState::Exited { exit_code, pid });
+            exec.stdin.close().await;
+            *exec.terminal.lock().expect("no holder of the terminal panics") = None;
+            acknowledge(&containers.shared, &exec.id);
+            if let Ok(container) = containers.find(&exec.container) {
+                container.execs.lock().expect("no holder of the exec ids panics").retain(|id| *id != exec.id);
+                let extra = [("execID", exec.id.clone()), ("exitCode", exit_code.to_string())];
+                containers.publish(&container, "exec_die", &extra);
+            }
+            containers.forget_later(&exec);
+        });
+    }
+
+    fn forget_later(&self, exec: &Exec) {
+        let (shared, id) = (self.shared.clone(), exec.id.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(KEPT).await;
+            shared.execs.lock().expect("no holder of the execs panics").remove(&id);
+        });
+    }
+
+    /// An exec that PID 1 still holds; its client went with the engine before this one.
+    pub(super) async fn resume_exec(&self, id: String, note: &Note, pid: u32, ends: Option<Ends>) {
+        let exec = new_exec(id, note.container.clone(), ExecConfig::default(), ExecState::Running { pid });
+        let exec = Arc::new(exec);
+        if let Some(ends) = ends
+            && let Ok(mut output) = connect(&exec, ends).await
+        {
+            tokio::spawn(async move { while output.recv().await.is_some() {} });
+        }
+        if note.probe {
+            // Whoever asked is gone; the new engine asks anew.
+            let process = rustix::process::Pid::from_raw(pid.cast_signed());
+            let flags = rustix::process::PidfdFlags::empty();
+            let pidfd = process.and_then(|process| rustix::process::pidfd_open(process, flags).ok());
+            *exec.pidfd.lock().expect("no holder of the pidfd panics") = pidfd;
+            exec.kill();
+        }
+        if let Ok(container) = self.find(&exec.container) {
+            container.execs.lock().expect("no holder of the exec ids panics").push(exec.id.clone());
+        }
+        self.shared.execs.lock().expect("no holder of the execs panics").insert(exec.id.clone(), exec);
+    }
+}
+
+fn new_exec(id: String, container: String, config: ExecConfig, state: ExecState) -> Exec {
+    Exec {
+        id,
+        container,
+        config,
+        state: watch::Sender::new(state),
+        stdin: Stdin::default(),
+        terminal: Mutex::new(None),
+        pidfd: Mutex::new(None),
+        reaped: watch::Sender::new(false),
+        drained: watch::Sender::new(false),
+    }
+}
+
+/// The words of a failed start, for an exec.
+fn of_exec(error: ContainerError) -> ContainerError {
+    match error {
+        ContainerError::Start { cause, exit_code, .. } => {
+            ContainerError::Start { prefix: EXEC_PREFIX, cause, exit_code }
+        }
+        other => other,
+    }
+}
+
+fn start_blocking(
+    shared: &Shared,
+    container: &Container,
+    exec: &Exec,
+    attach: bool,
+    console_size: Option<(u16, u16)>,
+) -> Result<(Launched, Ends), ContainerError> {
+    let record = container.record();
+    let not_running = || ContainerError::Conflict(format!("container {} is not running", container.id()));
+    let pid = container.snapshot().state.running().ok_or_else(not_running)?.pid;
+    let process_id = rustix::process::Pid::from_raw(pid.cast_signed()).ok_or_else(not_running)?;
+    let pidfd = rustix::process::pidfd_open(process_id, rustix::process::PidfdFlags::empty())
+        .map_err(|_| not_running())?;
+    // Its end may be on its way, and its number another's already: of the kernel's own processes, say.
+    if !runtime::proc::is_in_cgroup(pid, container.id()).unwrap_or(false) {
+        return Err(not_running());
+    }
+    let root = rustix::fs::open(
+        Path::new(&format!("/proc/{pid}/root")),
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .map_err(|_| not_running())?;
+    let config = &exec.config;
+    let user = if config.user.is_empty() { &record.config.user } else { &config.user };
+    let identity = user::resolve(root.as_fd(), user, &record.host.group_add)
+        .map_err(|error| ContainerError::Invalid(error.to_string()))?;
+    let ids = shared.ids(&record.host);
+    let uid = ids.to_host(identity.ids.uid).map_err(|error| ContainerError::Invalid(error.to_string()))?;
+    let stdio = if config.tty {
+        let size = console_size.or(config.console_size);
+        Stdio::terminal_in(root.as_fd(), uid, size, ids)
+    } else if attach {
+        Stdio::pipes(uid, config.attach_stdin)
+    } else {
+        Stdio::null()
+    };
+    let stdio = stdio.map_err(|error| of_exec(launch::start_error(error)))?;
+    let process = launch::exec_process(&record, config, &identity)?;
+    let note = Note {
+        container: record.id.clone(),
+        exec: true,
+        probe: config.probe,
+        started_at: Timestamp::now(),
+        stdio: Note::number(stdio.kind()),
+        endpoint: None,
+    };
+    let key = key(&exec.id).expect("an exec's id is made as 64 hexadecimal digits");
+    let registration = Registration { socket: shared.keeper.fd(), key, note: note.encode() };
+    let cgroup = Cgroup::open(&shared.cgroup(&record))
+        .map_err(|error| ContainerError::machine("open the cgroup")(std::io::Error::other(error)))?;
+    // The kernel's word and not the record's, which an update may be about to change. Without the controller nothing is limited.
+    let limited = cgroup.read("memory.max").is_ok_and(|text| text.trim() != "max");
+    let alone = record.host.cgroup_parent.is_empty() && !limited;
+    let joined = Joined { pidfd: pidfd.as_fd(), ids, alone };
+    let launched = runtime::launch::enter(&process, &joined, &stdio, registration, cgroup.fd())
+        .map_err(|error| of_exec(launch::launch_error(error)))?;
+    Ok((launched, stdio.into_ends()))
+}
+
+/// A command as events have it: like dockerd's, with a space behind a program that has no arguments.
+fn shown(command: &[String]) -> String {
+    let (program, arguments) =
+        command.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+    format!("{program} {}", arguments.join(" "))
+}
+
+/// Readers for the process's output and a writer for its input.
+async fn connect(exec: &Arc<Exec>, ends: Ends) -> std::io::Result<mpsc::Receiver<Chunk>> {
+    let (sender, receiver) = mpsc::channel(LAG);
+    let mut readers = tokio::task::JoinSet::new();
+    match ends {
+        Ends::Pipes { stdin, stdout, stderr } => {
+            for (stream, end) in [(Stream::Stdout, stdout), (Stream::Stderr, stderr)] {
+                let pipe = pipe::Receiver::from_file_unchecked(end.into())?;
+                readers.spawn(read(pipe, stream, sender.clone(), exec.reaped.subscribe()));
+            }
+            if let Some(stdin) = stdin {
+                exec.stdin.open(stdin).await?;
+            }
+        }
+        Ends::Terminal { master, relay: _ } => {
+            exec.stdin.open(master.try_clone()?).await?;
+            *exec.terminal.lock().expect("no holder of the terminal panics") = Some(master.try_clone()?);
+            let pipe = pipe::Receiver::from_file_unchecked(master.into())?;
+            readers.spawn(read(pipe, Stream::Stdout, sender.clone(), exec.reaped.subscribe()));
+        }
+        Ends::Null => {}
+    }
+    let exec = exec.clone();
+    tokio::spawn(async move {
+        readers.join_all().await;
+        exec.drained.send_replace(true);
+        // The client's stream ends with the process, not with its output: it may have closed its output early.
+        exec.ended().await;
+        drop(sender);
+    });
+    Ok(receiver)
+}
+
+/// Hands on what the process prints. Once it was reaped only what already lies in the pipe is read: a process it
+/// left behind may hold the pipe open for as long as it likes.
+async fn read(
+    mut pipe: pipe::Receiver,
+    stream: Stream,
+    sender: mpsc::Sender<Chunk>,
+    mut reaped: watch::Receiver<bool>,
+) {
+    let mut buffer = vec![0; 32 * 1024];
+    let mut wanted = true;
+    loop {
+        let over = *reaped.borrow_and_update();
+        let count = if over {
+            // Not try_read: before the first turn of the reactor it refuses without a look at the pipe.
+            rustix::io::read(pipe.as_fd(), &mut buffer[..]).unwrap_or(0)
+        } else {
+            tokio::select! {
+                // A terminal whose last process ended answers EIO.
+                count = pipe.read(&mut buffer) => count.unwrap_or(0),
+                _ = reaped.changed() => continue,
+            }
+        };
+        if count == 0 {
+            return;
+        }
+        // Without a reader the output is dropped, so that the process does not block on a full pipe.
+        let chunk = Chunk { stream, bytes: Bytes::copy_from_slice(&buffer[..count]) };
+        wanted = wanted && sender.send(chunk).await.is_ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_printed_before_the_end_is_read_after_it() {
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap();
+        rustix::io::write(&writer, b"all").unwrap();
+        let (sender, mut receiver) = mpsc::channel(LAG);
+        let reaped = watch::Sender::new(true);
+        let pipe = pipe::Receiver::from_file_unchecked(reader.into()).unwrap();
+        // The other end stays open: somebody whom the process left behind has it.
+        read(pipe, Stream::Stdout, sender, reaped.subscribe()).await;
+        let chunk = receiver.recv().await.unwrap();
+        assert_eq!(&chunk.bytes[..], b"all");
+        assert!(receiver.recv().await.is_none());
+    }
+}

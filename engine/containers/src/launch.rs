@@ -1,0 +1,566 @@
+//! From a record to a running first process: Docker's words on one side, the runtime's on the other.
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use runtime::capabilities::{self, Capabilities};
+use runtime::cgroup::{self, Cgroup};
+use runtime::devices::{Gate, GateError};
+use runtime::launch::{
+    BindMount, CapabilitySets, Device, LaunchError, Launched, Process, Registration, Rlimit, Spec,
+    TmpfsMount, VolumeKind, VolumeMount, resource_by_name,
+};
+use runtime::network::Mac;
+use runtime::rootfs::{self, PrepareError, Root};
+use runtime::seccomp::{self, Profile};
+use runtime::stdio::{Ends, Stdio};
+use runtime::user::{self, Identity};
+use sys::mounts::MountAttributes;
+
+use super::config::{Config, HostConfig};
+use super::container::Container;
+use super::error::{CREATE_PREFIX, ContainerError, START_PREFIX};
+use super::exec::ExecConfig;
+use super::join;
+use super::note::{Note, key};
+use super::record::Record;
+use super::registry::Shared;
+use super::resources::{Resources, Support};
+use super::restart::RestartPolicy;
+use images::ImageId;
+use model::timestamp::Timestamp;
+use networks::{Attachment, Endpoint};
+
+/// A started container.
+pub(super) struct Started {
+    pub process: Launched,
+    pub ends: Ends,
+    pub endpoint: Option<Endpoint>,
+}
+
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What can be refused before anything exists.
+///
+/// # Errors
+/// [`ContainerError::Invalid`] with Docker's words.
+pub(super) fn validate(config: &Config, host: &HostConfig) -> Result<(), ContainerError> {
+    let invalid = |text: String| Err(ContainerError::Invalid(text));
+    if config.hostname.len() > 64 {
+        return invalid(format!("hostname \"{}\" is too long (maximum 64 bytes)", config.hostname));
+    }
+    if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
+        let text = "is invalid, it needs to be an absolute path";
+        return invalid(format!("the working directory '{}' {text}", config.working_dir));
+    }
+    if let Some(word) = config.env.iter().find(|word| word.is_empty() || word.starts_with('=')) {
+        return invalid(format!("invalid environment variable: {word}"));
+    }
+    if !config.stop_signal.is_empty() && super::stop::signal_number(&config.stop_signal).is_none() {
+        return invalid(format!("invalid signal: {}", config.stop_signal));
+    }
+    if !matches!(host.network_mode.as_str(), "bridge" | "none" | "host") {
+        return Err(ContainerError::NotSupported(format!(
+            "network mode {} is not supported yet: use bridge, none or host",
+            host.network_mode
+        )));
+    }
+    process::log::check(&host.log_driver, &host.log_options).or_else(invalid)?;
+    if host.auto_remove && host.restart != RestartPolicy::No {
+        return invalid("can't create 'AutoRemove' container with restart policy".to_owned());
+    }
+    if !(-1000..=1000).contains(&host.oom_score_adj) {
+        let value = host.oom_score_adj;
+        return invalid(format!("Invalid value {value}, range for oom score adj is [-1000, 1000]"));
+    }
+    for (name, _, _) in &host.ulimits {
+        if resource_by_name(name).is_none() {
+            return invalid(format!("invalid ulimit type: {name}"));
+        }
+    }
+    super::devices::validate(host)?;
+    super::cgroups::check(&host.cgroup_parent).or_else(invalid)?;
+    mac(host)?;
+    capability_set(host)?;
+    SecurityOptions::parse(host)?;
+    volumes(host).map(drop)
+}
+
+/// The hardware address that was asked for.
+fn mac(host: &HostConfig) -> Result<Option<Mac>, ContainerError> {
+    let invalid = |_| ContainerError::Invalid(format!("address {}: invalid MAC address", host.mac));
+    Some(&host.mac).filter(|text| !text.is_empty()).map(|text| text.parse()).transpose().map_err(invalid)
+}
+
+/// Prepares what all containers share: the default seccomp program and the device gate.
+pub fn warm_up() {
+    drop(seccomp::builtin(capabilities::CONTAINER_DEFAULT));
+    if let Err(error) = Gate::container_default() {
+        tracing::warn!(%error, "devices are not gated");
+    }
+}
+
+/// Starts the first process. Blocks; what it made is undone by [`undo`] on failure and after the end.
+pub(super) fn start(
+    shared: &Shared,
+    container: &Container,
+    started_at: Timestamp,
+) -> Result<Started, ContainerError> {
+    let mut steps = super::steps::Steps::begin();
+    let record = container.record();
+    super::devices::meet(&record.host.device_requests)?;
+    super::sysctls::check(&record.host).map_err(|cause| ContainerError::Start {
+        prefix: CREATE_PREFIX,
+        cause,
+        exit_code: 128,
+    })?;
+    let cgroup = make_cgroup(shared, &record)?;
+    steps.done("cgroup");
+    super::join::meet_mapped_ids(&record.host, shared.settings.ids)?;
+    let (owner, ids) = (join::owner(shared, &record.host)?, shared.ids(&record.host));
+    let mode = &record.host.network_mode;
+    let attachment = shared.networks.attach(mode, &record.id, mac(&record.host)?, owner)?;
+    steps.done("network");
+    // Before anything is written into the container's folder, which a power cut may have taken.
+    let root = container.idle.start(|| overlay(shared, container, &record))?;
+    steps.done("overlay");
+    write_network_files(shared, container, &record, attachment.endpoint.as_ref())?;
+    steps.done("files");
+    let identity = user::resolve(root.as_fd(), &record.config.user, &record.host.group_add)
+        .map_err(|error| start_text(error.to_string(), 126))?;
+    let uid = ids.to_host(identity.ids.uid).map_err(|error| start_text(error.to_string(), 128))?;
+    let stdio = if record.config.tty {
+        let size = record.host.console_size;
+        Stdio::terminal(uid, (size != (0, 0)).then_some(size), ids)
+    } else {
+        Stdio::pipes(uid, record.config.open_stdin)
+    };
+    let stdio = stdio.map_err(start_error)?;
+    steps.done("user+stdio");
+    let endpoint = attachment.endpoint.clone();
+    let spec = spec(shared, container, &record, &identity, attachment)?;
+    steps.done("spec");
+    let note = Note {
+        container: record.id.clone(),
+        exec: false,
+        probe: false,
+        started_at,
+        stdio: Note::number(stdio.kind()),
+        endpoint: endpoint.clone(),
+    };
+    let key = key(&record.id).expect("a container's id is made as 64 hexadecimal digits");
+    let registration = Registration { socket: shared.keeper.fd(), key, note: note.encode() };
+    let process = runtime::launch::start(&spec, root.as_fd(), &stdio, registration, cgroup.fd())
+        .map_err(launch_error)?;
+    steps.done("clone..exec");
+    steps.tell(&record.id);
+    Ok(Started { process, ends: stdio.into_ends(), endpoint })
+}
+
+/// Gives back what a run had: its cgroup and its place on the network.
+pub(super) fn undo(shared: &Shared, container: &Container) {
+    let path = shared.cgroup(&container.record());
+    // Mostly its first process was the last.
+    for _ in 0..200 {
+        if cgroup::remove(&path).is_ok() {
+            break;
+        }
+        let _ = Cgroup::open(&path).and_then(|cgroup| cgroup.kill());
+        // The kernel takes a moment to bury the last process.
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    container.idle.ended();
+    shared.networks.detach(container.id());
+}
+
+/// The answer to a client whose launch ended in a bug.
+pub(super) fn panicked() -> ContainerError {
+    ContainerError::machine("start the container")(std::io::Error::other("the launching thread panicked"))
+}
+
+fn start_text(cause: String, exit_code: i32) -> ContainerError {
+    ContainerError::Start { prefix: START_PREFIX, cause, exit_code }
+}
+
+pub(super) fn start_error(error: PrepareError) -> ContainerError {
+    start_text(error.to_string(), 128)
+}
+
+pub(super) fn launch_error(error: LaunchError) -> ContainerError {
+    use rustix::io::Errno;
+    if let LaunchError::Prepare(PrepareError { what, source: Errno::NOTDIR }) = &error {
+        let text = format!(
+            "{what}: not a directory: Are you trying to mount a directory onto a file (or vice-versa)? Check if the \
+             specified host path exists and is the expected type"
+        );
+        return start_text(text, 127);
+    }
+    let exit_code = match &error {
+        LaunchError::Exec { errno: Errno::NOENT | Errno::NOTDIR, .. } => 127,
+        LaunchError::Exec { .. } => 126,
+        _ => 128,
+    };
+    start_text(error.to_string(), exit_code)
+}
+
+fn make_cgroup(shared: &Shared, record: &Record) -> Result<Cgroup, ContainerError> {
+    let failed = |error: cgroup::CgroupError| start_text(error.to_string(), 128);
+    let cgroup = shared.make_cgroup(record).map_err(failed)?;
+    let host = &record.host;
+    let limits = limits(shared, &host.resources).map_err(|error| start_text(error.to_string(), 128))?;
+    for (file, value) in limits {
+        cgroup.write(file, &value).map_err(failed)?;
+    }
+    gate(host, &cgroup)?;
+    Ok(cgroup)
+}
+
+/// Files of the control group and their values.
+pub(super) fn limits(shared: &Shared, resources: &Resources) -> std::io::Result<Vec<(&'static str, String)>> {
+    // Nothing is asked of the disk where nothing is limited.
+    if *resources == Resources::default() {
+        return Ok(Vec::new());
+    }
+    let weight = Support::of(&shared.cgroups()).weight;
+    resources.files(weight, |path| {
+        let device = runtime::devices::number_of(Path::new(path));
+        device.map_err(|error| std::io::Error::new(error.kind(), format!("stat {path}: {error}")))
+    })
+}
+
+/// Which devices the container may open. A kernel without device programs (an odd host of the namespace backend)
+/// is told in the log.
+fn gate(host: &HostConfig, cgroup: &Cgroup) -> Result<(), ContainerError> {
+    if host.privileged {
+        return Ok(());
+    }
+    let attached = match super::devices::rules(host)? {
+        None => Gate::container_default().and_then(|gate| gate.attach(cgroup.fd())),
+        Some(rules) => Gate::load(&rules).and_then(|gate| gate.attach(cgroup.fd())),
+    };
+    match attached {
+        Ok(()) => Ok(()),
+        Err(error @ GateError::Unsupported { .. }) => {
+            tracing::warn!(%error, "devices are not gated");
+            Ok(())
+        }
+        Err(error) => Err(start_text(error.to_string(), 128)),
+    }
+}
+
+/// The folders of the image, lowest first.
+pub(super) fn layers(shared: &Shared, record: &Record) -> Result<Vec<PathBuf>, ContainerError> {
+    let image: ImageId = record.image_id.parse()?;
+    let mut layers = vec![shared.settings.data.join("base")];
+    layers.extend(shared.images.rootfs(&image)?);
+    Ok(layers)
+}
+
+/// The image with the container's writable folder over it.
+pub(super) fn overlay(
+    shared: &Shared,
+    container: &Container,
+    record: &Record,
+) -> Result<std::os::fd::OwnedFd, ContainerError> {
+    let layers = layers(shared, record)?;
+    let (upper, work) = (container.folder.join("upper"), container.folder.join("work"));
+    // A power cut may have come between the record, which is synced, and the container's folders, which are not.
+    if !upper.exists() || !work.exists() {
+        let root = shared.ids(&record.host).root();
+        super::create::make_writable(&container.folder, layers.last(), root)
+            .map_err(ContainerError::machine("make the container's folder"))?;
+    }
+    rootfs::overlay(&Root { layers, upper, work }).map_err(start_error)
+}
+
+fn write_network_files(
+    shared: &Shared,
+    container: &Container,
+    record: &Record,
+    endpoint: Option<&Endpoint>,
+) -> Result<(), ContainerError> {
+    let (config, host) = (&record.config, &record.host);
+    let hosts = shared.networks.hosts_file(&host.extra_hosts, &config.hostname, &config.domainname, endpoint);
+    let hostname = format!("{}\n", record.config.hostname);
+    let ids = shared.ids(host);
+    let write = |name: &str, text: &str| {
+        let path = container.folder.join(name);
+        std::fs::write(&path, text)?;
+        // It belongs to the container, which may edit it.
+        let root = Some(ids.root()).filter(|_| ids.is_mapped());
+        root.map_or(Ok(()), |_| std::os::unix::fs::chown(&path, root, root))
+    };
+    let written = write("hosts", &hosts).and_then(|()| write("hostname", &hostname)).and_then(|()| {
+        let machine = host.network_mode == "host";
+        let resolv = shared.networks.resolv_conf(machine, &host.dns, &host.dns_search, &host.dns_options);
+        write("resolv.conf", &resolv)
+    });
+    written.map_err(ContainerError::machine("write the container's network files"))
+}
+
+/// What is mounted into the root.
+pub(super) fn mounts(container: &Container, record: &Record) -> Result<Vec<VolumeMount>, ContainerError> {
+    let mut mounts = volumes(&record.host)?;
+    for name in ["resolv.conf", "hostname", "hosts"] {
+        let source = container.folder.join(name);
+        let bind = BindMount { source, readonly: record.host.readonly_rootfs, recursive: false };
+        mounts.push(VolumeMount { target: format!("/etc/{name}"), kind: VolumeKind::Bind(bind) });
+    }
+    if has_init(&record.host) {
+        // PID 1's own program, which is the container's init under this name.
+        let bind =
+            BindMount { source: PathBuf::from(contract::paths::INIT), readonly: true, recursive: false };
+        mounts.push(VolumeMount { target: INIT.to_owned(), kind: VolumeKind::Bind(bind) });
+    }
+    Ok(mounts)
+}
+
+fn spec(
+    shared: &Shared,
+    container: &Container,
+    record: &Record,
+    identity: &Identity,
+    attachment: Attachment,
+) -> Result<Spec, ContainerError> {
+    let host = &record.host;
+    let mounts = mounts(container, record)?;
+    let namespaces = join::namespaces(shared, host, attachment)?;
+    Ok(Spec {
+        process: first_process(record, identity)?,
+        alone: host.cgroup_parent.is_empty(),
+        readonly_root: host.readonly_rootfs,
+        hostname: record.config.hostname.clone(),
+        domainname: record.config.domainname.clone(),
+        namespaces,
+        mounts,
+        shm: join::shm(shared, host)?,
+        devices: nodes(host)?,
+        masked_paths: host.masked(),
+        readonly_paths: host.readonly(),
+        sysctls: host.sysctls.clone().into_iter().collect(),
+        writable_sys: host.privileged,
+    })
+}
+
+fn nodes(host: &HostConfig) -> Result<Vec<Device>, ContainerError> {
+    let mut all = if host.privileged { runtime::devices::host_devices() } else { vec![] };
+    all.extend(super::devices::nodes(host)?.into_iter().map(|(device, _)| device));
+    Ok(all)
+}
+
+fn first_process(record: &Record, identity: &Identity) -> Result<Process, ContainerError> {
+    let host = &record.host;
+    let config = &record.config;
+    let bounding = capability_set(host)?;
+    let security = SecurityOptions::parse(host)?;
+    let seccomp = match security.seccomp {
+        SeccompChoice::Builtin if host.privileged => None,
+        SeccompChoice::Builtin => Some(seccomp::builtin(bounding)),
+        SeccompChoice::Unconfined => None,
+        SeccompChoice::Profile(profile) => {
+            let filter = profile.filter(&seccomp::Host::this(bounding));
+            Some(std::sync::Arc::new(filter.map_err(|error| start_text(error.to_string(), 128))?))
+        }
+    };
+    let limit = |value: i64| u64::try_from(value).ok();
+    let rlimits = host.ulimits.iter().filter_map(|(name, soft, hard)| {
+        Some(Rlimit { resource: resource_by_name(name)?, soft: limit(*soft), hard: limit(*hard) })
+    });
+    Ok(Process {
+        args: arguments(record),
+        env: environment(config, &config.env, config.tty, &identity.home),
+        cwd: if config.working_dir.is_empty() { "/".to_owned() } else { config.working_dir.clone() },
+        user: identity.ids.clone(),
+        capabilities: capability_sets(bounding),
+        signals_held: has_init(host),
+        no_new_privileges: security.no_new_privileges,
+        seccomp,
+        rlimits: rlimits.collect(),
+        oom_score_adj: host.oom_score_adj,
+        terminal: config.tty,
+    })
+}
+
+/// The process of an exec: the container's, with what the exec says over it.
+pub(super) fn exec_process(
+    record: &Record,
+    config: &ExecConfig,
+    identity: &Identity,
+) -> Result<Process, ContainerError> {
+    let container = &record.config;
+    let mut words = container.env.clone();
+    for word in &config.env {
+        let key = word.split('=').next().unwrap_or_default();
+        words.retain(|other| other.split('=').next() != Some(key));
+        words.push(word.clone());
+    }
+    let mut process = first_process(record, identity)?;
+    process.args.clone_from(&config.command);
+    process.env = environment(container, &words, config.tty, &identity.home);
+    if !config.working_dir.is_empty() {
+        process.cwd.clone_from(&config.working_dir);
+    }
+    if config.privileged {
+        process.capabilities = capability_sets(Capabilities::available());
+    }
+    process.oom_score_adj = 0;
+    process.signals_held = false;
+    process.terminal = config.tty;
+    Ok(process)
+}
+
+/// Where Docker's init stands in a container.
+const INIT: &str = "/sbin/docker-init";
+
+/// Where processes are the machine's or another container's, somebody else is process 1.
+fn has_init(host: &HostConfig) -> bool {
+    host.init == Some(true) && matches!(host.pid_mode.as_str(), "" | "private")
+}
+
+fn arguments(record: &Record) -> Vec<String> {
+    let init = [INIT.to_owned(), "--".to_owned()];
+    init.into_iter().filter(|_| has_init(&record.host)).chain(record.command()).collect()
+}
+
+fn environment(config: &Config, words: &[String], tty: bool, home: &str) -> Vec<String> {
+    let mut env = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={}", config.hostname)];
+    if tty {
+        env.push("TERM=xterm".to_owned());
+    }
+    for word in words {
+        let (key, has_value) = (word.split('=').next().unwrap_or_default(), word.contains('='));
+        env.retain(|other| other.split('=').next() != Some(key));
+        if has_value {
+            env.push(word.clone());
+        }
+    }
+    if !env.iter().any(|word| word.starts_with("HOME=")) {
+        env.push(format!("HOME={home}"));
+    }
+    env
+}
+
+fn capability_set(host: &HostConfig) -> Result<Capabilities, ContainerError> {
+    if host.privileged {
+        return Ok(Capabilities::available());
+    }
+    let available = Capabilities::available();
+    capabilities::adjust(capabilities::CONTAINER_DEFAULT, &host.cap_add, &host.cap_drop, available)
+        .map_err(|error| ContainerError::Invalid(error.to_string()))
+}
+
+fn capability_sets(set: Capabilities) -> CapabilitySets {
+    CapabilitySets { bounding: set.bits(), permitted: set.bits(), effective: set.bits(), inheritable: 0 }
+}
+
+enum SeccompChoice {
+    Builtin,
+    Unconfined,
+    Profile(Box<Profile>),
+}
+
+struct SecurityOptions {
+    no_new_privileges: bool,
+    seccomp: SeccompChoice,
+}
+
+impl SecurityOptions {
+    fn parse(host: &HostConfig) -> Result<SecurityOptions, ContainerError> {
+        let invalid = |text: String| ContainerError::Invalid(text);
+        let mut options = SecurityOptions { no_new_privileges: false, seccomp: SeccompChoice::Builtin };
+        for option in &host.security_opt {
+            if option == "no-new-privileges" {
+                options.no_new_privileges = true;
+                continue;
+            }
+            let Some((key, value)) = option.split_once(['=', ':']) else {
+                return Err(invalid(format!("invalid --security-opt 1: \"{option}\"")));
+            };
+            match (key, value) {
+                ("no-new-privileges", "true" | "false") => options.no_new_privileges = value == "true",
+                ("seccomp", "unconfined") => options.seccomp = SeccompChoice::Unconfined,
+                ("seccomp", "builtin") => options.seccomp = SeccompChoice::Builtin,
+                ("seccomp", text) => {
+                    let profile = Profile::parse(text)
+                        .map_err(|error| invalid(format!("Decoding seccomp profile failed: {error}")))?;
+                    options.seccomp = SeccompChoice::Profile(Box::new(profile));
+                }
+                // This kernel has neither; Docker accepts both then.
+                ("apparmor" | "label", _) => {}
+                _ => return Err(invalid(format!("invalid --security-opt 2: \"{option}\""))),
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn volumes(host: &HostConfig) -> Result<Vec<VolumeMount>, ContainerError> {
+    let mut mounts = Vec::new();
+    for (target, options) in &host.tmpfs {
+        mounts.push(VolumeMount { target: target.clone(), kind: VolumeKind::Tmpfs(tmpfs(target, options)?) });
+    }
+    for bind in &host.binds {
+        mounts.push(bind_mount(bind)?);
+    }
+    Ok(mounts)
+}
+
+fn bind_mount(text: &str) -> Result<VolumeMount, ContainerError> {
+    let mut parts = text.split(':');
+    let (source, target) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    if !source.starts_with('/') {
+        let text = format!("volume {source} is not supported yet: only absolute paths can be mounted");
+        return Err(ContainerError::NotSupported(text));
+    }
+    let invalid = || ContainerError::Invalid(format!("invalid volume specification: '{text}'"));
+    if !target.starts_with('/') || target == "/" {
+        return Err(invalid());
+    }
+    let mut readonly = false;
+    for option in parts.next().unwrap_or_default().split(',').filter(|option| !option.is_empty()) {
+        match option {
+            "ro" => readonly = true,
+            // Labels have no meaning without SELinux; consistency none on one machine.
+            "rw" | "z" | "Z" | "rprivate" | "private" | "consistent" | "cached" | "delegated" => {}
+            _ => return Err(invalid()),
+        }
+    }
+    if parts.next().is_some() {
+        return Err(invalid());
+    }
+    let bind = BindMount { source: PathBuf::from(source), readonly, recursive: true };
+    Ok(VolumeMount { target: target.to_owned(), kind: VolumeKind::Bind(bind) })
+}
+
+fn tmpfs(target: &str, text: &str) -> Result<TmpfsMount, ContainerError> {
+    if !target.starts_with('/') {
+        return Err(ContainerError::Invalid(format!(
+            "invalid mount path: '{target}' mount path must be absolute"
+        )));
+    }
+    let (mut noexec, mut nosuid, mut nodev, mut readonly) = (true, true, true, false);
+    let mut options = Vec::new();
+    for word in text.split(',').filter(|word| !word.is_empty()) {
+        match (word, word.split_once('=')) {
+            ("noexec" | "exec", _) => noexec = word == "noexec",
+            ("nosuid" | "suid", _) => nosuid = word == "nosuid",
+            ("nodev" | "dev", _) => nodev = word == "nodev",
+            ("ro" | "rw", _) => readonly = word == "ro",
+            (_, Some((key @ ("size" | "mode" | "uid" | "gid" | "nr_inodes" | "nr_blocks"), value))) => {
+                options.push((key.to_owned(), value.to_owned()));
+            }
+            _ => return Err(ContainerError::Invalid(format!("invalid tmpfs option {word:?}"))),
+        }
+    }
+    let mut attributes = MountAttributes::default();
+    let flags = [
+        (noexec, MountAttributes::NOEXEC),
+        (nosuid, MountAttributes::NOSUID),
+        (nodev, MountAttributes::NODEV),
+        (readonly, MountAttributes::RDONLY),
+    ];
+    for (_, flag) in flags.iter().filter(|(set, _)| *set) {
+        attributes = attributes.and(*flag);
+    }
+    Ok(TmpfsMount { source: "tmpfs", options, attributes })
+}

@@ -1,0 +1,78 @@
+//! Containers: their life, one driver each.
+//!
+//! ```text
+//!             start                    exit
+//!   Created ────────► Running ◄─────► Paused
+//!      │  ▲             │  ▲
+//!      │  └ failed start│  │ start
+//!      │                ▼  │
+//!      │    Restarting ► Exited        (see [`restart`])
+//!      │   remove       │ remove
+//!      └──────► Removing ◄┘──► Removed
+//! ```
+//!
+//! One task, the *driver*, owns a container: requests and the keeper's news enter its queue as [`Order`]s, and it
+//! alone changes the state, which leaves as a numbered [`Snapshot`] on a watch channel. Who waits, lists or
+//! inspects reads the snapshot and never asks the driver. Which order is legal is [`legality`]'s to say.
+//!
+//! What must outlive the engine is elsewhere: the record in the store, the process with its pipes in PID 1, the
+//! output on its way in the spool.
+//!
+//! [`Order`]: driver::Order
+
+mod cgroups;
+mod config;
+mod container;
+mod create;
+mod devices;
+mod driver;
+mod error;
+mod exec;
+mod files;
+mod health;
+mod join;
+mod launch;
+pub mod legality;
+mod logs;
+mod names;
+mod note;
+mod prune;
+mod record;
+mod registry;
+mod remove;
+mod rename;
+mod resources;
+mod restart;
+mod restore;
+mod size;
+mod state;
+mod stats;
+mod steps;
+mod stop;
+mod sysctls;
+mod top;
+mod update;
+mod wait;
+
+pub use config::{Config, HostConfig};
+pub use container::Container;
+pub use create::{Create, Created};
+pub use devices::{DeviceMapping, DeviceRequest};
+pub use error::ContainerError;
+pub use exec::{ClaimedExec, Exec, ExecConfig, ExecState};
+pub use files::{Archived, Change, ChangeKind, Exported, Extraction, PathStat, on_files};
+pub use health::{Health, HealthStatus, ProbeResult};
+pub use launch::warm_up;
+pub use logs::LogRequest;
+pub use prune::PruneContainers;
+pub use record::Record;
+pub use registry::{Containers, Settings};
+pub use resources::{DeviceRate, Resources, Support};
+pub use restart::{RestartPolicy, Restarts};
+pub use size::Size;
+pub use state::{Ended, Running, Snapshot, State};
+pub use stats::{Cpu, Io, Memory, Sample};
+pub use stop::signal_number;
+pub use top::Top;
+pub use update::Update;
+pub use wait::WaitCondition;

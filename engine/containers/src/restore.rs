@@ -1,0 +1,328 @@
+//! The engine returns: what the store recorded and what PID 1 holds become containers again.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use contract::keeper::{FromKeeper, Key, ToKeeper};
+use runtime::cgroup::{self, Cgroup};
+use runtime::keeper::{Delivery, Keeper};
+use runtime::stdio::Ends;
+
+use super::container::Container;
+use super::driver::{Order, acknowledge};
+use super::error::ContainerError;
+use super::note::Note;
+use super::record::{Record, Recorded};
+use super::registry::{Containers, Settings, Shared};
+use super::remove::delete_folder;
+use super::state::{Ended, State};
+use images::Images;
+use model::events::Events;
+use networks::Networks;
+use store::{Store, Table};
+
+/// Starts at boot that go on at the same time.
+const AT_ONCE: usize = 8;
+
+impl Containers {
+    /// Reads the records, takes back what PID 1 holds, and puts right what neither explains. From then on a task
+    /// listens to PID 1.
+    ///
+    /// # Errors
+    /// The store or the disk failed.
+    pub async fn open(
+        settings: Settings,
+        store: Store,
+        images: Arc<Images>,
+        networks: Arc<Networks>,
+        events: Arc<Events>,
+        keeper: Arc<Keeper>,
+    ) -> Result<Containers, ContainerError> {
+        let shared = Shared {
+            settings,
+            store,
+            images,
+            networks,
+            events,
+            keeper,
+            index: Default::default(),
+            execs: Default::default(),
+            pruning: AtomicBool::new(false),
+            going_down: AtomicBool::new(false),
+        };
+        let containers = Containers { shared: Arc::new(shared) };
+        containers.prepare_folders()?;
+        let booted = !containers.mark().exists();
+        containers.adopt_records(booted)?;
+        let held = containers.take_back().await?;
+        containers.collect_strays(&held);
+        containers.settle_lost(&held).await;
+        let listener = containers.clone();
+        tokio::spawn(async move { listener.listen().await });
+        containers.go_on(booted);
+        Ok(containers)
+    }
+
+    /// Stands as long as the machine does, from when all was started that starts with it.
+    fn mark(&self) -> PathBuf {
+        self.shared.settings.run.join("started")
+    }
+
+    /// The restart policies take up their work. An engine that only returns changes nothing: what was stopped by
+    /// hand stays so until the machine boots.
+    fn go_on(&self, booted: bool) {
+        if !booted {
+            let waiting =
+                |container: &Arc<Container>| matches!(container.snapshot().state, State::Restarting(_));
+            for container in self.list().into_iter().filter(waiting) {
+                let _ = container.orders.send(Order::Rearm);
+            }
+            return;
+        }
+        let containers = self.clone();
+        tokio::spawn(async move {
+            containers.start_at_boot().await;
+            if let Err(error) = std::fs::write(containers.mark(), "") {
+                tracing::warn!(%error, "cannot leave the mark of a finished start");
+            }
+        });
+    }
+
+    /// Oldest first, a few at a time: each start blocks a thread.
+    async fn start_at_boot(&self) {
+        let wanted = |container: &Arc<Container>| {
+            let record = container.record();
+            let State::Exited(ended) = container.snapshot().state else { return false };
+            record.host.restart.at_boot(&record.restarts, ended.exit_code)
+        };
+        let mut waiting: Vec<_> = self.list().into_iter().filter(wanted).collect();
+        let mut starting = tokio::task::JoinSet::new();
+        while let Some(container) = waiting.pop() {
+            if starting.len() >= AT_ONCE {
+                starting.join_next().await;
+            }
+            starting.spawn(async move {
+                match container.order(Order::Start).await {
+                    Ok(()) | Err(ContainerError::AlreadySo | ContainerError::NotFound(_)) => {}
+                    Err(error) => {
+                        tracing::error!(container = container.id(), %error, "cannot start a container at boot");
+                    }
+                }
+            });
+        }
+        starting.join_all().await;
+    }
+
+    fn prepare_folders(&self) -> Result<(), ContainerError> {
+        let settings = &self.shared.settings;
+        let make = || {
+            std::fs::create_dir_all(settings.data.join("containers"))?;
+            std::fs::create_dir_all(self.shared.spools())?;
+            std::fs::create_dir_all(self.shared.cgroups())?;
+            runtime::rootfs::base_layer(&settings.data.join("base"), settings.ids)
+        };
+        make().map_err(ContainerError::machine("prepare the engine's folders"))
+    }
+
+    fn adopt_records(&self, booted: bool) -> Result<(), ContainerError> {
+        let records: Vec<(String, Record)> =
+            self.shared.store.read(|reader| reader.list(Table::Containers))?;
+        for (_, mut record) in records {
+            if let Recorded::Restarting(ended) = &record.state
+                && booted
+            {
+                record.state = Recorded::Exited(ended.clone());
+            }
+            let state = match &record.state {
+                Recorded::Created(ended) => State::Created(ended.clone()),
+                Recorded::Exited(ended) => State::Exited(ended.clone()),
+                Recorded::Restarting(ended) => State::Restarting(ended.clone()),
+                // Until PID 1 or `settle_lost` says more.
+                Recorded::Started(_) => State::Exited(Ended::default()),
+            };
+            self.adopt(record, state);
+        }
+        Ok(())
+    }
+
+    /// Reads PID 1's replay to its end.
+    async fn take_back(&self) -> Result<HashSet<String>, ContainerError> {
+        let mut held = HashSet::new();
+        loop {
+            let Delivery { message, fds } = self.next_delivery().await?;
+            match message {
+                FromKeeper::ReplayEnd => return Ok(held),
+                FromKeeper::Held { key, pid, exit, note } => {
+                    let id = format!("{key:?}");
+                    let Some(note) = Note::decode(&note) else {
+                        acknowledge(&self.shared, &id);
+                        continue;
+                    };
+                    let ends = note.kind().and_then(|kind| Ends::from_riders(kind, fds));
+                    held.insert(note.container.clone());
+                    self.resume(id, pid, &note, ends).await;
+                    if let Some(exit) = exit {
+                        self.exited(key, pid, exit);
+                    }
+                }
+                other => self.handle(other),
+            }
+        }
+    }
+
+    async fn next_delivery(&self) -> Result<Delivery, ContainerError> {
+        let gone = || std::io::Error::other("PID 1 closed the keeper socket");
+        match self.shared.keeper.receive().await {
+            Ok(Some(delivery)) => Ok(delivery),
+            Ok(None) => Err(ContainerError::machine("listen to PID 1")(gone())),
+            Err(error) => Err(ContainerError::machine("listen to PID 1")(std::io::Error::other(error))),
+        }
+    }
+
+    async fn resume(&self, id: String, pid: u32, note: &Note, ends: Option<Ends>) {
+        if note.exec {
+            return self.resume_exec(id, note, pid, ends).await;
+        }
+        let Ok(container) = self.find(&id) else { return };
+        if let Recorded::Exited(ended) | Recorded::Restarting(ended) = &container.record().state
+            && ended.started_at == note.started_at
+        {
+            // This run's end is on disk; only the acknowledgement was lost.
+            return;
+        }
+        if let Some(endpoint) = &note.endpoint {
+            self.shared.networks.resume(&id, endpoint.address.addr());
+        }
+        let (started_at, endpoint) = (note.started_at, note.endpoint.clone());
+        let resumed =
+            container.order(|answer| Order::Resume { pid, started_at, endpoint, ends, answer }).await;
+        if let Err(error) = resumed {
+            tracing::error!(container = id, %error, "cannot take a running container back");
+        }
+    }
+
+    async fn listen(&self) {
+        let mut powering_off = false;
+        loop {
+            match self.next_delivery().await {
+                Ok(delivery) => {
+                    powering_off |= matches!(delivery.message, FromKeeper::PowerOff { .. });
+                    self.handle(delivery.message);
+                }
+                Err(_) if powering_off => std::process::exit(0),
+                Err(error) => {
+                    // Without PID 1 nothing can be started or ended; it starts a new engine.
+                    tracing::error!(%error, "the engine stops");
+                    std::process::exit(1);
+                }
+            }
+        }
+    }
+
+    fn handle(&self, message: FromKeeper) {
+        match message {
+            FromKeeper::Exited { key, pid, exit } => self.exited(key, pid, exit),
+            FromKeeper::PowerOff { seconds } => {
+                let containers = self.clone();
+                tokio::spawn(async move { containers.power_off(seconds).await });
+            }
+            FromKeeper::Held { .. } | FromKeeper::ReplayEnd => {
+                tracing::error!(?message, "PID 1 said something out of turn");
+            }
+        }
+    }
+
+    fn exited(&self, key: Key, pid: u32, exit: contract::keeper::Exit) {
+        let id = format!("{key:?}");
+        let container = self.shared.index().by_id.get(&id).cloned();
+        if let Some(container) = container {
+            let _ = container.orders.send(Order::Exited { pid, exit });
+        } else if let Some(exec) = self.shared.exec(&id) {
+            self.exec_ended(exec, exit, pid);
+        } else {
+            acknowledge(&self.shared, &id);
+        }
+    }
+
+    /// Processes that were cloned but never registered before the engine before this one was killed, and files
+    /// without a record.
+    fn collect_strays(&self, held: &HashSet<String>) {
+        let names = |folder: &std::path::Path| -> Vec<String> {
+            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+        };
+        let usual = self.shared.cgroups();
+        let records = self.list().into_iter().map(|container| container.record());
+        let elsewhere = records.filter(|record| !record.host.cgroup_parent.is_empty());
+        let elsewhere = elsewhere.map(|record| self.shared.cgroup(&record));
+        for path in names(&usual).into_iter().map(|id| usual.join(id)).chain(elsewhere) {
+            let id = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if id.len() == 64 && path.is_dir() && !held.contains(id) {
+                end_cgroup(&path);
+            }
+        }
+        let known = |id: &str| self.shared.index().by_id.contains_key(id);
+        for id in names(&self.shared.settings.data.join("containers")) {
+            if !known(&id) {
+                delete_folder(&self.shared.folder(&id));
+            }
+        }
+        for name in names(&self.shared.spools()) {
+            let id = name.split('.').next().unwrap_or_default();
+            if !held.contains(id) {
+                let _ = std::fs::remove_file(self.shared.spools().join(&name));
+            }
+        }
+    }
+
+    async fn settle_lost(&self, held: &HashSet<String>) {
+        for container in self.list() {
+            let record = container.record();
+            if held.contains(container.id()) {
+                continue;
+            }
+            match record.state {
+                Recorded::Started(_) => drop(container.order(Order::Lost).await),
+                Recorded::Exited(_) if record.host.auto_remove => drop(container.order(Order::Remove).await),
+                _ => {}
+            }
+        }
+    }
+
+    /// Stops every container, all at once, then tells PID 1.
+    async fn power_off(&self, seconds: u32) {
+        self.shared.going_down.store(true, Ordering::Relaxed);
+        let mut stopping = tokio::task::JoinSet::new();
+        // A little of the time is for writing down how they ended.
+        let patience = i64::from(seconds.saturating_sub(2)).clamp(0, 10);
+        for container in self.list() {
+            let containers = self.clone();
+            stopping.spawn(async move {
+                if container.snapshot().state.running().is_some() {
+                    let _ = containers.stop_container(&container, None, Some(patience)).await;
+                }
+            });
+        }
+        stopping.join_all().await;
+        // An empty synced write makes all before it durable.
+        let flushed = self.shared.store.write_async(store::Durability::Synced, |_| Ok(())).await;
+        if let Err::<(), store::StoreError>(error) = flushed {
+            tracing::error!(%error, "cannot flush the store");
+        }
+        if let Err(error) = self.shared.keeper.send(&ToKeeper::Stopped) {
+            tracing::error!(%error, "cannot tell PID 1 that all is stopped");
+        }
+    }
+}
+
+fn end_cgroup(path: &std::path::Path) {
+    let _ = Cgroup::open(path).map(|cgroup| cgroup.kill());
+    for _ in 0..100 {
+        if cgroup::remove(path).is_ok() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}

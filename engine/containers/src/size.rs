@@ -1,0 +1,53 @@
+//! How much disk a container takes.
+
+use std::collections::HashSet;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, statat};
+
+use super::container::Container;
+use super::registry::Containers;
+use content::archive::walk::{Onward, walk};
+
+/// Bytes on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Size {
+    /// Written by the container.
+    pub writable: u64,
+    /// Together with its image.
+    pub total: u64,
+}
+
+impl Containers {
+    /// Measures a container. Blocks: it walks the writable folder.
+    pub fn size(&self, container: &Container) -> Size {
+        let image = self.shared.images.resolve(&container.record().image_id);
+        let writable = of_folder(&container.folder.join("upper"));
+        Size { writable, total: writable + image.map_or(0, |image| image.size) }
+    }
+}
+
+/// Sum of the files' lengths, as dockerd counts; a file with several names counts once. What cannot be read (any more), or
+/// is deeper than any path leads, is left out.
+pub(super) fn of_folder(folder: &Path) -> u64 {
+    let (mut sum, mut seen) = (0, HashSet::new());
+    let Ok(top) = std::fs::File::open(folder) else { return 0 };
+    let walked = walk(top.as_fd(), |met| {
+        let Ok(meta) = statat(met.folder, met.name, AtFlags::SYMLINK_NOFOLLOW) else {
+            return Ok(Onward::Past);
+        };
+        match FileType::from_raw_mode(meta.st_mode) {
+            FileType::Directory => return Ok(Onward::Into),
+            FileType::RegularFile if meta.st_nlink == 1 || seen.insert(meta.st_ino) => {
+                sum += meta.st_size.cast_unsigned();
+            }
+            _ => {}
+        }
+        Ok(Onward::Past)
+    });
+    if let Err(error) = walked {
+        tracing::warn!(folder = %folder.display(), %error, "a container's files are not all counted");
+    }
+    sum
+}

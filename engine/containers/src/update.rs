@@ -1,0 +1,101 @@
+//! Changing limits and the restart policy of a container that exists.
+
+use super::config::HostConfig;
+use super::driver::{Driver, Order};
+use super::error::ContainerError;
+use super::launch;
+use super::registry::Containers;
+use super::resources::{Resources, Support};
+use super::restart::RestartPolicy;
+use super::state::State;
+use runtime::cgroup::Cgroup;
+use store::Durability;
+
+/// What shall change; zero and empty fields stay as they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Update {
+    /// New limits.
+    pub resources: Resources,
+    /// New restart policy.
+    pub restart: Option<RestartPolicy>,
+}
+
+impl Containers {
+    /// Changes limits, at once where it runs, and the restart policy. Returns warnings; durable when it returns.
+    ///
+    /// # Errors
+    /// Docker's words about what contradicts what the container has, or about what the kernel refuses.
+    pub async fn update(&self, reference: &str, mut update: Update) -> Result<Vec<String>, ContainerError> {
+        let support = Support::of(&self.shared.cgroups());
+        let warnings = update.resources.verify(&support, true).map_err(ContainerError::Invalid)?;
+        let container = self.find(reference)?;
+        container.order(|answer| Order::Update(Box::new(update), answer)).await?;
+        self.publish(&container, "update", &[]);
+        Ok(warnings)
+    }
+}
+
+impl Driver {
+    pub(super) async fn update(&mut self, update: &Update) -> Result<(), ContainerError> {
+        let id = self.container.id().to_owned();
+        let refused = |text: &str| ContainerError::Conflict(format!("Cannot update container {id}: {text}"));
+        if matches!(self.state(), State::Removing(_) | State::Removed(_)) {
+            return Err(refused("container is marked for removal and cannot be \"update\""));
+        }
+        let before = self.container.record();
+        let host = updated(&before.host, update).map_err(refused)?;
+        if self.state().running().is_some() {
+            self.apply(&before.host.resources, &host.resources)?;
+        }
+        self.amend(|record| record.host = host);
+        let saved = self.save(Durability::Synced).await;
+        if saved.is_err() {
+            self.amend(|record| record.host = before.host.clone());
+        }
+        saved
+    }
+
+    /// Writes what differs; what is limited no more goes back to its default.
+    fn apply(&self, old: &Resources, new: &Resources) -> Result<(), ContainerError> {
+        let failed = |error: std::io::Error| {
+            let what = format!("Cannot update container {}", self.container.id());
+            ContainerError::machine(what)(error)
+        };
+        let shared = &self.shared;
+        let cgroup = Cgroup::open(&shared.cgroup(&self.container.record()));
+        let cgroup = cgroup.map_err(|error| failed(std::io::Error::other(error)))?;
+        let (old, new) =
+            (launch::limits(shared, old).map_err(failed)?, launch::limits(shared, new).map_err(failed)?);
+        // More swap before more memory or less: the kernel takes each value by itself.
+        for (file, value) in new.iter().filter(|limit| !old.contains(limit)) {
+            cgroup.write(file, value).map_err(|error| failed(std::io::Error::other(error)))?;
+        }
+        Ok(())
+    }
+}
+
+fn updated(host: &HostConfig, update: &Update) -> Result<HostConfig, &'static str> {
+    let mut host = host.clone();
+    host.resources.update(&update.resources)?;
+    if let Some(restart) = update.restart {
+        if host.auto_remove && restart != RestartPolicy::No {
+            return Err("Restart policy cannot be updated because AutoRemove is enabled for the container");
+        }
+        host.restart = restart;
+    }
+    Ok(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_that_removes_itself_gets_no_policy() {
+        let host = HostConfig { auto_remove: true, ..HostConfig::default() };
+        let update = |restart| Update { restart, ..Update::default() };
+        assert!(updated(&host, &update(Some(RestartPolicy::Always))).is_err());
+        assert!(updated(&host, &update(Some(RestartPolicy::No))).is_ok());
+        assert_eq!(updated(&host, &update(None)), Ok(host.clone()));
+    }
+}

@@ -1,0 +1,152 @@
+//! Which manifest of a list fits a machine.
+
+use std::fmt;
+
+/// A platform that nobody knows.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\": unknown operating system or architecture: invalid argument")]
+pub struct UnknownPlatform(String);
+
+/// Operating system, architecture and variant in Go's words, as in `linux/arm64/v8`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Platform {
+    /// `linux`.
+    pub os: String,
+    /// `amd64`, `arm64`.
+    pub architecture: String,
+    /// `v8`, or empty.
+    pub variant: String,
+}
+
+const KNOWN_SYSTEMS: [&str; 11] = [
+    "aix",
+    "android",
+    "darwin",
+    "dragonfly",
+    "freebsd",
+    "illumos",
+    "linux",
+    "netbsd",
+    "openbsd",
+    "solaris",
+    "windows",
+];
+const KNOWN_ARCHITECTURES: [&str; 13] = [
+    "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le",
+    "riscv64", "s390x",
+];
+
+impl Platform {
+    /// The machine this runs on.
+    pub fn host() -> Platform {
+        let (architecture, variant) = normal(std::env::consts::ARCH, "");
+        Platform { os: "linux".to_owned(), architecture, variant }
+    }
+
+    /// Reads `os/arch[/variant]`, `os` or `arch`; what is left out is the host's.
+    pub fn parse(text: &str) -> Result<Platform, UnknownPlatform> {
+        let unknown = || UnknownPlatform(text.to_owned());
+        let host = Platform::host();
+        let lower = text.to_ascii_lowercase();
+        let words: Vec<&str> = lower.split('/').collect();
+        let (os, architecture, variant) = match words[..] {
+            [os] if KNOWN_SYSTEMS.contains(&os) => (os, host.architecture.as_str(), host.variant.as_str()),
+            [architecture] => (host.os.as_str(), architecture, ""),
+            [os, architecture] => (os, architecture, ""),
+            [os, architecture, variant] => (os, architecture, variant),
+            _ => return Err(unknown()),
+        };
+        let (architecture, variant) = normal(architecture, variant);
+        if !KNOWN_SYSTEMS.contains(&os) || !KNOWN_ARCHITECTURES.contains(&architecture.as_str()) {
+            return Err(unknown());
+        }
+        Ok(Platform { os: os.to_owned(), architecture, variant })
+    }
+
+    /// Whether something for `other` runs here.
+    pub fn runs(&self, other: &Platform) -> bool {
+        self.suits(other).is_some()
+    }
+
+    /// How well something for `other` runs here: not at all, or the higher the better.
+    pub fn suits(&self, other: &Platform) -> Option<u32> {
+        let (architecture, variant) = normal(&other.architecture, &other.variant);
+        let level = |variant: &str| variant.trim_start_matches('v').parse::<u32>().ok();
+        let same = self.os == other.os && self.architecture == architecture;
+        match (level(or_oldest(self, &self.variant)), level(or_oldest(self, &variant))) {
+            (Some(own), Some(needed)) => (same && needed <= own).then_some(needed),
+            _ => (same && self.variant == variant).then_some(0),
+        }
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        if self.variant.is_empty() { Ok(()) } else { write!(f, "/{}", self.variant) }
+    }
+}
+
+/// Other people's words for architectures; the variant that is meant by none.
+fn normal(architecture: &str, variant: &str) -> (String, String) {
+    let (architecture, variant) = match (architecture, variant) {
+        ("x86_64" | "x86-64", variant) => ("amd64", variant),
+        ("i386" | "x86", _) => ("386", ""),
+        ("aarch64", variant) => ("arm64", variant),
+        ("armhf", _) => ("arm", "v7"),
+        ("armel", _) => ("arm", "v6"),
+        other => other,
+    };
+    let variant = match (architecture, variant) {
+        ("arm64", "" | "8") => "v8",
+        ("arm", "") => "v7",
+        ("amd64", "v1") => "",
+        other => other.1,
+    };
+    (architecture.to_owned(), variant.to_owned())
+}
+
+fn or_oldest<'a>(platform: &Platform, variant: &'a str) -> &'a str {
+    if variant.is_empty() && platform.architecture == "amd64" { "v1" } else { variant }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(wanted: &str, offered: &[&str], expected: Option<usize>) {
+        let wanted = Platform::parse(wanted).unwrap();
+        let offered = offered.iter().map(|text| Platform::parse(text).unwrap());
+        let suits = offered.enumerate().filter_map(|(at, other)| Some((wanted.suits(&other)?, at)));
+        assert_eq!(suits.max_by_key(|(level, _)| *level).map(|(_, at)| at), expected, "{wanted}");
+    }
+
+    #[test]
+    fn the_best_fitting_variant_is_chosen() {
+        check("linux/amd64", &["linux/arm64", "linux/amd64"], Some(1));
+        check("linux/amd64", &["linux/amd64/v2", "linux/amd64"], Some(1));
+        check("linux/amd64/v3", &["linux/amd64", "linux/amd64/v2", "linux/amd64/v4"], Some(1));
+        check("linux/arm64", &["linux/arm64/v8"], Some(0));
+        check("linux/arm64/v8", &["linux/arm64"], Some(0));
+        check("linux/arm/v7", &["linux/arm/v5", "linux/arm/v6", "linux/arm64"], Some(1));
+        check("linux/arm/v6", &["linux/arm/v7"], None);
+        check("linux/amd64", &["windows/amd64"], None);
+        check("linux/riscv64", &["linux/riscv64"], Some(0));
+    }
+
+    #[test]
+    fn platforms_are_read() {
+        for (text, expected) in [
+            ("linux/x86_64", "linux/amd64"),
+            ("LINUX/aarch64", "linux/arm64/v8"),
+            ("arm64", "linux/arm64/v8"),
+            ("linux/arm/v6", "linux/arm/v6"),
+        ] {
+            assert_eq!(Platform::parse(text).unwrap().to_string(), expected);
+        }
+        for bad in ["foobar", "linux/foo", "foo/amd64", "a/b/c/d", ""] {
+            let error = Platform::parse(bad).unwrap_err().to_string();
+            assert!(error.contains("unknown operating system or architecture"), "{error}");
+        }
+    }
+}

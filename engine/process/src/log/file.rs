@@ -1,0 +1,171 @@
+//! Writing a log, and making room in it.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use super::options::Rules;
+use super::record::Attributes;
+
+/// Where a log is and how it is kept; all clones are the same log.
+#[derive(Debug, Clone)]
+pub struct LogPlace {
+    /// The file that is written.
+    pub path: PathBuf,
+    /// When and how room is made.
+    pub rules: Rules,
+    /// Added to every record.
+    pub attributes: Attributes,
+    /// How often this engine has made room. Held while files change their names.
+    pub turns: Arc<Mutex<u64>>,
+}
+
+impl LogPlace {
+    /// The file that was written `back` turns ago.
+    pub(super) fn numbered(&self, back: u64) -> PathBuf {
+        match back {
+            0 => self.path.clone(),
+            _ => suffixed(&self.path, &format!(".{back}")),
+        }
+    }
+
+    pub(super) fn turns(&self) -> MutexGuard<'_, u64> {
+        self.turns.lock().expect("no holder of the log's names panics")
+    }
+}
+
+/// The same file, compressed.
+pub(super) fn compressed(path: &Path) -> PathBuf {
+    suffixed(path, ".gz")
+}
+
+fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// A log, open for appending at a known length.
+#[derive(Debug)]
+pub(crate) struct LogFile {
+    place: LogPlace,
+    file: File,
+    compressing: Option<std::thread::JoinHandle<()>>,
+}
+
+impl LogFile {
+    /// Opens or makes the log.
+    pub fn open(place: LogPlace) -> io::Result<LogFile> {
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&place.path)?;
+        Ok(LogFile { place, file, compressing: None })
+    }
+
+    pub fn attributes(&self) -> &Attributes {
+        &self.place.attributes
+    }
+
+    pub fn length(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    pub fn cut(&self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)
+    }
+
+    /// Writes at `offset`, which is the log's end; on failure the log is as before.
+    pub fn append(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset).inspect_err(|_| {
+            // The disk is full: cutting back needs no space.
+            let _ = self.file.set_len(offset);
+        })
+    }
+
+    /// Bytes that a log of this length takes before it is full; the record that fills it may reach beyond.
+    pub fn room(&self, length: u64) -> u64 {
+        self.place.rules.max_size.map_or(u64::MAX, |size| size.saturating_sub(length))
+    }
+
+    /// Goes on in an empty file. On failure the log is as before.
+    pub fn turn(&mut self) -> io::Result<()> {
+        // Names change only when the one before is compressed, or has failed to be.
+        if let Some(compressing) = self.compressing.take() {
+            let _ = compressing.join();
+        }
+        let place = &self.place;
+        let mut turns = place.turns();
+        if place.rules.max_files > 1 {
+            shift(place)?;
+        }
+        // Those who still read the old file keep it.
+        let fresh = suffixed(&place.path, ".new");
+        self.file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&fresh)?;
+        std::fs::rename(&fresh, &place.path)?;
+        *turns += 1;
+        drop(turns);
+        if place.rules.max_files > 1 && place.rules.compress {
+            let place = place.clone();
+            self.compressing = Some(std::thread::spawn(move || compress(&place)));
+        }
+        Ok(())
+    }
+}
+
+/// Makes the number 1 free. Numbers below the first free one move up: after a death between two moves nothing is
+/// overwritten that has a place to go to.
+fn shift(place: &LogPlace) -> io::Result<()> {
+    let last = u64::from(place.rules.max_files) - 1;
+    let taken = |back: u64| place.numbered(back).exists() || compressed(&place.numbered(back)).exists();
+    let free = (1..last).find(|back| !taken(*back)).unwrap_or(last);
+    for back in (1..=free).rev() {
+        move_up(place, back)?;
+    }
+    Ok(())
+}
+
+/// What was `back - 1` becomes `back`.
+fn move_up(place: &LogPlace, back: u64) -> io::Result<()> {
+    let (from, to) = (place.numbered(back - 1), place.numbered(back));
+    for (from, to, other) in
+        [(&from, &to, compressed(&to)), (&compressed(&from), &compressed(&to), to.clone())]
+    {
+        if from.exists() {
+            std::fs::rename(from, to)?;
+            absent(std::fs::remove_file(other))?;
+        }
+    }
+    Ok(())
+}
+
+fn absent(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Compresses number 1. When that fails it stays as it is, which is no loss.
+fn compress(place: &LogPlace) {
+    let plain = place.numbered(1);
+    let half = suffixed(&plain, ".gz.new");
+    let made = pack(&plain, &half).and_then(|()| {
+        let _names = place.turns();
+        std::fs::rename(&half, compressed(&plain))?;
+        std::fs::remove_file(&plain)
+    });
+    if let Err(error) = made {
+        tracing::warn!(log = %plain.display(), %error, "cannot compress a log");
+        let _ = std::fs::remove_file(&half);
+    }
+}
+
+fn pack(from: &Path, to: &Path) -> io::Result<()> {
+    let mut packer = GzEncoder::new(File::create(to)?, Compression::default());
+    io::copy(&mut File::open(from)?, &mut packer)?;
+    packer.finish()?.sync_data()
+}
