@@ -10,7 +10,10 @@ use std::path::PathBuf;
 ///
 /// ```text
 ///   booting ──first answer──► up ──down, power-off──► stopping ──► stopped
-///      │ ▲                    │
+///      │ ▲                    │ ▲
+///      │ │    no room on host ▼ │ room
+///      │ │                  paused
+///      │ │                    │
 ///      │ └── guest's reboot ──┤
 ///      └──── gave up ─────────┴── died ──► failed
 /// ```
@@ -21,6 +24,8 @@ pub enum Phase {
     Booting,
     /// The API answers.
     Up,
+    /// The machine stands still, see the reason; it goes on by itself.
+    Paused,
     /// The guest was told to power off.
     Stopping,
     /// It ended as it should.
@@ -49,7 +54,7 @@ pub struct Guest {
 pub struct State {
     /// Where it stands.
     pub state: Phase,
-    /// Why it failed.
+    /// Why it failed or stands still.
     pub reason: Option<String>,
     /// Name of the appliance and of its docker context.
     pub name: String,

@@ -16,6 +16,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 
 /// What can be dialled in the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,6 +150,11 @@ pub trait Machine: Send {
 
     /// The guest has a clock of its own that must be set.
     fn has_own_clock(&self) -> bool;
+
+    /// Why it stands still, as that changes; nothing for machines that never do.
+    fn pauses(&self) -> Option<watch::Receiver<Option<String>>> {
+        None
+    }
 
     /// Waits for the end; may be dropped and called again.
     fn wait(&mut self) -> BoxFuture<'_, Ended>;

@@ -15,6 +15,7 @@ pub mod answer;
 mod control;
 mod door;
 mod forward;
+mod pause;
 mod shared;
 mod supervise;
 

@@ -2,7 +2,7 @@
 
 use super::forward::Gate;
 use super::shared::{Event, Shared, Stop};
-use super::{answer, control, door, forward};
+use super::{answer, control, door, forward, pause};
 use crate::backend::{self, Backend, BackendError, Dial, Ended, Machine};
 use crate::console::Consoles;
 use crate::order::Order;
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinSet;
 
 /// A guest that resets itself more often than this in a row is given up.
 const RESETS_MAX: u32 = 5;
@@ -71,6 +72,12 @@ pub enum BridgeError {
     Silent {
         /// The limit.
         seconds: u64,
+    },
+    /// The machine stands still, so it answers nothing.
+    #[error("the machine stands still: {reason}")]
+    Paused {
+        /// Why.
+        reason: String,
     },
     /// The machine died while it was up.
     #[error("the machine died: {how}")]
@@ -237,12 +244,15 @@ impl Supervisor<'_> {
     async fn one_boot(&mut self, machine: &mut dyn Machine, begun: Instant) -> Result<After, BridgeError> {
         let dialer = machine.dialer();
         let limit = Duration::from_secs(self.order.timeout_secs);
+        // Ends with this boot.
+        let mut beside = JoinSet::new();
+        if let Some(pauses) = machine.pauses() {
+            beside.spawn(pause::publish(self.shared.clone(), pauses));
+        }
         tokio::select! {
             ended = machine.wait() => return early(ended),
             () = answer::first(&*dialer) => {}
-            () = tokio::time::sleep(limit) => {
-                return Err(BridgeError::Silent { seconds: self.order.timeout_secs });
-            }
+            () = tokio::time::sleep(limit) => return Err(self.silent()),
             Some(stop) = self.wishes.recv() => return Ok(self.power_off(machine, stop).await),
         }
         self.answered(&dialer, begun);
@@ -262,6 +272,14 @@ impl Supervisor<'_> {
             Ended::PoweredOff => Ok(After::End),
             Ended::Reset => Ok(After::Boot),
             Ended::Died(how) => Err(BridgeError::Died { how }),
+        }
+    }
+
+    fn silent(&self) -> BridgeError {
+        let state = self.shared.state();
+        match (state.state, state.reason) {
+            (Phase::Paused, Some(reason)) => BridgeError::Paused { reason },
+            _ => BridgeError::Silent { seconds: self.order.timeout_secs },
         }
     }
 

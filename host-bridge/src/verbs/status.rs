@@ -61,7 +61,7 @@ fn json(options: &Options, state: Option<&State>) -> String {
 fn text(options: &Options, state: Option<&State>) -> String {
     let Some(state) = state else { return format!("{} is stopped", options.which.name) };
     let mut lines = vec![headline(state)];
-    let running = matches!(state.state, Phase::Booting | Phase::Up | Phase::Stopping);
+    let running = matches!(state.state, Phase::Booting | Phase::Up | Phase::Paused | Phase::Stopping);
     if running {
         lines.push(format!("  socket   unix://{}", state.socket.display()));
         lines.push(format!(
@@ -98,6 +98,7 @@ fn headline(state: &State) -> String {
     let word = match state.state {
         Phase::Booting => "is booting",
         Phase::Up => "is up",
+        Phase::Paused => "stands still",
         Phase::Stopping => "is powering off",
         Phase::Stopped => "is stopped",
         Phase::Failed => "failed",

@@ -168,6 +168,9 @@ fn running(place: &Place) -> Result<Option<State>, VerbError> {
     while place.has_bridge()? {
         match visit::status(place) {
             Ok(state) if state.state == Phase::Up => return Ok(Some(state)),
+            Ok(State { state: Phase::Paused, reason: Some(error), .. }) => {
+                return Err(VerbError::NotUp { error });
+            }
             Ok(_) => {}
             // It ended between the two questions.
             Err(_) if !place.has_bridge()? => {}

@@ -20,22 +20,12 @@ const KERNEL_WORDS: &str = "console=ttyS0 console=hvc0 quiet panic=-1 8250.nr_ua
      random.trust_cpu=on lsm=lockdown,landlock,yama,bpf cryptomgr.notests \
      initcall_blacklist=crypto_kdf108_init,jent_mod_init,sed_opal_init,init_encrypted";
 
-/// How the guest's vsock reaches the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Vsock {
-    /// The kernel's own device, with this CID.
-    Kernel(u32),
-    /// Our device, over vhost-user.
-    User,
-}
-
 /// The whole command line, without the program.
 pub fn build(
     order: &Order,
     place: &Place,
     image: &Image,
     accel: Accel,
-    vsock: Vsock,
 ) -> Result<Vec<OsString>, BackendError> {
     let mut args = Args(Vec::new());
     args.machine(order, accel);
@@ -43,7 +33,7 @@ pub fn build(
     args.disk(&order.disk);
     args.network();
     args.consoles(place);
-    args.vsock(place, vsock);
+    args.vsock(place);
     args.monitor(place);
     Ok(args.0)
 }
@@ -122,16 +112,11 @@ impl Args {
         self.add("-serial", "chardev:tty");
     }
 
-    fn vsock(&mut self, place: &Place, vsock: Vsock) {
-        match vsock {
-            Vsock::Kernel(cid) => self.add("-device", format!("vhost-vsock-pci,guest-cid={cid}")),
-            Vsock::User => {
-                let mut device = OsString::from("socket,id=vsock,path=");
-                device.push(escaped(&place.vsock_socket()));
-                self.add("-chardev", device);
-                self.add("-device", "vhost-user-vsock-pci,chardev=vsock");
-            }
-        }
+    fn vsock(&mut self, place: &Place) {
+        let mut device = OsString::from("socket,id=vsock,path=");
+        device.push(escaped(&place.vsock_socket()));
+        self.add("-chardev", device);
+        self.add("-device", "vhost-user-vsock-pci,chardev=vsock");
     }
 
     fn monitor(&mut self, place: &Place) {

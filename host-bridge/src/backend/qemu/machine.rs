@@ -1,20 +1,18 @@
 //! One QEMU process.
 
-use super::args::Vsock;
+use super::PROGRAM;
+use super::pause;
 use super::qmp::Qmp;
 use super::vsock::{self, VsockDoor};
-use super::{FIRST_GUEST_CID, PROGRAM};
 use crate::backend::{BackendError, Dial, Ended, Machine, Port};
 use crate::console::Consoles;
 use crate::guard;
 use crate::place::Place;
 use contract::vsock::{API_PORT, CONTROL_PORT};
 use futures_util::future::{BoxFuture, FutureExt};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, VsockAddr, connect, socket};
 use std::ffi::OsString;
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +20,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
 
 /// QEMU's user network gives the host this address.
 const HOST_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
@@ -40,8 +39,8 @@ pub struct Launch<'a> {
     pub place: &'a Place,
     /// Where the guest's words go.
     pub consoles: &'a Consoles,
-    /// Which vsock device the command line names.
-    pub vsock: Vsock,
+    /// The data disk's file.
+    pub disk: &'a Path,
 }
 
 /// A running QEMU.
@@ -49,7 +48,8 @@ pub struct QemuMachine {
     child: Child,
     pid: u32,
     qmp: Qmp,
-    dialer: Arc<dyn Dial>,
+    vsock: VsockDoor,
+    pauses: watch::Receiver<Option<String>>,
     complaints: Complaints,
 }
 
@@ -63,7 +63,9 @@ impl Launch<'_> {
         };
         let monitor = bind(&self.place.qmp_socket())?;
         let console = bind(&self.place.console_socket())?;
-        let dialer = self.dialer()?;
+        let path = self.place.vsock_socket();
+        let _ = std::fs::remove_file(&path);
+        let vsock = vsock::serve(&path).map_err(BackendError::system("serve the vsock device"))?;
         let mut child = self.spawn()?;
         let complaints = Complaints::default();
         if let Some(stderr) = child.stderr.take() {
@@ -80,19 +82,10 @@ impl Launch<'_> {
         });
         let qmp = greeting(&monitor, &mut child, &complaints).await?;
         let pid = child.id().unwrap_or_default();
-        Ok(QemuMachine { child, pid, qmp, dialer, complaints })
-    }
-
-    fn dialer(&self) -> Result<Arc<dyn Dial>, BackendError> {
-        Ok(match self.vsock {
-            Vsock::Kernel(cid) => Arc::new(KernelVsock { cid }),
-            Vsock::User => {
-                let path = self.place.vsock_socket();
-                let _ = std::fs::remove_file(&path);
-                let door = vsock::serve(&path, u64::from(FIRST_GUEST_CID));
-                Arc::new(UserVsock { door: door.map_err(BackendError::system("serve the vsock device"))? })
-            }
-        })
+        let (tell, pauses) = watch::channel(None);
+        let (monitor, disk) = (qmp.clone(), self.disk.to_owned());
+        tokio::spawn(async move { pause::watch(monitor, &disk, tell).await });
+        Ok(QemuMachine { child, pid, qmp, vsock, pauses, complaints })
     }
 
     fn spawn(&self) -> Result<Child, BackendError> {
@@ -138,7 +131,7 @@ async fn refusal(child: &mut Child, complaints: &Complaints) -> BackendError {
 
 impl Machine for QemuMachine {
     fn dialer(&self) -> Arc<dyn Dial> {
-        self.dialer.clone()
+        Arc::new(self.vsock.clone())
     }
 
     fn pid(&self) -> u32 {
@@ -153,12 +146,20 @@ impl Machine for QemuMachine {
         true
     }
 
+    fn pauses(&self) -> Option<watch::Receiver<Option<String>>> {
+        Some(self.pauses.clone())
+    }
+
     fn wait(&mut self) -> BoxFuture<'_, Ended> {
         async move {
-            let status = self.child.wait().await;
+            let status = tokio::select! {
+                status = self.child.wait() => status,
+                () = deaf(&self.vsock) => return Ended::Died("its vsock device ended (see bridge.log)".to_owned()),
+            };
             // The monitor's last words are in its socket, and their reader may be a moment behind.
             tokio::time::sleep(Duration::from_millis(20)).await;
-            ended(status, self.qmp.ending().as_deref(), self.complaints.last())
+            let heard = self.qmp.heard().borrow().clone();
+            ended(status, heard.ending.as_deref(), self.complaints.last())
         }
         .boxed()
     }
@@ -187,6 +188,12 @@ impl Machine for QemuMachine {
         }
         .boxed()
     }
+}
+
+/// Waits until the guest can be reached by nobody any more although QEMU runs: its own end closes the device, too.
+async fn deaf(vsock: &VsockDoor) {
+    vsock.ended().await;
+    tokio::time::sleep(QUIT_DEADLINE).await;
 }
 
 /// `-no-reboot` makes QEMU end when the guest resets; the monitor's last word tells why it ended.
@@ -229,40 +236,10 @@ fn number(port: Port) -> u32 {
     }
 }
 
-struct UserVsock {
-    door: VsockDoor,
-}
-
-impl Dial for UserVsock {
+impl Dial for VsockDoor {
     fn dial(&self, port: Port) -> BoxFuture<'_, io::Result<UnixStream>> {
-        async move { UnixStream::from_std(self.door.dial(number(port)).await?) }.boxed()
+        async move { UnixStream::from_std(self.dial(number(port)).await?) }.boxed()
     }
-}
-
-struct KernelVsock {
-    cid: u32,
-}
-
-impl Dial for KernelVsock {
-    /// The kernel's connect waits at most two seconds (vsock(7): SO_VM_SOCKETS_CONNECT_TIMEOUT), in a thread of its own.
-    fn dial(&self, port: Port) -> BoxFuture<'_, io::Result<UnixStream>> {
-        let cid = self.cid;
-        async move {
-            let dial = tokio::task::spawn_blocking(move || connect_vsock(cid, number(port)));
-            UnixStream::from_std(dial.await.map_err(io::Error::other)??)
-        }
-        .boxed()
-    }
-}
-
-/// The socket travels as a unix stream: read, write and shutdown are the same calls for both families, and the rest of
-/// the bridge knows one kind of stream.
-fn connect_vsock(cid: u32, port: u32) -> io::Result<std::os::unix::net::UnixStream> {
-    let fd = socket(AddressFamily::Vsock, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    connect(fd.as_raw_fd(), &VsockAddr::new(cid, port))?;
-    let stream = std::os::unix::net::UnixStream::from(fd);
-    stream.set_nonblocking(true)?;
-    Ok(stream)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod args;
 mod disk;
 mod image;
 mod machine;
+mod pause;
 mod qmp;
 pub mod unpacked;
 mod vsock;
@@ -14,17 +15,13 @@ use crate::console::Consoles;
 use crate::order::Order;
 use crate::place::Place;
 use accel::Accel;
-use args::Vsock;
 use futures_util::future::{BoxFuture, FutureExt};
 use image::Image;
 use nix::fcntl::Flock;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::path::PathBuf;
 
 const PROGRAM: &str = "qemu-system-x86_64";
-
-/// CIDs from 3 on are guests' (vsock(7)). With the kernel's device each needs its own on the host.
-const FIRST_GUEST_CID: u32 = 3;
 
 /// See the module.
 pub struct Qemu {
@@ -33,7 +30,6 @@ pub struct Qemu {
     program: PathBuf,
     image: Image,
     accel: Accel,
-    vsock: Vsock,
     /// Held as long as boots may use the disk.
     _disk: Flock<File>,
 }
@@ -49,15 +45,7 @@ impl Qemu {
             image.kernel = unpacked::kernel(&image.kernel, place);
             image.initramfs = unpacked::initramfs(&image.initramfs, place);
         }
-        let qemu = Qemu {
-            order: order.clone(),
-            place: place.clone(),
-            program,
-            image,
-            accel,
-            vsock: choose_vsock(),
-            _disk: disk,
-        };
+        let qemu = Qemu { order: order.clone(), place: place.clone(), program, image, accel, _disk: disk };
         Ok(qemu)
     }
 }
@@ -72,13 +60,13 @@ impl Backend for Qemu {
         consoles: &'a Consoles,
     ) -> BoxFuture<'a, Result<Box<dyn Machine>, BackendError>> {
         async move {
-            let args = args::build(&self.order, &self.place, &self.image, self.accel, self.vsock)?;
+            let args = args::build(&self.order, &self.place, &self.image, self.accel)?;
             let launch = machine::Launch {
                 program: &self.program,
                 args,
                 place: &self.place,
                 consoles,
-                vsock: self.vsock,
+                disk: &self.order.disk,
             };
             Ok(Box::new(launch.start().await?) as Box<dyn Machine>)
         }
@@ -89,12 +77,4 @@ impl Backend for Qemu {
 fn find_program() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(PROGRAM)).find(|path| path.is_file())
-}
-
-/// The kernel's device where it can be used. Its CID comes from our process id, so that two appliances differ.
-fn choose_vsock() -> Vsock {
-    match OpenOptions::new().read(true).write(true).open("/dev/vhost-vsock") {
-        Ok(_) => Vsock::Kernel(FIRST_GUEST_CID + std::process::id()),
-        Err(_) => Vsock::User,
-    }
 }

@@ -6,18 +6,21 @@
 //! ```
 //!
 //! Each direction ends by itself: the host stream's end of file becomes `SHUTDOWN(send)`, and the guest's
-//! `SHUTDOWN(send)` becomes shutdown(2) of the stream once everything before it was written.
+//! `SHUTDOWN(send)` becomes shutdown(2) of the stream once everything before it was written. Data goes straight between
+//! the stream and the guest's memory; only what a slow host stream does not take at once is kept here.
 
-use super::packet::{SHUTDOWN_RECEIVE, SHUTDOWN_SEND};
+use super::packet::{Op, SHUTDOWN_RECEIVE, SHUTDOWN_SEND};
+use nix::sys::epoll::EpollFlags;
+use nix::sys::socket::{MsgFlags, recv};
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use vm_memory::{Bytes, ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
 
 /// What the guest may send before we took it: our `buf_alloc`.
 pub const BUFFER_BYTES: u32 = 256 << 10;
-/// Most bytes taken from the host stream at a time.
-const STAGE_BYTES: usize = 64 << 10;
 
 /// What became of a connection after it was worked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,22 +34,28 @@ pub enum Fate {
 /// See the module.
 pub struct Connection {
     stream: UnixStream,
-    /// From the host stream, not yet sent.
-    staged: VecDeque<u8>,
-    /// From the guest, not yet written.
-    pending: VecDeque<u8>,
-    /// The host stream said end of file.
+    /// The host stream may have something to read: epoll said so, and it was not read empty since.
+    readable: bool,
+    /// The host stream's peer writes no more, so what is unread in it is all there will be.
+    host_ending: bool,
+    /// The host stream was read to its end.
     host_ended: bool,
     /// The host stream is closed in both directions.
     host_closed: bool,
+    /// From the guest, not yet written.
+    pending: VecDeque<u8>,
     /// `SHUTDOWN` flags the guest sent.
     guest_ended: u32,
     /// The guest is gone: nothing may be sent to it.
     guest_gone: bool,
     /// `SHUTDOWN` flags we sent.
     told_end: u32,
+    /// The guest asked for our `fwd_cnt`.
+    asked_credit: bool,
     /// It stands in the switch's queue of those that have something to send.
     pub queued: bool,
+    /// What epoll was asked to tell of the stream.
+    pub watched: EpollFlags,
     peer_buf_alloc: u32,
     peer_fwd_cnt: u32,
     sent: u32,
@@ -55,29 +64,27 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection over a stream that does not block.
-    pub fn new(stream: UnixStream) -> Connection {
+    /// A connection over a stream that does not block, to a guest with this credit.
+    pub fn new(stream: UnixStream, buf_alloc: u32, fwd_cnt: u32) -> Connection {
         Connection {
             stream,
-            staged: VecDeque::new(),
-            pending: VecDeque::new(),
+            readable: false,
+            host_ending: false,
             host_ended: false,
             host_closed: false,
+            pending: VecDeque::new(),
             guest_ended: 0,
             guest_gone: false,
             told_end: 0,
+            asked_credit: false,
             queued: false,
-            peer_buf_alloc: 0,
-            peer_fwd_cnt: 0,
+            watched: EpollFlags::empty(),
+            peer_buf_alloc: buf_alloc,
+            peer_fwd_cnt: fwd_cnt,
             sent: 0,
             forwarded: 0,
             told_forwarded: 0,
         }
-    }
-
-    /// The host's stream.
-    pub fn stream(&self) -> &UnixStream {
-        &self.stream
     }
 
     /// Takes the guest's word about its buffer.
@@ -92,41 +99,57 @@ impl Connection {
         self.peer_buf_alloc.saturating_sub(in_flight) as usize
     }
 
+    /// The guest wants to know how much of our buffer is free.
+    pub fn ask_credit(&mut self) {
+        self.asked_credit = true;
+    }
+
     /// Our own `fwd_cnt` for a header that is sent now.
     pub fn tell_forwarded(&mut self) -> u32 {
         self.told_forwarded = self.forwarded;
+        self.asked_credit = false;
         self.forwarded
     }
 
-    /// Half of our buffer became free since the guest last heard of it.
-    pub fn owes_credit(&self) -> bool {
-        !self.guest_gone && self.forwarded.wrapping_sub(self.told_forwarded) >= BUFFER_BYTES / 2
+    /// The guest asked, or half of our buffer became free since it last heard of it.
+    fn owes_credit(&self) -> bool {
+        self.asked_credit || self.forwarded.wrapping_sub(self.told_forwarded) >= BUFFER_BYTES / 2
     }
 
-    /// Reads from the host stream when nothing is staged.
-    pub fn pull(&mut self) {
-        if self.guest_gone || !self.staged.is_empty() || self.host_ended {
-            return;
+    /// The host's stream.
+    pub fn stream(&self) -> &UnixStream {
+        &self.stream
+    }
+
+    /// What epoll shall tell. Room in the stream only while something waits for it, or each read of the host would wake us.
+    pub fn wants(&self) -> EpollFlags {
+        let mut wants = EpollFlags::EPOLLET | EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP;
+        wants.set(EpollFlags::EPOLLOUT, !self.pending.is_empty());
+        wants
+    }
+
+    /// What epoll says of the host stream. It is told once for each change (EPOLLET), so it is remembered here.
+    pub fn hear(&mut self, events: EpollFlags) -> Fate {
+        self.readable |= events.contains(EpollFlags::EPOLLIN);
+        self.host_ending |= events.contains(EpollFlags::EPOLLRDHUP);
+        if events.intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
+            // It was closed, not only shut for writing: what it wrote still goes to the guest.
+            (self.host_ending, self.host_closed) = (true, true);
+            self.pending.clear();
         }
-        let mut chunk = [0; STAGE_BYTES];
-        match (&self.stream).read(&mut chunk) {
-            Ok(0) => self.host_ended = true,
-            Ok(read) => self.staged.extend(&chunk[..read]),
-            Err(error) if waits(&error) => {}
-            Err(_) => (self.host_ended, self.host_closed) = (true, true),
+        self.look_for_end();
+        match events.contains(EpollFlags::EPOLLOUT) {
+            true => self.flush(),
+            false => self.fate(),
         }
     }
 
-    /// The host stream was closed, not only shut for writing: what it wrote still goes to the guest.
-    pub fn close_host(&mut self) {
-        self.host_closed = true;
-        self.pending.clear();
-        self.pull();
-    }
-
-    /// The host stream is closed, so it is hung up for ever and waiting for it would never wait again.
-    pub fn host_closed(&self) -> bool {
-        self.host_closed
+    /// An end behind the last byte must be seen without reading, as a guest without credit may be sent it, too.
+    fn look_for_end(&mut self) {
+        if self.host_ending && !self.host_ended {
+            let seen = recv(self.stream.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK);
+            self.host_ended = matches!(seen, Ok(0));
+        }
     }
 
     /// Host and guest both know that it is over.
@@ -139,79 +162,101 @@ impl Connection {
         if self.is_over() { Fate::Done } else { Fate::Lives }
     }
 
-    /// There is something the guest can be sent now.
+    /// There may be something the guest can be sent now.
     pub fn has_packet(&self) -> bool {
-        !self.guest_gone && (self.end_to_tell() != 0 || (!self.staged.is_empty() && self.credit() > 0))
+        let data = self.readable && !self.host_ended && self.credit() > 0;
+        !self.guest_gone && (data || self.end_to_tell() != 0 || self.owes_credit())
     }
 
-    /// There is nothing staged, so the host stream may be read.
-    pub fn wants_read(&self) -> bool {
-        !self.guest_gone && !self.host_ended && self.staged.is_empty()
+    /// The next packet for the guest: what it does, its flags, and how many bytes were put into `room`.
+    pub fn next(&mut self, room: &VolatileSlice) -> Option<(Op, u32, usize)> {
+        match self.read_into(room) {
+            0 => {}
+            len => return Some((Op::Data, 0, len)),
+        }
+        match self.end_to_tell() {
+            0 => self.owes_credit().then_some((Op::CreditUpdate, 0, 0)),
+            end => {
+                self.told_end |= end;
+                Some((Op::Shutdown, self.told_end, 0))
+            }
+        }
     }
 
-    /// Something waits to be written to the host stream.
-    pub fn wants_write(&self) -> bool {
-        !self.pending.is_empty()
-    }
-
-    /// Takes at most `room` bytes for a data packet, as far as credit goes.
-    pub fn take_data(&mut self, room: usize) -> Vec<u8> {
-        let count = room.min(self.credit()).min(self.staged.len());
-        // At most one stage of bytes, so the count fits.
-        self.sent = self.sent.wrapping_add(count as u32);
-        self.staged.drain(..count).collect()
-    }
-
-    /// The `SHUTDOWN` flags that are due and not yet sent; zero while data is staged.
-    fn end_to_tell(&self) -> u32 {
-        if !self.staged.is_empty() || !self.host_ended {
+    fn read_into(&mut self, room: &VolatileSlice) -> usize {
+        let count = room.len().min(self.credit());
+        if !self.readable || self.host_ended || count == 0 {
             return 0;
         }
-        let end = if self.host_closed { SHUTDOWN_SEND | SHUTDOWN_RECEIVE } else { SHUTDOWN_SEND };
+        let mut room = room.subslice(0, count).expect("no more than its length");
+        let read = match (&self.stream).read_volatile(&mut room) {
+            Ok(read) => read,
+            Err(error) => {
+                self.readable = false;
+                (self.host_ended, self.host_closed) = match waits(&error) {
+                    true => (self.host_ended, self.host_closed),
+                    false => (true, true),
+                };
+                return 0;
+            }
+        };
+        // No more than credit, which has 32 bits.
+        self.sent = self.sent.wrapping_add(read as u32);
+        self.host_ended = read == 0;
+        self.look_for_end();
+        read
+    }
+
+    /// The `SHUTDOWN` flags that are due and not yet sent.
+    fn end_to_tell(&self) -> u32 {
+        let end = match (self.host_ended, self.host_closed) {
+            (false, _) => 0,
+            (true, false) => SHUTDOWN_SEND,
+            (true, true) => SHUTDOWN_SEND | SHUTDOWN_RECEIVE,
+        };
         end & !self.told_end
     }
 
-    /// The flags of a `SHUTDOWN` packet to be sent now.
-    pub fn take_end(&mut self) -> Option<u32> {
-        match self.end_to_tell() {
-            0 => None,
-            end => {
-                self.told_end |= end;
-                Some(self.told_end)
-            }
+    /// Data from the guest.
+    pub fn push(&mut self, data: &VolatileSlice) -> Fate {
+        let mut written = 0;
+        if self.pending.is_empty() {
+            written = match (&self.stream).write_volatile(data) {
+                Ok(written) => written,
+                Err(error) if waits(&error) => 0,
+                Err(_) => return Fate::Done,
+            };
+            self.forwarded = self.forwarded.wrapping_add(written as u32);
+        }
+        match written == data.len() {
+            true => Fate::Lives,
+            false => self.keep(&data.offset(written).expect("within the data")),
         }
     }
 
-    /// Data from the guest.
-    pub fn push(&mut self, data: &[u8]) -> Fate {
-        if self.pending.is_empty() {
-            match (&self.stream).write(data) {
-                Ok(written) => {
-                    self.forwarded = self.forwarded.wrapping_add(written as u32);
-                    self.pending.extend(&data[written..]);
-                }
-                Err(error) if waits(&error) => self.pending.extend(data),
-                Err(_) => return Fate::Done,
-            }
-            return Fate::Lives;
-        }
-        // A guest that ignores our credit must not fill the host's memory.
+    /// Keeps what the host stream does not take yet. A guest that ignores our credit must not fill the host's memory.
+    fn keep(&mut self, data: &VolatileSlice) -> Fate {
         if self.pending.len() + data.len() > 2 * BUFFER_BYTES as usize {
             return Fate::Done;
         }
-        self.pending.extend(data);
-        Fate::Lives
+        let mut bytes = vec![0; data.len()];
+        if data.read_slice(&mut bytes, 0).is_err() {
+            return Fate::Done;
+        }
+        self.pending.extend(bytes);
+        self.flush()
     }
 
     /// Writes what is pending as far as the host stream takes it.
-    pub fn flush(&mut self) -> Fate {
+    fn flush(&mut self) -> Fate {
         while !self.pending.is_empty() {
             match (&self.stream).write(self.pending.as_slices().0) {
                 Ok(written) => {
                     self.forwarded = self.forwarded.wrapping_add(written as u32);
                     self.pending.drain(..written);
                 }
-                Err(error) if waits(&error) => return Fate::Lives,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Fate::Lives,
                 Err(_) => return Fate::Done,
             }
         }
@@ -253,10 +298,10 @@ impl Connection {
         if self.guest_ended & SHUTDOWN_RECEIVE != 0 {
             let _ = self.stream.shutdown(Shutdown::Read);
         }
-        Fate::Lives
+        self.fate()
     }
 }
 
-fn waits(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+fn waits(error: &VolatileMemoryError) -> bool {
+    matches!(error, VolatileMemoryError::IOError(error) if error.kind() == io::ErrorKind::WouldBlock)
 }

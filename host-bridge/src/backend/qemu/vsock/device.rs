@@ -1,19 +1,26 @@
 //! The device's rings, as vhost-user hands them to us (QEMU's docs/interop/vhost-user.rst).
+//!
+//! Whoever writes to the rings may be hostile. A chain that is no packet is given back unused and counted; nothing the guest
+//! can do is an error of the device, since the library ends the thread of a device that has one.
 
-use super::packet::{HEADER_BYTES, Header};
+use super::packet::{DATA_MAX, Header};
 use super::switch::{Answer, Switch};
-use std::io::{self, Read, Write};
+use std::cell::Cell;
+use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use tokio::sync::mpsc::UnboundedReceiver;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::{mpsc, watch};
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost_user_backend::{VhostUserBackendMut, VringRwLock, VringState, VringT};
-use virtio_queue::QueueT;
+use virtio_queue::{DescriptorChain, QueueOwnedT, QueueT};
+use virtio_vsock::packet::{Error as PacketError, VsockPacket};
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryLoadGuard, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier};
 
-const RING_TO_GUEST: u16 = 0;
-const RING_FROM_GUEST: u16 = 1;
+pub const RING_TO_GUEST: u16 = 0;
+pub const RING_FROM_GUEST: u16 = 1;
 /// QEMU keeps the third ring (events) for itself.
 const RINGS: usize = 2;
 /// Tokens up to [`RINGS`] belong to the library; these two are ours.
@@ -21,13 +28,21 @@ pub const TOKEN_STREAMS: u16 = 3;
 /// See [`TOKEN_STREAMS`].
 pub const TOKEN_DIALS: u16 = 4;
 
+/// Longest ring QEMU may set up.
+const RING_MAX: usize = 1024;
+/// Chains of a ring that are worked on before other things have their turn.
+const CHAINS_AT_ONCE: usize = RING_MAX;
 /// VIRTIO_F_VERSION_1 (virtio 1.2, 6).
 const FEATURE_VERSION_1: u64 = 1 << 32;
-/// Longest packet a guest may send: Linux' VIRTIO_VSOCK_MAX_PKT_BUF_SIZE.
-const DATA_MAX: usize = 64 << 10;
 
-type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
+pub type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
 type Ring = VringState<Memory>;
+type Guard = GuestMemoryLoadGuard<GuestMemoryMmap>;
+
+thread_local! {
+    /// The library tells nobody when the thread that serves the rings has ended. Whatever ends it drops this.
+    static LIFE: Cell<Option<watch::Sender<()>>> = const { Cell::new(None) };
+}
 
 /// A dial on its way to the device's thread.
 pub struct Dial {
@@ -37,28 +52,65 @@ pub struct Dial {
     pub answer: Answer,
 }
 
+/// How the rest of the bridge reaches the device's thread.
+#[derive(Clone)]
+pub struct Bell {
+    wake: Arc<EventNotifier>,
+    ending: Arc<AtomicBool>,
+}
+
+impl Bell {
+    /// There is something to do.
+    pub fn ring(&self) -> io::Result<()> {
+        self.wake.notify()
+    }
+
+    /// Ends the thread.
+    pub fn end(&self) -> io::Result<()> {
+        self.ending.store(true, Ordering::Release);
+        self.ring()
+    }
+}
+
 /// See the module.
 pub struct Device {
     guest_cid: u64,
     switch: Switch,
     memory: Option<Memory>,
-    dials: UnboundedReceiver<Dial>,
+    dials: mpsc::Receiver<Dial>,
     woken: EventConsumer,
-    scratch: Vec<u8>,
+    bell: Bell,
+    life: Option<watch::Sender<()>>,
+    /// Chains that were no packets.
+    broken: u64,
 }
 
 impl Device {
-    /// A device that takes dials from a channel whose sender notifies the second part.
-    pub fn new(guest_cid: u64, dials: UnboundedReceiver<Dial>) -> io::Result<(Device, EventNotifier)> {
+    /// A device that takes dials from a channel whose sender rings the bell. The sender of `life` is dropped when its thread
+    /// ends.
+    pub fn new(
+        guest_cid: u64,
+        dials: mpsc::Receiver<Dial>,
+        life: watch::Sender<()>,
+    ) -> io::Result<(Device, Bell)> {
         let (woken, wake) = new_event_consumer_and_notifier(EventFlag::NONBLOCK | EventFlag::CLOEXEC)?;
-        let switch = Switch::new(guest_cid)?;
-        let device = Device { guest_cid, switch, memory: None, dials, woken, scratch: vec![0; DATA_MAX] };
-        Ok((device, wake))
+        let bell = Bell { wake: Arc::new(wake), ending: Arc::default() };
+        let device = Device {
+            guest_cid,
+            switch: Switch::new()?,
+            memory: None,
+            dials,
+            woken,
+            bell: bell.clone(),
+            life: Some(life),
+            broken: 0,
+        };
+        Ok((device, bell))
     }
 
     /// What the device's thread has to wait for besides the rings, with its tokens.
     pub fn waits_for(&self) -> [(RawFd, u16); 2] {
-        [(self.switch.streams_fd().as_raw_fd(), TOKEN_STREAMS), (self.woken.as_raw_fd(), TOKEN_DIALS)]
+        [(self.woken.as_raw_fd(), TOKEN_DIALS), (self.switch.streams_fd().as_raw_fd(), TOKEN_STREAMS)]
     }
 
     fn take_dials(&mut self) {
@@ -69,58 +121,102 @@ impl Device {
         }
     }
 
-    /// Takes every packet the guest has put up.
-    fn receive(&mut self, ring: &mut Ring, memory: &GuestMemoryLoadGuard<GuestMemoryMmap>) -> io::Result<()> {
-        let mut any = false;
-        while let Some(chain) = ring.get_queue_mut().pop_descriptor_chain(memory.clone()) {
+    /// Takes what the guest has put up. Returns whether there may be more.
+    fn receive(&mut self, ring: &mut Ring, memory: &Guard) -> bool {
+        let mut chains = 0;
+        while chains < CHAINS_AT_ONCE
+            && let Some(mut chain) = pop(ring, memory)
+        {
             let head = chain.head_index();
-            let mut bytes = [0; HEADER_BYTES];
-            let mut reader = chain.reader(memory).map_err(io::Error::other)?;
-            if reader.read_exact(&mut bytes).is_ok()
-                && let Some(header) = Header::decode(&bytes)
-                && let Some(data) = self.scratch.get_mut(..header.len as usize)
-                && reader.read_exact(data).is_ok()
-                && header.src_cid == self.guest_cid
-            {
-                self.switch.receive(&header, data);
+            match VsockPacket::from_tx_virtq_chain(&**memory, &mut chain, DATA_MAX) {
+                // What is a packet but none for us is passed over, as a network card does.
+                Ok(packet) => {
+                    if let Some(header) = Header::sent_by(self.guest_cid, &packet) {
+                        self.switch.receive(&header, packet.data_slice());
+                    }
+                }
+                Err(error) => self.count(&error),
             }
-            ring.add_used(head, 0).map_err(io::Error::other)?;
-            any = true;
+            give_back(ring, head, 0);
+            chains += 1;
         }
-        notify(ring, any)
+        notify(ring, chains);
+        chains == CHAINS_AT_ONCE
     }
 
-    /// Gives the guest every packet it has buffers for.
-    fn deliver(&mut self, ring: &mut Ring, memory: &GuestMemoryLoadGuard<GuestMemoryMmap>) -> io::Result<()> {
-        if !ring.get_queue().ready() {
-            return Ok(());
-        }
-        let mut any = false;
-        while let Some(chain) = ring.get_queue_mut().pop_descriptor_chain(memory.clone()) {
+    /// Gives the guest the packets it has buffers for. Returns whether there may be more.
+    fn deliver(&mut self, ring: &mut Ring, memory: &Guard) -> bool {
+        let mut chains = 0;
+        while chains < CHAINS_AT_ONCE
+            && self.switch.has_packets()
+            && let Some(chain) = pop(ring, memory)
+        {
             let head = chain.head_index();
-            let mut writer = chain.writer(memory).map_err(io::Error::other)?;
-            let room = writer.available_bytes().saturating_sub(HEADER_BYTES);
-            let Some((header, data)) = self.switch.next(room.min(DATA_MAX)) else {
+            match self.fill(chain, memory) {
+                Ok(Some(used)) => give_back(ring, head, used),
                 // Nothing to send: the buffer stays the guest's first free one.
-                let queue = ring.get_queue_mut();
-                queue.set_next_avail(queue.next_avail().wrapping_sub(1));
-                break;
-            };
-            writer.write_all(&header.encode())?;
-            writer.write_all(&data)?;
-            // A header and at most 64 KiB.
-            let length = (HEADER_BYTES + data.len()) as u32;
-            ring.add_used(head, length).map_err(io::Error::other)?;
-            any = true;
+                Ok(None) => {
+                    ring.get_queue_mut().go_to_previous_position();
+                    break;
+                }
+                Err(error) => {
+                    self.count(&error);
+                    give_back(ring, head, 0);
+                }
+            }
+            chains += 1;
         }
-        notify(ring, any)
+        notify(ring, chains);
+        chains == CHAINS_AT_ONCE
+    }
+
+    /// Puts the next packet into a buffer; returns its length.
+    fn fill(
+        &mut self,
+        mut chain: DescriptorChain<Guard>,
+        memory: &Guard,
+    ) -> Result<Option<u32>, PacketError> {
+        let mut packet = VsockPacket::from_rx_virtq_chain(&**memory, &mut chain, DATA_MAX)?;
+        // Without room for data a connection that has some would never be done.
+        let room = packet.data_slice().ok_or(PacketError::DescriptorLengthTooSmall)?;
+        let room = room.subslice(0, room.len().min(DATA_MAX as usize)).expect("no more than its length");
+        Ok(self.switch.next(&room).map(|header| header.send_to(self.guest_cid, &mut packet)))
+    }
+
+    /// A guest may do this for ever, and the log is bounded.
+    fn count(&mut self, error: &PacketError) {
+        self.broken += 1;
+        if self.broken.is_power_of_two() {
+            tracing::warn!("{} chains of the guest's vsock driver were no packets: {error}", self.broken);
+        }
+    }
+
+    /// Works on both rings, and comes back to them later when they have more than their turn.
+    fn work(&mut self, rings: &[VringRwLock]) -> io::Result<()> {
+        // Before the guest's driver is there, dials wait in the switch.
+        let Some(memory) = self.memory.as_ref().map(|memory| memory.memory()) else { return Ok(()) };
+        let received = self.receive(&mut rings[usize::from(RING_FROM_GUEST)].get_mut(), &memory);
+        let delivered = self.deliver(&mut rings[usize::from(RING_TO_GUEST)].get_mut(), &memory);
+        if received || delivered { self.bell.ring() } else { Ok(()) }
     }
 }
 
-fn notify(ring: &mut Ring, any: bool) -> io::Result<()> {
-    match any && ring.needs_notification().map_err(io::Error::other)? {
-        true => ring.signal_used_queue(),
-        false => Ok(()),
+fn pop(ring: &mut Ring, memory: &Guard) -> Option<DescriptorChain<Guard>> {
+    match ring.get_queue().ready() {
+        true => ring.get_queue_mut().pop_descriptor_chain(memory.clone()),
+        false => None,
+    }
+}
+
+/// A head that is none, or a used ring that is nowhere, is the loss of the guest that set it up.
+fn give_back(ring: &mut Ring, head: u16, used: u32) {
+    let _ = ring.add_used(head, used);
+}
+
+fn notify(ring: &mut Ring, chains: usize) {
+    if chains > 0 && ring.needs_notification().unwrap_or(true) {
+        // A counter that overflows was not read: the guest has been told.
+        let _ = ring.signal_used_queue();
     }
 }
 
@@ -133,7 +229,7 @@ impl VhostUserBackendMut for Device {
     }
 
     fn max_queue_size(&self) -> usize {
-        1024
+        RING_MAX
     }
 
     fn features(&self) -> u64 {
@@ -158,10 +254,12 @@ impl VhostUserBackendMut for Device {
         bytes.get(range).map(<[u8]>::to_vec).unwrap_or_default()
     }
 
+    /// The library never closes its end of such an event; [`Bell::end`] does the same and leaves nothing open.
     fn exit_event(&self, _thread: usize) -> Option<(EventConsumer, EventNotifier)> {
-        new_event_consumer_and_notifier(EventFlag::NONBLOCK | EventFlag::CLOEXEC).ok()
+        None
     }
 
+    /// Its only error is the end.
     fn handle_event(
         &mut self,
         event: u16,
@@ -169,16 +267,17 @@ impl VhostUserBackendMut for Device {
         rings: &[VringRwLock],
         _thread: usize,
     ) -> io::Result<()> {
+        if let Some(life) = self.life.take() {
+            LIFE.set(Some(life));
+        }
+        if self.bell.ending.load(Ordering::Acquire) {
+            return Err(io::Error::other("it is over"));
+        }
         match event {
             TOKEN_STREAMS => self.switch.serve_streams()?,
             TOKEN_DIALS => self.take_dials(),
             _ => {}
         }
-        // Before the guest's driver is there, dials wait in the switch.
-        let Some(memory) = self.memory.as_ref().map(|memory| memory.memory()) else { return Ok(()) };
-        if event == RING_FROM_GUEST {
-            self.receive(&mut rings[usize::from(RING_FROM_GUEST)].get_mut(), &memory)?;
-        }
-        self.deliver(&mut rings[usize::from(RING_TO_GUEST)].get_mut(), &memory)
+        self.work(rings)
     }
 }

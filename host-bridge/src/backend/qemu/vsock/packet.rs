@@ -1,13 +1,21 @@
-//! The 44 bytes before every vsock packet (virtio 1.2, 5.10.6).
+//! The headers of vsock packets (virtio 1.2, 5.10.6), between the guest's rings and the switch.
+//!
+//! What a chain of the guest must look like is `virtio-vsock`'s to judge: its [`VsockPacket`] checks addresses, lengths and
+//! directions, and gives the data where it lies in the guest's memory.
 
-/// Length of a header in bytes.
-pub const HEADER_BYTES: usize = 44;
-/// The only socket type we serve.
-pub const TYPE_STREAM: u16 = 1;
+use contract::vsock::HOST_CID;
+use virtio_vsock::packet::{PKT_HEADER_SIZE, VsockPacket};
+use vm_memory::bitmap::BitmapSlice;
+
 /// `SHUTDOWN`: the sender will receive no more.
 pub const SHUTDOWN_RECEIVE: u32 = 1;
 /// `SHUTDOWN`: the sender will send no more.
 pub const SHUTDOWN_SEND: u32 = 2;
+/// Longest data of one packet: Linux' VIRTIO_VSOCK_MAX_PKT_BUF_SIZE.
+pub const DATA_MAX: u32 = 64 << 10;
+
+/// The only socket type we serve.
+const TYPE_STREAM: u16 = 1;
 
 /// What a packet does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,21 +37,22 @@ pub enum Op {
     CreditRequest = 7,
 }
 
-/// A packet's header.
+/// A connection's two ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ports {
+    /// Ours.
+    pub host: u32,
+    /// The guest's.
+    pub guest: u32,
+}
+
+/// A packet between the host and its guest, without its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Who sent it.
-    pub src_cid: u64,
-    /// Whom it is for.
-    pub dst_cid: u64,
-    /// Port of the sender.
-    pub src_port: u32,
-    /// Port of the receiver.
-    pub dst_port: u32,
+    /// Whose it is.
+    pub ports: Ports,
     /// Bytes of data behind the header.
     pub len: u32,
-    /// Socket type.
-    pub kind: u16,
     /// What it does.
     pub op: Op,
     /// Of [`Op::Shutdown`].
@@ -55,39 +64,37 @@ pub struct Header {
 }
 
 impl Header {
-    /// The bytes on the ring.
-    pub fn encode(&self) -> [u8; HEADER_BYTES] {
-        let mut out = [0; HEADER_BYTES];
-        out[0..8].copy_from_slice(&self.src_cid.to_le_bytes());
-        out[8..16].copy_from_slice(&self.dst_cid.to_le_bytes());
-        out[16..20].copy_from_slice(&self.src_port.to_le_bytes());
-        out[20..24].copy_from_slice(&self.dst_port.to_le_bytes());
-        out[24..28].copy_from_slice(&self.len.to_le_bytes());
-        out[28..30].copy_from_slice(&self.kind.to_le_bytes());
-        out[30..32].copy_from_slice(&(self.op as u16).to_le_bytes());
-        out[32..36].copy_from_slice(&self.flags.to_le_bytes());
-        out[36..40].copy_from_slice(&self.buf_alloc.to_le_bytes());
-        out[40..44].copy_from_slice(&self.fwd_cnt.to_le_bytes());
-        out
+    /// What the guest with this CID sent to the host; nothing where it pretends to be another, speaks to another, or
+    /// says what the standard does not know.
+    pub fn sent_by<B: BitmapSlice>(guest_cid: u64, packet: &VsockPacket<'_, B>) -> Option<Header> {
+        let addressed = packet.src_cid() == guest_cid && packet.dst_cid() == u64::from(HOST_CID);
+        if !addressed || packet.type_() != TYPE_STREAM {
+            return None;
+        }
+        Some(Header {
+            ports: Ports { host: packet.dst_port(), guest: packet.src_port() },
+            len: packet.len(),
+            op: Op::from_number(packet.op())?,
+            flags: packet.flags(),
+            buf_alloc: packet.buf_alloc(),
+            fwd_cnt: packet.fwd_cnt(),
+        })
     }
 
-    /// Reads the ring's bytes; nothing for an operation the standard does not name.
-    pub fn decode(bytes: &[u8; HEADER_BYTES]) -> Option<Header> {
-        let u16_at = |at: usize| u16::from_le_bytes(*bytes[at..].first_chunk().expect("within the header"));
-        let u32_at = |at: usize| u32::from_le_bytes(*bytes[at..].first_chunk().expect("within the header"));
-        let u64_at = |at: usize| u64::from_le_bytes(*bytes[at..].first_chunk().expect("within the header"));
-        Some(Header {
-            src_cid: u64_at(0),
-            dst_cid: u64_at(8),
-            src_port: u32_at(16),
-            dst_port: u32_at(20),
-            len: u32_at(24),
-            kind: u16_at(28),
-            op: Op::from_number(u16_at(30))?,
-            flags: u32_at(32),
-            buf_alloc: u32_at(36),
-            fwd_cnt: u32_at(40),
-        })
+    /// Writes it into a buffer of the guest with this CID. Returns how many bytes of the buffer are used with its data.
+    pub fn send_to<B: BitmapSlice>(&self, guest_cid: u64, packet: &mut VsockPacket<'_, B>) -> u32 {
+        packet
+            .set_src_cid(u64::from(HOST_CID))
+            .set_dst_cid(guest_cid)
+            .set_src_port(self.ports.host)
+            .set_dst_port(self.ports.guest)
+            .set_len(self.len)
+            .set_type(TYPE_STREAM)
+            .set_op(self.op as u16)
+            .set_flags(self.flags)
+            .set_buf_alloc(self.buf_alloc)
+            .set_fwd_cnt(self.fwd_cnt);
+        PKT_HEADER_SIZE as u32 + self.len
     }
 }
 
@@ -97,30 +104,5 @@ impl Op {
         [Request, Response, Reset, Shutdown, Data, CreditUpdate, CreditRequest]
             .into_iter()
             .find(|op| *op as u16 == number)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn headers_survive_the_ring() {
-        let header = Header {
-            src_cid: 2,
-            dst_cid: 3,
-            src_port: u32::MAX,
-            dst_port: 2375,
-            len: 65536,
-            kind: TYPE_STREAM,
-            op: Op::Shutdown,
-            flags: SHUTDOWN_SEND,
-            buf_alloc: 262_144,
-            fwd_cnt: 7,
-        };
-        assert_eq!(Header::decode(&header.encode()), Some(header));
-        let mut bytes = header.encode();
-        bytes[30] = 9;
-        assert_eq!(Header::decode(&bytes), None);
     }
 }
