@@ -148,8 +148,17 @@ impl Boots {
             ),
             Err(reason) => (format!("{:.2} s", seconds(&self.outside)), format!("pending: {reason}")),
         };
+        let own =
+            |answer: &Sample, instruction: &Sample| millis(answer.median()) - millis(instruction.median());
+        let own = format!("{:.0} ms", own(&self.answer, &self.instruction));
         vec![
             boot,
+            Row::new(
+                "PID 1's first instruction to first API answer",
+                "",
+                own,
+                "medians of the same boots".to_owned(),
+            ),
             Row::new(
                 "first API answer, beside a VM with Debian's dockerd on the same kernel",
                 "8 times faster",

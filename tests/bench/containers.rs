@@ -1,10 +1,13 @@
 //! A container of `true` from create to remove, over the socket, beside runtimes without any engine and the kernel.
 
+use crate::memory::Engine;
+use crate::peer::Peer;
+use crate::picture::Facts;
 use crate::rivals::{Bundle, floor, installed, runtime};
 use crate::sample::{Sample, millis};
-use crate::{Row, memory, path, rounds, say};
+use crate::{Row, rounds, say};
 use pinnace_tests::api::{Body, Connection, Response};
-use pinnace_tests::{Appliance, Backend};
+use pinnace_tests::{Appliance, Backend, Ext4};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -12,21 +15,60 @@ use std::time::{Duration, Instant};
 const TURN: usize = 40;
 /// Clients, or runtimes, at a time.
 const AT_ONCE: usize = 8;
+/// dockerd needs a tenth of a second and more for each: fewer in a turn tell as much.
+const TURN_OF_DOCKERD: usize = 10;
+/// Sleeping containers whose shims are weighed.
+const WEIGHED: usize = 10;
+const DISK_MIB: u32 = 4096;
 
 /// The rows of the table.
-pub fn rows() -> Vec<Row> {
-    let dir = tempfile::tempdir().expect("a temporary folder");
-    let app = Appliance::boot(Backend::Namespace, dir.path());
+pub fn rows(facts: &mut Facts) -> Vec<Row> {
+    let disk = Ext4::new(DISK_MIB);
+    let app = Appliance::boot(Backend::Namespace, disk.path());
     let bundle = Bundle::new();
-    let reference = path("PINNACE_REFERENCE_SOCKET").map(|_| Appliance::reference());
+    let peer = Peer::start();
     let mut field = Field::default();
     for round in 1..=rounds() {
         say(&format!("containers, round {round} of {}", rounds()));
-        field.round(&app, reference.as_ref(), &bundle);
+        field.round(&app, peer.as_ref(), &bundle);
     }
-    let mut rows = field.rows();
+    field.tell(facts, peer.as_ref());
+    let mut rows = field.rows(peer.as_ref());
     rows.push(steps());
-    rows.push(memory::of_processes(&app));
+    rows.extend(memory(&app, peer.as_ref(), facts));
+    rows
+}
+
+/// What the engines need of memory, idle and for each container that sleeps.
+fn memory(app: &Appliance, peer: Option<&Peer>, facts: &mut Facts) -> Vec<Row> {
+    let what = "memory of the idle engine, MiB (PSS)";
+    let Engine { engine_kib, init_kib } = Engine::of(app);
+    let (init, engine) = (init_kib / 1024.0, engine_kib / 1024.0);
+    let parts = format!("{init:.1} + {engine:.1} MiB");
+    let mut rows =
+        vec![Row::new("PSS of init and engined", "16 MiB", format!("{:.1} MiB", init + engine), parts)];
+    facts.ours(what, init + engine);
+    let Some(peer) = peer else { return rows };
+    let (daemons, _) = peer.memory_kib();
+    facts.theirs(what, &peer.name(), daemons / 1024.0);
+    let busybox = peer.app.busybox();
+    let names: Vec<_> = (0..WEIGHED).map(|_| peer.app.name("weighed")).collect();
+    for name in &names {
+        let sleep = ["run", "--detach", "--network", "none", "--name", name, &busybox, "sleep", "600"];
+        peer.app.docker(sleep).succeeds();
+    }
+    let (_, shims) = peer.memory_kib();
+    rows.push(Row::new(
+        &format!("the same, divided by {} with its containerd", peer.name()),
+        "",
+        format!("{:.2}", (init + engine) * 1024.0 / daemons),
+        format!(
+            "{:.1} MiB / {:.1} MiB; {:.1} MiB more there for the shim of each container",
+            init + engine,
+            daemons / 1024.0,
+            shims / 1024.0 / WEIGHED as f64
+        ),
+    ));
     rows
 }
 
@@ -89,44 +131,47 @@ struct Field {
     podman: Sample,
     floor: Vec<f64>,
     dockerd_none: Sample,
+    dockerd_eight: Sample,
     dockerd_bridge: Sample,
+    dockerd_exec: Sample,
 }
 
 impl Field {
-    fn round(&mut self, app: &Appliance, reference: Option<&Appliance>, bundle: &Bundle) {
-        containers(app, "none", &mut self.none);
+    fn round(&mut self, app: &Appliance, peer: Option<&Peer>, bundle: &Bundle) {
+        containers(app, "none", TURN, &mut self.none);
         runtime("crun", bundle, TURN, 1, &mut self.crun);
-        self.eight(app);
+        self.eight_took += eight(app, TURN, &mut self.eight);
         runtime("crun", bundle, TURN, AT_ONCE, &mut self.crun_eight);
-        containers(app, "bridge", &mut self.bridge);
+        containers(app, "bridge", TURN, &mut self.bridge);
         runtime("runc", bundle, TURN / 2, 1, &mut self.runc);
         if installed("podman") {
             runtime("podman", bundle, TURN / 4, 1, &mut self.podman);
         }
-        execs(app, &mut self.exec);
+        execs(app, TURN, &mut self.exec);
         self.floor.extend(floor());
-        if let Some(reference) = reference {
-            containers(reference, "none", &mut self.dockerd_none);
-            containers(reference, "bridge", &mut self.dockerd_bridge);
+        if let Some(Peer { app, .. }) = peer {
+            containers(app, "none", TURN_OF_DOCKERD, &mut self.dockerd_none);
+            eight(app, TURN_OF_DOCKERD, &mut self.dockerd_eight);
+            containers(app, "bridge", TURN_OF_DOCKERD, &mut self.dockerd_bridge);
+            execs(app, TURN_OF_DOCKERD, &mut self.dockerd_exec);
         }
     }
 
-    fn eight(&mut self, app: &Appliance) {
-        let start = Instant::now();
-        let samples = std::thread::scope(|scope| {
-            let one = || {
-                let mut sample = Sample::default();
-                containers(app, "none", &mut sample);
-                sample
-            };
-            let clients: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(one)).collect();
-            clients.into_iter().map(|client| client.join().expect("no client panics")).collect::<Vec<_>>()
-        });
-        self.eight_took += start.elapsed();
-        samples.into_iter().for_each(|sample| self.eight.extend(sample));
+    /// What goes into the picture.
+    fn tell(&self, facts: &mut Facts, peer: Option<&Peer>) {
+        let questions = [
+            ("container on a bridge, create to remove, ms", &self.bridge, &self.dockerd_bridge),
+            ("exec of `true`, ms", &self.exec, &self.dockerd_exec),
+        ];
+        for (what, ours, theirs) in questions {
+            facts.ours(what, millis(ours.median()));
+            if let Some(peer) = peer {
+                facts.theirs(what, &peer.name(), millis(theirs.median()));
+            }
+        }
     }
 
-    fn rows(&self) -> Vec<Row> {
+    fn rows(&self, peer: Option<&Peer>) -> Vec<Row> {
         let ratio = |ours: &Sample, theirs: &Sample| {
             format!("{:.2}", millis(ours.median()) / millis(theirs.median()))
         };
@@ -158,33 +203,59 @@ impl Field {
         ));
         rows.extend(self.beside_kernel());
         rows.push(Row::new(
-            "the same on the bridge, with address and NAT",
-            "",
-            self.bridge.tell(),
-            String::new(),
+            "the same on the bridge, with address and NAT, divided by the same without network",
+            "1.3",
+            ratio(&self.bridge, &self.none),
+            sides(&self.bridge, &self.none),
         ));
-        rows.push(Row::new("exec of `true` in a running container", "", self.exec.tell(), String::new()));
         let row = |what: &str, ours: &Sample, theirs: &Sample| {
             Row::new(what, "", ratio(ours, theirs), sides(ours, theirs))
         };
         if self.podman.count() > 0 {
             rows.push(row("the same without network, divided by `podman run`", &self.none, &self.podman));
         }
-        if self.dockerd_none.count() > 0 {
-            rows.push(row("the same without network, divided by dockerd", &self.none, &self.dockerd_none));
-            rows.push(row("the same on the bridge, divided by dockerd", &self.bridge, &self.dockerd_bridge));
+        if let Some(peer) = peer {
+            let row = |what: &str, ours: &Sample, theirs: &Sample| {
+                row(&format!("{what}, divided by {}", peer.name()), ours, theirs)
+            };
+            rows.push(row("the same without network", &self.none, &self.dockerd_none));
+            rows.push(row(&format!("the same, {AT_ONCE} at a time"), &self.eight, &self.dockerd_eight));
+            rows.push(row("the same on the bridge", &self.bridge, &self.dockerd_bridge));
+            rows.push(row("exec of `true`", &self.exec, &self.dockerd_exec));
         }
         rows
     }
 
-    fn beside_kernel(&self) -> Option<Row> {
+    /// Beside the least that the kernel needs for a process in namespaces of its own.
+    fn beside_kernel(&self) -> Vec<Row> {
         let mut floor = self.floor.clone();
         floor.sort_by(f64::total_cmp);
-        let floor = *floor.get(floor.len() / 2)?;
-        let ours = millis(self.none.median());
-        let what = "the same, divided by the kernel's floor: clone with the same namespaces, exec, wait";
-        Some(Row::new(what, "", format!("{:.1}", ours / floor), format!("{ours:.2} ms / {floor:.2} ms")))
+        let Some(floor) = floor.get(floor.len() / 2) else { return Vec::new() };
+        let row = |what: &str, limit, ours: &Sample| {
+            let what =
+                format!("{what}, divided by the kernel's floor: clone with the same namespaces, exec, wait");
+            let sides = format!("{} / {floor:.2} ms", ours.tell());
+            Row::new(&what, limit, format!("{:.1}", millis(ours.median()) / floor), sides)
+        };
+        vec![row("the same", "3", &self.none), row("exec of `true` in a running container", "1", &self.exec)]
     }
+}
+
+/// Clients side by side; returns how long all of them took.
+fn eight(app: &Appliance, turn: usize, sample: &mut Sample) -> Duration {
+    let start = Instant::now();
+    let samples = std::thread::scope(|scope| {
+        let one = || {
+            let mut sample = Sample::default();
+            containers(app, "none", turn, &mut sample);
+            sample
+        };
+        let clients: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(one)).collect();
+        clients.into_iter().map(|client| client.join().expect("no client panics")).collect::<Vec<_>>()
+    });
+    let took = start.elapsed();
+    samples.into_iter().for_each(|each| sample.extend(each));
+    took
 }
 
 /// One connection that is kept, as an SDK keeps it.
@@ -218,7 +289,7 @@ pub fn made(caller: &mut Caller, body: &Value) -> String {
     caller.call("POST", "/containers/create", Some(body))["Id"].as_str().expect("an id").to_owned()
 }
 
-fn containers(app: &Appliance, network: &str, sample: &mut Sample) {
+fn containers(app: &Appliance, network: &str, turn: usize, sample: &mut Sample) {
     let mut caller = Caller::new(app);
     let body = json!({ "Image": app.busybox(), "Cmd": ["true"], "HostConfig": { "NetworkMode": network } });
     let mut once = || {
@@ -229,16 +300,16 @@ fn containers(app: &Appliance, network: &str, sample: &mut Sample) {
         caller.call("DELETE", &format!("/containers/{id}"), None);
     };
     once();
-    sample.measure(TURN, once);
+    sample.measure(turn, once);
 }
 
-fn execs(app: &Appliance, sample: &mut Sample) {
+fn execs(app: &Appliance, turn: usize, sample: &mut Sample) {
     let name = app.name("bench-exec");
     app.docker(["run", "--detach", "--name", &name, &app.busybox(), "sleep", "600"]).succeeds();
     let mut caller = Caller::new(app);
     let create = json!({ "Cmd": ["true"], "AttachStdout": true });
     let start = json!({ "Detach": false, "Tty": false });
-    sample.measure(TURN, || {
+    sample.measure(turn, || {
         let id = caller.call("POST", &format!("/containers/{}/exec", &*name), Some(&create))["Id"]
             .as_str()
             .expect("an id")

@@ -5,7 +5,7 @@ use crate::memory::{self, Engine};
 use crate::sample::{Sample, millis};
 use crate::{Row, say};
 use pinnace_tests::{Appliance, Backend};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Instant;
 
 /// How many sleep at once in the end.
@@ -27,7 +27,7 @@ pub fn rows() -> Vec<Row> {
     for step in STEPS {
         say(&format!("a crowd of {step}"));
         sleeping = fill(&app, sleeping, step);
-        rows.push(answers(&mut caller, &sleeping));
+        rows.push(answers(&app, &mut caller, &sleeping));
     }
     let more = (CROWD - 3) as f64;
     let now = Engine::of(&app);
@@ -74,8 +74,7 @@ pub fn in_the_vm() -> Vec<Row> {
 /// Starts sleeping containers until there are `wanted`.
 fn fill(app: &Appliance, mut sleeping: Vec<String>, wanted: usize) -> Vec<String> {
     let mut caller = Caller::new(app);
-    let body =
-        json!({ "Image": app.busybox(), "Cmd": ["sleep", "86400"], "HostConfig": { "NetworkMode": "none" } });
+    let body = sleeper(app);
     while sleeping.len() < wanted {
         let id = made(&mut caller, &body);
         caller.call("POST", &format!("/containers/{id}/start"), None);
@@ -84,11 +83,21 @@ fn fill(app: &Appliance, mut sleeping: Vec<String>, wanted: usize) -> Vec<String
     sleeping
 }
 
+/// What sleeps.
+fn sleeper(app: &Appliance) -> Value {
+    json!({ "Image": app.busybox(), "Cmd": ["sleep", "86400"], "HostConfig": { "NetworkMode": "none" } })
+}
+
 /// The list of all, and what is asked of each.
-fn answers(caller: &mut Caller, sleeping: &[String]) -> Row {
+fn answers(app: &Appliance, caller: &mut Caller, sleeping: &[String]) -> Row {
     let all = caller.call("GET", "/containers/json", None);
     assert_eq!(all.as_array().map(Vec::len), Some(sleeping.len()));
     let (mut list, mut inspect, mut stats) = (Sample::default(), Sample::default(), Sample::default());
+    let mut removal = Sample::default();
+    for _ in 0..20 {
+        let id = made(caller, &sleeper(app));
+        removal.measure(1, || drop(caller.ask("DELETE", &format!("/containers/{id}"), None)));
+    }
     list.measure(10, || drop(caller.ask("GET", "/containers/json", None)));
     for id in sleeping {
         inspect.measure(1, || drop(caller.ask("GET", &format!("/containers/{id}/json"), None)));
@@ -97,9 +106,12 @@ fn answers(caller: &mut Caller, sleeping: &[String]) -> Row {
     }
     let tell = |sample: &Sample| format!("{:.2} ms", millis(sample.median()));
     Row::new(
-        &format!("with {} running containers: the list of all; inspect and stats of one", sleeping.len()),
-        "",
-        format!("{}; {} and {}", tell(&list), tell(&inspect), tell(&stats)),
+        &format!(
+            "with {} running containers: the list of all; inspect, stats and removal of one",
+            sleeping.len()
+        ),
+        if sleeping.len() == CROWD { "5 ms for the list" } else { "" },
+        format!("{}; {}, {} and {}", tell(&list), tell(&inspect), tell(&stats), tell(&removal)),
         format!(
             "all inspected in {:.0} ms, all stats in {:.0} ms",
             millis(inspect.total()),

@@ -2,17 +2,22 @@
 //! `cargo xtask bench` runs this and puts what it prints, a table in Markdown, into SPECIFICATION.md.
 //!
 //! Environment, besides the tests' own: `PINNACE_BENCH_FLOOR` is the compiled `floor.c`, `PINNACE_BENCH_PEER` a
-//! folder with `kernel` and `initrd` of the peer VM, `PINNACE_BENCH_ROUNDS` how often everything is repeated. Arguments name
-//! the parts that are wanted; without any, all are measured.
+//! folder with `kernel` and `initrd` of the peer VM, `PINNACE_BENCH_DOCKERD` the folder with the real dockerd's packages,
+//! `PINNACE_BENCH_PICTURE` the file to draw, `PINNACE_BENCH_ROUNDS` how often everything is repeated. Arguments name the parts that are
+//! wanted; without any, all are measured.
 
 mod boot;
 mod containers;
 mod crowd;
 mod memory;
+mod peer;
+mod picture;
+mod pull;
 mod rivals;
 mod sample;
 mod streams;
 
+use picture::Facts;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -37,18 +42,23 @@ fn main() {
         return rivals::turn(&args[1..]);
     }
     let wanted = |(name, _): &&Part| args.is_empty() || args.iter().any(|arg| arg == name);
-    print(&PARTS.iter().filter(wanted).flat_map(|(_, part)| part()).collect::<Vec<_>>());
+    let mut facts = Facts::default();
+    print(&PARTS.iter().filter(wanted).flat_map(|(_, part)| part(&mut facts)).collect::<Vec<_>>());
+    if let Some(path) = path("PINNACE_BENCH_PICTURE") {
+        facts.draw(&path);
+    }
 }
 
-type Part = (&'static str, fn() -> Vec<Row>);
+type Part = (&'static str, fn(&mut Facts) -> Vec<Row>);
 
 /// What is measured, in the order of the table.
-const PARTS: [Part; 5] = [
-    ("boot", boot::rows),
+const PARTS: [Part; 6] = [
+    ("boot", |_| boot::rows()),
     ("containers", containers::rows),
-    ("streams", streams::rows),
-    ("crowd", crowd::rows),
-    ("crowd-in-the-vm", crowd::in_the_vm),
+    ("pull", pull::rows),
+    ("streams", |_| streams::rows()),
+    ("crowd", |_| crowd::rows()),
+    ("crowd-in-the-vm", |_| crowd::in_the_vm()),
 ];
 
 /// Tells what is going on.

@@ -10,7 +10,7 @@ use std::time::Duration;
 pub fn of_guest(app: &Appliance) -> Row {
     let (total, available) = guest_kib(app);
     let used = format!("{:.0} MiB", (total - available) as f64 / 1024.0);
-    Row::new("memory used in the idle guest", "100 MiB", used, format!("of {:.0} MiB", total as f64 / 1024.0))
+    Row::new("memory used in the idle guest", "64 MiB", used, format!("of {:.0} MiB", total as f64 / 1024.0))
 }
 
 /// MemTotal and MemAvailable in KiB, read by a container: its own few pages count.
@@ -39,12 +39,14 @@ impl Engine {
     pub fn of(app: &Appliance) -> Engine {
         let init = app.status()["machine_pid"].as_u64().expect("status tells PID 1 as this host sees it");
         let engine = app.engine_process().expect("the engine runs");
-        let pss = |pid: &str| {
-            let rollup = std::fs::read_to_string(Path::new("/proc").join(pid).join("smaps_rollup"));
-            fields(&rollup.expect("root may read it"))["Pss"] as f64
-        };
         Engine { engine_kib: pss(&engine), init_kib: pss(&init.to_string()) }
     }
+}
+
+/// Proportional set size of a process of this machine, in KiB.
+pub fn pss(pid: &str) -> f64 {
+    let rollup = std::fs::read_to_string(Path::new("/proc").join(pid).join("smaps_rollup"));
+    fields(&rollup.expect("root may read it"))["Pss"] as f64
 }
 
 /// Processor time that a process has used, in steps of 10 ms.
@@ -54,14 +56,6 @@ pub fn cpu(pid: &str) -> Duration {
     let ticks = |at: usize| fields.split_whitespace().nth(at).and_then(|word| word.parse::<u64>().ok());
     let sum = ticks(11).zip(ticks(12)).map(|(user, system)| user + system).expect("utime and stime");
     Duration::from_millis(sum * 10)
-}
-
-/// Proportional set sizes of `init` and `engined`, where their processes are this machine's.
-pub fn of_processes(app: &Appliance) -> Row {
-    let pss = Engine::of(app);
-    let (init, engine) = (pss.init_kib / 1024.0, pss.engine_kib / 1024.0);
-    let parts = format!("{init:.1} + {engine:.1} MiB");
-    Row::new("PSS of init and engined", "16 MiB", format!("{:.1} MiB", init + engine), parts)
 }
 
 /// `Name:   123 kB` lines.

@@ -2,6 +2,7 @@
 
 use crate::api::Client;
 use crate::backend::Backend;
+use crate::dockerd::Dockerd;
 use crate::guard::Guard;
 use crate::images::Image;
 use crate::outcome::{Outcome, Program};
@@ -79,6 +80,12 @@ impl Appliance {
         let socket = PathBuf::from(var("PINNACE_REFERENCE_SOCKET"));
         let dir = test_dir(Backend::Reference);
         Appliance::at(Backend::Reference, &dir, socket, var("PINNACE_REFERENCE_HOST"), None)
+    }
+
+    /// A real dockerd, through the same clients.
+    pub fn of_dockerd(dockerd: &Dockerd) -> Appliance {
+        let (dir, socket) = (test_dir(Backend::Reference), dockerd.socket.clone());
+        Appliance::at(Backend::Reference, &dir, socket, dockerd.host_address.to_owned(), None)
     }
 
     fn running(backend: Backend, dir: &Path, guard: Option<Guard>) -> Appliance {

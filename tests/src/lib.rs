@@ -17,6 +17,8 @@
 pub mod api;
 mod appliance;
 mod backend;
+mod dockerd;
+mod ext4;
 mod frames;
 mod guard;
 pub mod images;
@@ -29,6 +31,8 @@ mod workspace;
 
 pub use appliance::{Appliance, ContainerName, image_folder, pinnace};
 pub use backend::Backend;
+pub use dockerd::Dockerd;
+pub use ext4::Ext4;
 pub use frames::{Frame, Frames};
 pub use guard::Guard;
 pub use outcome::{Outcome, Program};

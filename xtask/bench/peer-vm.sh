@@ -1,9 +1,10 @@
 #!/bin/sh
-# peer-vm.sh KERNEL-PACKAGE FOLDER: makes the VM that we are measured against, FOLDER/kernel and FOLDER/initrd: the same
-# kernel as ours, and Debian's dockerd, containerd and runc in an initramfs, the way small Docker VMs are made.
-# Needs root, mmdebstrap, cpio, zstd, kmod, xz-utils.
+# peer-vm.sh KERNEL-PACKAGE FOLDER DOCKER: makes the VM that we are measured against, FOLDER/kernel and FOLDER/initrd: the same
+# kernel as ours, with dockerd and containerd from the folder DOCKER and Debian's runc in an initramfs, the way small Docker
+# VMs are made. Needs root, mmdebstrap, cpio, zstd, kmod, xz-utils.
 set -eu
 package=$1
+docker=$3
 mkdir -p "$2"
 cd "$2"
 
@@ -13,6 +14,9 @@ cd "$2"
 		bookworm debian.new
 	mv debian.new debian
 }
+for program in usr/sbin/dockerd usr/sbin/docker-proxy usr/bin/containerd usr/bin/containerd-shim-runc-v2; do
+	cp "$docker/$program" "debian/$program"
+done
 rm -rf unpacked root
 dpkg -x "$package" unpacked
 cp unpacked/boot/vmlinuz-* kernel

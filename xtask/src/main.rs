@@ -5,6 +5,7 @@
 
 mod generated;
 mod needs;
+mod peers;
 mod say;
 mod task_arrows;
 mod task_bench;

@@ -39,6 +39,7 @@ const TESTS: &[Need] = &[
 const BENCH: &[Need] = &[
     Need { have: || program("crun"), package: "crun" },
     Need { have: || program("runc"), package: "runc" },
+    Need { have: || program("iptables"), package: "iptables" },
     Need { have: || program("cpio"), package: "cpio" },
     Need { have: || program("zstd"), package: "zstd" },
     Need { have: || program("depmod"), package: "kmod" },

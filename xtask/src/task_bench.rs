@@ -2,6 +2,7 @@
 //! table there.
 
 use crate::needs;
+use crate::peers;
 use crate::say;
 use crate::task_image::{self, Image};
 use crate::workspace::{Workspace, cargo, output, run as run_command};
@@ -11,6 +12,8 @@ use std::process::{Command, Stdio};
 
 const BEGIN: &str = "<!-- bench: begin -->\n";
 const END: &str = "<!-- bench: end -->";
+/// The README shows it.
+const PICTURE: &str = "docs/beside-dockerd.svg";
 
 /// What `cargo xtask bench` takes.
 #[derive(clap::Args)]
@@ -25,7 +28,7 @@ pub struct Options {
     #[arg(long)]
     dry_run: bool,
     /// Measure only these parts, and leave SPECIFICATION.md alone
-    #[arg(long, value_parser = ["boot", "containers", "streams", "crowd", "crowd-in-the-vm"])]
+    #[arg(long, value_parser = ["boot", "containers", "pull", "streams", "crowd", "crowd-in-the-vm"])]
     only: Vec<String>,
 }
 
@@ -39,17 +42,19 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         .env("PINNACE_BENCH_FLOOR", floor(workspace)?)
         .env("PINNACE_BENCH_ROUNDS", options.rounds.to_string());
     bench.args(&options.only);
+    let dockerd = peers::fetch(workspace)?;
     if !options.no_peer && (options.only.is_empty() || options.only.iter().any(|part| part == "boot")) {
-        bench.env("PINNACE_BENCH_PEER", peer(workspace, &image)?);
+        bench.env("PINNACE_BENCH_PEER", peer(workspace, &image, &dockerd)?);
+    }
+    bench.env("PINNACE_BENCH_DOCKERD", &dockerd);
+    let whole = !options.dry_run && options.only.is_empty();
+    if whole {
+        bench.env("PINNACE_BENCH_PICTURE", workspace.root.join(PICTURE));
     }
     say::step("measuring; leave the machine alone");
     let table = format!("{}\n\n{}", circumstances(&image)?, output(&mut bench)?);
     say::output(&table);
-    if options.dry_run || !options.only.is_empty() {
-        Ok(())
-    } else {
-        keep(&workspace.root.join("SPECIFICATION.md"), &table)
-    }
+    if whole { keep(&workspace.root.join("SPECIFICATION.md"), &table) } else { Ok(()) }
 }
 
 /// The measuring program, built as the tests are.
@@ -68,7 +73,7 @@ fn floor(workspace: &Workspace) -> Result<PathBuf> {
 }
 
 /// The peer VM, made anew when its recipe or our kernel changed.
-fn peer(workspace: &Workspace, image: &Image) -> Result<PathBuf> {
+fn peer(workspace: &Workspace, image: &Image, dockerd: &Path) -> Result<PathBuf> {
     let folder = workspace.build("bench/peer");
     let recipe = workspace.root.join("xtask/bench/peer-vm.sh");
     let package = kernel_package(workspace, image)?;
@@ -77,7 +82,7 @@ fn peer(workspace: &Workspace, image: &Image) -> Result<PathBuf> {
     let newest = newest.collect::<std::io::Result<Vec<_>>>()?;
     if !made.is_ok_and(|made| newest.iter().all(|source| *source < made)) {
         say::step("making the peer VM");
-        run_command(Command::new(&recipe).arg(&package).arg(&folder).stdin(Stdio::null()))?;
+        run_command(Command::new(&recipe).args([&package, &folder]).arg(dockerd).stdin(Stdio::null()))?;
     }
     anyhow::ensure!(
         std::fs::read(folder.join("kernel"))? == std::fs::read(image.folder.join("vmlinuz"))?,
