@@ -25,7 +25,6 @@ pub mod images;
 mod outcome;
 mod registry;
 mod running;
-mod skip;
 mod terminal;
 mod workspace;
 
@@ -38,6 +37,6 @@ pub use guard::Guard;
 pub use outcome::{Outcome, Program};
 pub use registry::{Published, Registry, free_port};
 pub use running::Running;
-pub use skip::note_skip;
+pub use skip::skip;
 pub use terminal::Terminal;
 pub use workspace::{build_folder, eventually};

@@ -14,6 +14,8 @@ mod task_ci;
 mod task_coverage;
 mod task_coverage_behaviours;
 mod task_coverage_fields;
+mod task_deny;
+mod task_fuzz;
 mod task_image;
 mod task_test;
 mod task_tidy;
@@ -50,6 +52,10 @@ enum Task {
     },
     /// Fail on dependencies that the architecture does not have
     Arrows,
+    /// Fail on licences, sources and duplicate versions of dependencies that deny.toml does not allow
+    Deny,
+    /// Feed arbitrary bytes to everything that reads a stranger's
+    Fuzz(task_fuzz::Options),
     /// Write docs/api-coverage.md, api-behaviours.md and host-config.md from the engine's source and the tests
     Coverage,
     /// Build the guest's programs (static, release) and `pinnace`
@@ -93,6 +99,8 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Ci => done(task_ci::run(&workspace)),
         Task::Tidy { all } => done(task_tidy::run(&workspace, all)),
         Task::Arrows => done(task_arrows::run(&workspace)),
+        Task::Deny => done(task_deny::run(&workspace)),
+        Task::Fuzz(options) => done(task_fuzz::run(&workspace, &options)),
         Task::Coverage => done(generated::write(&workspace)),
         Task::Build => done(task_build::run(&workspace)),
         Task::Image => done(task_image::run(&workspace)),

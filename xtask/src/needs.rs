@@ -35,6 +35,10 @@ const TESTS: &[Need] = &[
     Need { have: python_makes_environments, package: "python3-venv" },
 ];
 
+/// For the fuzz targets: libFuzzer is C++, and the first archives are packed by hand.
+const FUZZ: &[Need] =
+    &[Need { have: || program("c++"), package: "g++" }, Need { have: || program("zstd"), package: "zstd" }];
+
 /// For the measurements: those we are measured beside, and what the peer VM is made with.
 const BENCH: &[Need] = &[
     Need { have: || program("crun"), package: "crun" },
@@ -55,6 +59,11 @@ pub fn meet(namespace: bool) -> Result<()> {
 /// Meets what the tests need besides.
 pub fn meet_tests() -> Result<()> {
     meet_all(MACHINE.iter().chain(NAMESPACE).chain(TESTS))
+}
+
+/// Meets what fuzzing needs.
+pub fn meet_fuzz() -> Result<()> {
+    meet_all(MACHINE.iter().chain(FUZZ))
 }
 
 /// Meets what the measurements need besides.

@@ -64,7 +64,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Whether a client has read what it was sent.
     ("pinnace-bridge", &["pinnace-contract", "pinnace-sys"]),
     ("pinnace-image", &[]),
-    ("pinnace-tests", &["pinnace-contract"]),
+    ("pinnace-skip", &[]),
+    ("pinnace-tests", &["pinnace-contract", "pinnace-skip"]),
     // The image is told where the contract has its files.
     ("xtask", &["pinnace-contract", "pinnace-image"]),
 ];

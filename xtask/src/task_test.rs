@@ -16,8 +16,24 @@ pub struct Options {
     /// Where the end-to-end tests run
     #[arg(long, value_enum, default_value_t = Backends::All)]
     backend: Backends,
+    /// Fail when a test is skipped in the virtual machine that is not known to be
+    #[arg(long)]
+    strict: bool,
     /// Only tests whose name contains this
     filter: Option<String>,
+}
+
+/// What the virtual machine cannot try, by the start of the line that says so. Everything else runs there.
+const SKIPPED_IN_THE_VM: &[&str] = &[];
+
+/// Open files that a login shell or a user's service has: what the suite must do with.
+const USUAL_LIMIT: u32 = 1024;
+
+impl Options {
+    /// Everything, and nothing skipped that could run.
+    pub fn strict() -> Options {
+        Options { strict: true, ..Options::default() }
+    }
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -70,12 +86,37 @@ impl Backends {
 
 fn unit_tests(workspace: &Workspace, options: &Options, count: &mut Count) -> Result<()> {
     say::step("unit tests of all crates");
+    let skips = Skips::begin(workspace, "unit")?;
     let mut tests = cargo();
     tests.args(["test", "--workspace", "--exclude", "pinnace-tests", "--no-fail-fast", "--"]);
-    run_tests("unit tests", tests.args(&options.filter).current_dir(&workspace.root), count)?;
+    run_tests("unit tests", skips.of(tests.args(&options.filter)).current_dir(&workspace.root), count)?;
     let mut vocabulary = cargo();
     vocabulary.args(["test", "-p", "pinnace-tests", "--lib", "--"]).args(&options.filter);
-    run_tests("tests of the tests", vocabulary.current_dir(&workspace.root), count)
+    run_tests("tests of the tests", skips.of(&mut vocabulary).current_dir(&workspace.root), count)?;
+    count.skip(&skips.lines()?);
+    Ok(())
+}
+
+/// The file in which tests say that they were skipped, and why.
+struct Skips(PathBuf);
+
+impl Skips {
+    /// An empty one.
+    fn begin(workspace: &Workspace, name: &str) -> Result<Skips> {
+        let path = workspace.build(format!("test/{name}.skipped"));
+        std::fs::create_dir_all(workspace.build("test"))?;
+        std::fs::write(&path, "")?;
+        Ok(Skips(path))
+    }
+
+    /// Tells a command's tests of it.
+    fn of<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.env("PINNACE_SKIPS", &self.0)
+    }
+
+    fn lines(&self) -> Result<Vec<String>> {
+        Ok(std::fs::read_to_string(&self.0)?.lines().map(str::to_owned).collect())
+    }
 }
 
 fn end_to_end(
@@ -87,21 +128,30 @@ fn end_to_end(
 ) -> Result<()> {
     say::step(&format!("end to end, {backend}"));
     let _down = Down { pinnace: image.built.pinnace.clone(), dirs: dirs(workspace, backend) };
-    let skips = workspace.build(format!("test/{backend}.skipped"));
-    std::fs::create_dir_all(workspace.build("test"))?;
-    std::fs::write(&skips, "")?;
-    let mut tests = cargo();
+    let skips = Skips::begin(workspace, backend)?;
+    let mut tests = at_the_usual_limit(&cargo());
     tests.args(["test", "-p", "pinnace-tests", "--test", "end_to_end", "--"]).args(&options.filter);
     // Most tests wait for somebody else most of the time.
     tests.arg("--test-threads=4").current_dir(&workspace.root);
     tests.env("PINNACE_BACKEND", backend).env("PINNACE_BIN", &image.built.pinnace);
-    tests.env("PINNACE_IMAGE", &image.folder).env("PINNACE_SKIPS", &skips);
+    skips.of(&mut tests).env("PINNACE_IMAGE", &image.folder);
     run_tests(&format!("end to end, {backend}"), &mut tests, count)?;
-    let skipped = std::fs::read_to_string(&skips)?.lines().count();
-    // libtest knows no skipping at run time: it counted them as passed.
-    count.passed = count.passed.saturating_sub(skipped);
-    count.skipped += skipped;
+    let skipped = skips.lines()?;
+    count.skip(&skipped);
+    if options.strict && backend == "qemu" {
+        let unknown =
+            skipped.iter().filter(|line| !SKIPPED_IN_THE_VM.iter().any(|known| line.starts_with(known)));
+        count.broken.extend(unknown.map(|line| format!("in the virtual machine, {line}: that")));
+    }
     Ok(())
+}
+
+/// The same program, with as many open files as a login shell has.
+fn at_the_usual_limit(command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("ulimit -S -n {USUAL_LIMIT}; exec \"$0\" \"$@\"")]);
+    shell.arg(command.get_program());
+    shell
 }
 
 /// The folders in which the tests boot: theirs, and the one whose engine they kill.
@@ -147,6 +197,12 @@ fn run_tests(what: &str, command: &mut Command, count: &mut Count) -> Result<()>
 }
 
 impl Count {
+    /// libtest knows no skipping at run time: it counted them as passed.
+    fn skip(&mut self, lines: &[String]) {
+        self.passed = self.passed.saturating_sub(lines.len());
+        self.skipped += lines.len();
+    }
+
     /// Adds libtest's `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
     fn add(&mut self, line: &str) {
         let Some((_, counts)) = line.split_once("test result: ") else { return };

@@ -1,6 +1,7 @@
 //! Where the tree is, and how commands are run in it.
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -18,7 +19,7 @@ impl Workspace {
         let mut metadata = cargo();
         metadata.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]);
         metadata.current_dir(env!("CARGO_MANIFEST_DIR"));
-        let json: serde_json::Value = serde_json::from_str(&output(&mut metadata)?)?;
+        let json: Value = serde_json::from_str(&output(&mut metadata)?)?;
         let folder =
             |key: &str| json[key].as_str().map(PathBuf::from).context("cargo metadata lacks a folder");
         Ok(Workspace { root: folder("workspace_root")?, target: folder("target_directory")? })
@@ -36,7 +37,7 @@ pub struct Crate {
     pub name: String,
     /// Its folder, relative to the root.
     pub folder: PathBuf,
-    /// The packages of this workspace that it depends on, for whatever purpose.
+    /// The packages of this workspace that it depends on, for whatever purpose; every room's tests may skip.
     pub ours: Vec<String>,
 }
 
@@ -47,17 +48,18 @@ impl Workspace {
         metadata
             .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
             .current_dir(&self.root);
-        let json: serde_json::Value = serde_json::from_str(&output(&mut metadata)?)?;
+        let json: Value = serde_json::from_str(&output(&mut metadata)?)?;
         let packages = json["packages"].as_array().context("cargo metadata lacks packages")?;
         packages.iter().map(|package| self.package(package)).collect()
     }
 
-    fn package(&self, json: &serde_json::Value) -> Result<Crate> {
+    fn package(&self, json: &Value) -> Result<Crate> {
         let manifest = Path::new(json["manifest_path"].as_str().context("a package has a manifest")?);
         let folder = manifest.parent().and_then(|folder| folder.strip_prefix(&self.root).ok());
         // Only a package of this workspace is depended on by its path.
         let dependencies = json["dependencies"].as_array().into_iter().flatten();
-        let ours = dependencies.filter(|dependency| dependency["path"].is_string());
+        let skips = |dependency: &Value| dependency["name"] == "pinnace-skip" && dependency["kind"] == "dev";
+        let ours = dependencies.filter(|dependency| dependency["path"].is_string() && !skips(dependency));
         let ours = ours.filter_map(|dependency| dependency["name"].as_str()).map(str::to_owned);
         Ok(Crate {
             name: json["name"].as_str().context("a package has a name")?.to_owned(),

@@ -33,7 +33,7 @@ impl Bench {
     fn new(name: &str) -> Option<Bench> {
         let busybox = Path::new("/bin/busybox");
         if !rustix::process::geteuid().is_root() || !busybox.exists() {
-            println!("skipped: needs root and busybox-static");
+            skip::note!("needs root and busybox-static");
             return None;
         }
         let dir = tempfile::tempdir().unwrap();

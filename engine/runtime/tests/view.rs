@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 fn folders(names: &[&str]) -> Option<tempfile::TempDir> {
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: needs root");
+        skip::note!("needs root");
         return None;
     }
     let dir = tempfile::tempdir().unwrap();

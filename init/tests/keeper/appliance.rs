@@ -264,7 +264,7 @@ fn cgroup2() -> Option<PathBuf> {
     match found {
         Some(line) if root => Some(PathBuf::from(line[1])),
         _ => {
-            println!("left out: needs root and cgroup2");
+            skip::note!("needs root and cgroup2");
             None
         }
     }

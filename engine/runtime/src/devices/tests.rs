@@ -146,13 +146,12 @@ impl Drop for Cgroup {
 #[test]
 fn the_kernel_obeys() {
     let Some(cgroup) = Cgroup::new("devices").filter(|_| rustix::process::geteuid().is_root()) else {
-        println!("skipped: needs root and a cgroup v2 hierarchy");
-        return;
+        skip::skip!("needs root and a cgroup v2 hierarchy");
     };
     let directory = fs::File::open(&cgroup.0).unwrap();
     let gate = match Gate::container_default() {
         Ok(gate) => gate,
-        Err(GateError::Unsupported { source }) => return println!("skipped: {source}"),
+        Err(GateError::Unsupported { source }) => skip::skip!("{source}"),
         Err(error) => panic!("{error}"),
     };
     let begun = Instant::now();
@@ -183,7 +182,7 @@ fn tempfile_folder() -> PathBuf {
 #[test]
 fn any_rules_please_the_verifier() {
     if !rustix::process::geteuid().is_root() {
-        return println!("skipped: needs root");
+        skip::skip!("needs root");
     }
     let deny = Rule { allow: false, kind: Kind::Any, major: None, minor: None, access: Access::ALL };
     let one = Rule::allow(Kind::Block, Some(8), None, Access::READ);

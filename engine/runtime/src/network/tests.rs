@@ -15,7 +15,7 @@ use crate::ids::IdMap;
 /// Runs `test` in a thread that plays the machine: a network namespace of its own.
 fn on_a_machine(test: impl FnOnce(&Machine) + Send) {
     if !rustix::process::geteuid().is_root() {
-        return println!("skipped: needs root");
+        skip::skip!("needs root");
     }
     std::thread::scope(|scope| {
         let run = || {

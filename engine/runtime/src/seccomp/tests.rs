@@ -291,7 +291,7 @@ fn attach_micros(program: &[Instruction]) -> u128 {
 #[test]
 fn attaching_is_quick() {
     if !rustix::process::geteuid().is_root() {
-        return println!("skipped: needs root");
+        skip::skip!("needs root");
     }
     let program = &builtin(CONTAINER_DEFAULT).instructions;
     let chain = chain(builtin_profile());
@@ -304,7 +304,7 @@ fn the_kernel_obeys() {
     use rustix::io::Errno;
     use rustix::net::{AddressFamily, SocketType, socket};
     if !rustix::process::geteuid().is_root() {
-        return println!("skipped: needs root");
+        skip::skip!("needs root");
     }
     // A filter holds for the thread that installs it, so a thread is enough of a child.
     let tried = std::thread::spawn(|| {
