@@ -1,12 +1,9 @@
-//! `pinnace guard PARENT PROGRAM ARGS…` (hidden): becomes PROGRAM, which dies with its parent.
+//! `pinnace guard PARENT FILES PROGRAM ARGS…` (hidden): becomes PROGRAM, which dies with its parent and may open FILES files.
 //!
-//! A bridge that is killed must not leave a machine behind. prctl(2) PR_SET_PDEATHSIG says so to the kernel, but only
-//! a process can say it of itself, so the bridge starts itself first. The signal comes when the parent's *thread*
-//! ends: the bridge therefore starts machines from its main thread.
+//! A bridge that is killed must not leave a machine behind. Only a process itself can say that it wants to die with its
+//! parent, so the bridge starts itself first ([`host::die_with`]).
 
-use nix::sys::prctl;
-use nix::sys::signal::Signal;
-use nix::unistd::getppid;
+use crate::host;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -16,27 +13,21 @@ use std::process::Command;
 /// The hidden subcommand's name.
 pub const SUBCOMMAND: &str = "guard";
 
-/// The running program, also when its file was replaced meanwhile.
-pub const OWN_PROGRAM: &str = "/proc/self/exe";
-
 /// The words before a program and its arguments that tie it to this process.
-pub fn words() -> [OsString; 2] {
-    [SUBCOMMAND.into(), std::process::id().to_string().into()]
+pub fn words() -> [OsString; 3] {
+    let [parent, files] = ties();
+    [SUBCOMMAND.into(), parent, files]
+}
+
+/// The two words that tell a child of this process with whom to die, and how many files it may open.
+pub fn ties() -> [OsString; 2] {
+    [std::process::id().to_string().into(), host::open_files_of_children().to_string().into()]
 }
 
 /// Becomes the program; returns only when it cannot.
-pub fn become_program(parent: u32, program: &OsStr, args: &[OsString]) -> io::Error {
-    if let Err(error) = die_with(parent) {
-        return error;
-    }
-    Command::new(Path::new(program)).args(args).exec()
-}
-
-/// Dies when the parent does; an error when it is dead already.
-pub fn die_with(parent: u32) -> io::Result<()> {
-    prctl::set_pdeathsig(Signal::SIGKILL)?;
-    match getppid().as_raw() as u32 == parent {
-        true => Ok(()),
-        false => Err(io::Error::other("the bridge is gone")),
+pub fn become_program(parent: u32, files: u64, program: &OsStr, args: &[OsString]) -> io::Error {
+    match host::die_with(parent).and_then(|()| host::lower_open_files(files)) {
+        Ok(()) => Command::new(Path::new(program)).args(args).exec(),
+        Err(error) => error,
     }
 }

@@ -8,6 +8,9 @@ mod backend;
 mod bridge;
 mod console;
 mod guard;
+mod host;
+mod lock;
+mod log;
 mod order;
 mod place;
 mod say;
@@ -63,13 +66,14 @@ enum Verb {
     #[command(name = guard::SUBCOMMAND, hide = true)]
     Guard {
         parent: u32,
+        files: u64,
         program: OsString,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
     /// Enters new namespaces and starts PID 1 there; takes its plan as JSON
     #[command(name = backend::namespace::OUTSIDE, hide = true)]
-    Outside { parent: u32 },
+    Outside { parent: u32, files: u64 },
     /// Is PID 1 of the new namespaces until it becomes the guest's init
     #[command(name = backend::namespace::INSIDE, hide = true)]
     Inside,
@@ -99,11 +103,12 @@ fn run(verb: Verb) -> Result<ExitCode, VerbError> {
             Ok(ExitCode::SUCCESS)
         }
         Verb::Bridge => verbs::bridge::run(),
-        Verb::Guard { parent, program, args } => {
-            say::error(&format!("{}: {}", program.display(), guard::become_program(parent, &program, &args)));
+        Verb::Guard { parent, files, program, args } => {
+            let error = guard::become_program(parent, files, &program, &args);
+            say::error(&format!("{}: {error}", program.display()));
             Ok(ExitCode::FAILURE)
         }
-        Verb::Outside { parent } => Ok(backend::namespace::outside(parent)),
+        Verb::Outside { parent, files } => Ok(backend::namespace::outside(parent, files)),
         Verb::Inside => Ok(backend::namespace::inside()),
     }
 }

@@ -17,6 +17,16 @@ pub enum BackendKind {
     Namespace,
 }
 
+impl BackendKind {
+    /// For people, before it is known how it runs there.
+    pub fn word(self) -> &'static str {
+        match self {
+            BackendKind::Qemu => "qemu",
+            BackendKind::Namespace => "namespace",
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {

@@ -1,13 +1,16 @@
 //! The folder that holds everything of one appliance, and the locks that keep two programs from sharing it.
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
-use std::fs::File;
+use crate::host::{self, NotPrivate};
+use crate::lock::{self, Lock};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+/// A bridge says who it is right after it took its lock.
+const SIGNED_WITHIN: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(1);
 /// Longest path of a unix socket (unix(7): `sun_path`, with its final NUL).
 const SOCKET_PATH_MAX: usize = 107;
 
@@ -27,6 +30,20 @@ pub enum PlaceError {
         dir: PathBuf,
         /// From the file system.
         source: io::Error,
+    },
+    /// Others could have put something into it.
+    #[error("the folder {dir} {why}")]
+    NotPrivate {
+        /// The folder.
+        dir: PathBuf,
+        /// What is wrong and what helps.
+        why: NotPrivate,
+    },
+    /// A bridge holds its lock and has not said who it is.
+    #[error("the bridge in {dir} does not say who it is: see its bridge.log")]
+    Nameless {
+        /// The folder.
+        dir: PathBuf,
     },
     /// A file in it could not be made.
     #[error("cannot use {path}")]
@@ -59,19 +76,10 @@ pub struct Place {
     dir: PathBuf,
 }
 
-/// A lock that ends with the program, however it ends (flock(2)).
-pub struct Held(#[expect(dead_code, reason = "dropping it is what it is for")] Flock<File>);
-
 impl Place {
-    /// The folder for an appliance of this name: below /var/lib/pinnace for root, below XDG_STATE_HOME (or
-    /// ~/.local/state) for others.
+    /// The folder for an appliance of this name.
     pub fn default_dir(name: &str) -> Result<PathBuf, PlaceError> {
-        if nix::unistd::geteuid().is_root() {
-            return Ok(Path::new("/var/lib/pinnace").join(name));
-        }
-        let absolute = |key: &str| std::env::var_os(key).map(PathBuf::from).filter(|path| path.is_absolute());
-        let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
-        Ok(state.ok_or(PlaceError::NoHome)?.join("pinnace").join(name))
+        Ok(host::state_folder().ok_or(PlaceError::NoHome)?.join(name))
     }
 
     /// The folder as it is, made or not.
@@ -87,9 +95,23 @@ impl Place {
 
     /// Makes the folder, for its owner only.
     pub fn make(&self) -> Result<(), PlaceError> {
-        let mut builder = std::fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700);
-        builder.create(&self.dir).map_err(|source| PlaceError::Unusable { dir: self.dir.clone(), source })
+        host::make_private_folder(&self.dir).map_err(self.unusable())?;
+        self.check()
+    }
+
+    /// Refuses a folder into which somebody else could put something; one that is not there yet is fine.
+    pub fn check(&self) -> Result<(), PlaceError> {
+        match host::not_private(&self.dir) {
+            Ok(None) => Ok(()),
+            Ok(Some(why)) => Err(PlaceError::NotPrivate { dir: self.dir.clone(), why }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(self.unusable()(error)),
+        }
+    }
+
+    fn unusable(&self) -> impl FnOnce(io::Error) -> PlaceError {
+        let dir = self.dir.clone();
+        |source| PlaceError::Unusable { dir, source }
     }
 
     /// The folder itself.
@@ -163,39 +185,63 @@ impl Place {
         ]
     }
 
-    /// Waits until no other `up` is at work here.
-    pub fn hold_up(&self) -> Result<Held, PlaceError> {
-        let path = self.dir.join("up.lock");
-        let file = self.lock_file(&path)?;
-        match Flock::lock(file, FlockArg::LockExclusive) {
-            Ok(lock) => Ok(Held(lock)),
-            Err((_, errno)) => Err(PlaceError::File { path, source: errno.into() }),
+    /// Whoever starts, ends or removes an appliance has its turn first.
+    pub fn turn_lock(&self) -> PathBuf {
+        self.dir.join("up.lock")
+    }
+
+    /// Held by the bridge as long as it lives.
+    pub fn bridge_lock(&self) -> PathBuf {
+        self.dir.join("bridge.lock")
+    }
+
+    /// Waits for the turn to start an appliance here, and makes the folder.
+    pub fn wait_for_turn(&self) -> Result<Lock, PlaceError> {
+        loop {
+            self.make()?;
+            match Lock::wait(&self.turn_lock()) {
+                // It was removed between the two calls, by whoever had the turn.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                taken => return taken.map_err(|source| PlaceError::File { path: self.turn_lock(), source }),
+            }
         }
     }
 
-    /// The bridge's lock, or nothing while a bridge lives.
-    pub fn hold_bridge(&self) -> Result<Option<Held>, PlaceError> {
-        let path = self.dir.join("bridge.lock");
-        let file = self.lock_file(&path)?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Some(Held(lock))),
-            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, errno)) => Err(PlaceError::File { path, source: errno.into() }),
-        }
+    /// The turn, or nothing while somebody else has it.
+    pub fn try_turn(&self) -> Result<Option<Lock>, PlaceError> {
+        Lock::try_take(&self.turn_lock())
+            .map_err(|source| PlaceError::File { path: self.turn_lock(), source })
+    }
+
+    /// Makes this process the bridge of this place; nothing while another one lives here.
+    pub fn become_bridge(&self) -> Result<Option<Lock>, PlaceError> {
+        let path = self.bridge_lock();
+        let taken = Lock::try_take(&path).and_then(|taken| match taken {
+            Some(held) => lock::sign(&path).map(|()| Some(held)),
+            None => Ok(None),
+        });
+        taken.map_err(|source| PlaceError::File { path, source })
     }
 
     /// A bridge lives here.
     pub fn has_bridge(&self) -> Result<bool, PlaceError> {
-        match self.dir.exists() {
-            true => Ok(self.hold_bridge()?.is_none()),
-            false => Ok(false),
-        }
+        let path = self.bridge_lock();
+        Lock::is_held(&path).map_err(|source| PlaceError::File { path, source })
     }
 
-    fn lock_file(&self, path: &Path) -> Result<File, PlaceError> {
-        let mut options = std::fs::OpenOptions::new();
-        options.create(true).truncate(false).write(true).mode(0o600);
-        options.open(path).map_err(|source| PlaceError::File { path: path.to_owned(), source })
+    /// The process of the bridge that lives here.
+    pub fn bridge(&self) -> Result<Option<u32>, PlaceError> {
+        let begun = Instant::now();
+        while self.has_bridge()? {
+            if let Some(pid) = lock::holder(&self.bridge_lock()) {
+                return Ok(Some(pid));
+            }
+            if begun.elapsed() > SIGNED_WITHIN {
+                return Err(PlaceError::Nameless { dir: self.dir.clone() });
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Ok(None)
     }
 
     /// Removes the sockets of an appliance that is gone. Refuses when one of them is somebody else's.
@@ -261,11 +307,13 @@ mod tests {
     #[test]
     fn one_bridge_at_a_time() {
         let (_folder, place) = place();
-        let held = place.hold_bridge().unwrap();
+        let held = place.become_bridge().unwrap();
         assert!(held.is_some());
-        assert!(place.has_bridge().unwrap());
+        assert_eq!(place.bridge().unwrap(), Some(std::process::id()));
+        assert!(place.become_bridge().unwrap().is_none());
         drop(held);
         assert!(!place.has_bridge().unwrap());
+        assert_eq!(place.bridge().unwrap(), None);
     }
 
     #[test]

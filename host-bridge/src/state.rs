@@ -1,5 +1,7 @@
 //! What is known of an appliance: published by its bridge, read by `status`, kept after the end.
 
+use crate::host;
+use crate::order::Order;
 use crate::place::Place;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -9,6 +11,8 @@ use std::path::PathBuf;
 /// Where an appliance stands.
 ///
 /// ```text
+///   preparing
+///      ▼
 ///   booting ──first answer──► up ──down, power-off──► stopping ──► stopped
 ///      │ ▲                    │ ▲
 ///      │ │    no room on host ▼ │ room
@@ -20,6 +24,8 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
+    /// What a boot needs is looked at and unpacked.
+    Preparing,
     /// The guest was started and has not answered yet.
     Booting,
     /// The API answers.
@@ -80,6 +86,9 @@ pub struct State {
     pub first_answer_millis: Option<u64>,
     /// The guest's own word, while it can be asked.
     pub guest: Option<Guest>,
+    /// What `up` was asked for.
+    #[serde(default)]
+    pub order: Option<Order>,
 }
 
 impl State {
@@ -87,7 +96,7 @@ impl State {
     pub fn save(&self, place: &Place) -> io::Result<()> {
         let path = place.state_file();
         let fresh = path.with_extension("new");
-        std::fs::write(&fresh, serde_json::to_vec(self)?)?;
+        host::write_private(&fresh, &serde_json::to_vec(self)?)?;
         std::fs::rename(fresh, path)
     }
 

@@ -13,6 +13,8 @@ use crate::workspace::{build_folder, eventually};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -62,6 +64,7 @@ impl Appliance {
     pub fn boot_with(backend: Backend, dir: &Path, options: &[&str]) -> Appliance {
         let program = program();
         let words = [&*program.to_string_lossy(), &*dir.to_string_lossy()];
+        close_to_others(dir);
         let guard = Guard::new("", "\"$1\" down --dir \"$2\"", &words);
         let mut up = pinnace(dir, "up").args(["--backend", backend.word(), "--no-context"]);
         up = up.args([OsStr::new("--image"), image_folder().as_os_str()]).args(options);
@@ -278,6 +281,11 @@ impl Appliance {
     pub fn pinnace(&self, verb: &str) -> Program {
         pinnace(&self.dir, verb)
     }
+}
+
+/// A folder that is open to others is refused.
+fn close_to_others(dir: &Path) {
+    std::fs::set_permissions(dir, Permissions::from_mode(0o700)).expect("the folder is ours");
 }
 
 /// `pinnace VERB --dir DIR`.

@@ -1,7 +1,7 @@
 //! `pinnace` itself: states, bad input, and nothing left behind.
 
 use crate::{appliance, is_reference};
-use pinnace_tests::{Appliance, Outcome, Running, pinnace, skip};
+use pinnace_tests::{Appliance, Backend, Outcome, Program, Running, eventually, pinnace, skip};
 use std::os::unix::fs::PermissionsExt;
 
 #[track_caller]
@@ -85,4 +85,45 @@ fn an_orderly_end_is_told_without_complaint() {
     console.reads_until("powering off");
     assert_eq!(console.finish().0, 0);
     own.pinnace("logs").run().mentions("powering off").never_mentions("ERROR").succeeds();
+}
+
+#[test]
+fn status_asks_the_api() {
+    let app = appliance();
+    if app.backend != Backend::Namespace {
+        skip!("only in namespaces can the engine be stopped from here");
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let own = Appliance::boot(app.backend, dir.path());
+    let engine = own.engine_process().expect("the engine runs");
+    let signal = |signal: &str| Program::new("kill", own.patience()).args([signal, &engine]).run().succeeds();
+    signal("-STOP");
+    own.pinnace("status").run().fails().mentions("its API does not answer");
+    let down = Running::start(own.pinnace("down").args(["--timeout", "3"]), own.patience());
+    eventually("it powers off", own.patience(), || {
+        own.pinnace("status").run().text().contains("is powering off").then_some(())
+    });
+    // One that comes meanwhile waits, says so, and starts the next.
+    let image = pinnace_tests::image_folder();
+    let up = own.pinnace("up").args(["--backend", "namespace", "--no-context", "--image"]).args([image]);
+    up.run().succeeds().says_on_stderr("waiting for the appliance that is powering off");
+    assert_eq!(down.finish().0, 0);
+    own.pinnace("down").run().succeeds();
+}
+
+#[test]
+fn up_says_what_is_not_as_asked_for() {
+    let app = appliance();
+    if is_reference(app) {
+        skip!("the reference engine has no bridge");
+    }
+    let image = pinnace_tests::image_folder();
+    let up = |options: &[&str]| {
+        let up = app.pinnace("up").args(["--no-context", "--image"]).args([&image]);
+        up.args(options).run().succeeds()
+    };
+    up(&["--log", "trace", "--cpus", "200"])
+        .says_on_stderr("it does not run with --cpus, --log as asked for");
+    let same = up(&["--backend", app.backend.word()]);
+    assert!(!String::from_utf8_lossy(&same.stderr).contains("as asked for"), "{same}");
 }

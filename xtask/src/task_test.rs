@@ -171,7 +171,8 @@ impl Drop for Down {
     fn drop(&mut self) {
         for dir in self.dirs.iter().filter(|dir| dir.exists()) {
             let mut down = Command::new(&self.pinnace);
-            down.args(["down", "--purge", "--dir"]).arg(dir).stderr(Stdio::null());
+            // A name of their own, so that no context of the person's is theirs.
+            down.args(["down", "--purge", "--name", "pinnace-test", "--dir"]).arg(dir).stderr(Stdio::null());
             if !down.status().is_ok_and(|status| status.success()) {
                 say::note(&format!("{} could not be powered off", dir.display()));
             }

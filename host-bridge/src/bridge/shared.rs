@@ -16,6 +16,8 @@ use tokio::sync::{mpsc, watch};
 pub enum Event {
     /// A step begins.
     Step(String),
+    /// Something the person should know.
+    Note(String),
     /// The API answers.
     Ready(Box<State>),
     /// It will not.

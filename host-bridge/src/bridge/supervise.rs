@@ -93,9 +93,19 @@ pub enum BridgeError {
 /// Runs an appliance to its end. `tell` hears of its progress until it is ready or failed.
 pub async fn run(order: Order, mut tell: impl FnMut(Event)) -> Result<(), BridgeError> {
     let mut console = Vec::new();
-    let result = hold(&order, &mut tell, &mut console).await;
-    if let Err(error) = &result {
-        tell(Event::Failed { error: crate::one_line(error), console });
+    let mut ready = false;
+    let mut tell_progress = |event: Event| {
+        ready |= matches!(event, Event::Ready(_));
+        tell(event);
+    };
+    let result = hold(&order, &mut tell_progress, &mut console).await;
+    match &result {
+        Err(error) => tell(Event::Failed { error: crate::one_line(error), console }),
+        // Whoever waits for it must not wait for ever.
+        Ok(()) if !ready => {
+            tell(Event::Failed { error: "it was powered off while it booted".to_owned(), console })
+        }
+        Ok(()) => {}
     }
     result
 }
@@ -107,10 +117,9 @@ async fn hold(
 ) -> Result<(), BridgeError> {
     let place = Place::at(&order.dir)?;
     place.make()?;
-    let Some(_held) = place.hold_bridge()? else {
+    let Some(_held) = place.become_bridge()? else {
         return Err(BridgeError::Running { dir: place.dir().to_owned() });
     };
-    backend::sweep(&place);
     place.clear_sockets()?;
     let result = supervise(order, &place, tell, console).await;
     place.remove_sockets();
@@ -123,16 +132,16 @@ async fn supervise(
     tell: &mut dyn FnMut(Event),
     console: &mut Vec<String>,
 ) -> Result<(), BridgeError> {
-    let mut backend = backend::prepare(order, place)?;
-    let consoles = Consoles::begin(&place.console_log(), &place.serial_log())
-        .map_err(|source| BridgeError::Make { path: place.console_log(), source })?;
-    let (shared, wishes) = Shared::new(place.clone(), consoles, first_state(order, place, &*backend));
+    let consoles = Consoles::new(&place.console_log(), &place.serial_log());
+    let (shared, wishes) = Shared::new(place.clone(), consoles, first_state(order, place));
     let shared = Arc::new(shared);
-    tokio::spawn(forward::serve(listen(&place.docker_socket())?, shared.gate()));
+    // From here on this bridge can be asked, told to end and, by docker, waited for.
+    shared.publish(|_| {});
     tokio::spawn(door::serve(listen(&place.bridge_socket())?, shared.clone()));
+    tokio::spawn(forward::serve(listen(&place.docker_socket())?, shared.gate()));
     stop_on_signals(&shared)?;
-    let mut supervisor = Supervisor { order, shared: shared.clone(), wishes, tell, resets: 0 };
-    let result = supervisor.boots(&mut *backend).await;
+    let mut supervisor = Supervisor { order, place, shared: shared.clone(), wishes, tell, resets: 0 };
+    let result = supervisor.appliance().await;
     shared.set_gate(Gate::Closed);
     shared.publish(|state| {
         state.machine_pid = None;
@@ -149,14 +158,14 @@ async fn supervise(
     result
 }
 
-fn first_state(order: &Order, place: &Place, backend: &dyn Backend) -> State {
+fn first_state(order: &Order, place: &Place) -> State {
     State {
-        state: Phase::Booting,
+        state: Phase::Preparing,
         reason: None,
         name: order.name.clone(),
         version: contract::VERSION.to_owned(),
         pid: std::process::id(),
-        backend: backend.name(),
+        backend: order.backend.word().to_owned(),
         machine_pid: None,
         socket: place.docker_socket(),
         host_address: None,
@@ -165,6 +174,7 @@ fn first_state(order: &Order, place: &Place, backend: &dyn Backend) -> State {
         first_instruction_millis: None,
         first_answer_millis: None,
         guest: None,
+        order: Some(order.clone()),
     }
 }
 
@@ -193,6 +203,7 @@ fn stop_on_signals(shared: &Arc<Shared>) -> Result<(), BridgeError> {
 
 struct Supervisor<'a> {
     order: &'a Order,
+    place: &'a Place,
     shared: Arc<Shared>,
     wishes: UnboundedReceiver<Stop>,
     tell: &'a mut dyn FnMut(Event),
@@ -206,6 +217,30 @@ enum After {
 }
 
 impl Supervisor<'_> {
+    async fn appliance(&mut self) -> Result<(), BridgeError> {
+        let mut backend = self.prepare().await?;
+        if self.wishes.try_recv().is_ok() {
+            return Ok(());
+        }
+        self.shared.publish(|state| state.backend = backend.name());
+        self.shared.consoles.begin_logs().map_err(|source| {
+            let path = self.place.console_log();
+            BridgeError::Make { path, source }
+        })?;
+        self.boots(&mut *backend).await
+    }
+
+    /// Looks at what a boot needs. This unpacks files for a second or more, on a thread of its own; who wishes the end
+    /// meanwhile waits for it, so that nothing is written any more when all is over.
+    async fn prepare(&self) -> Result<Box<dyn Backend>, BridgeError> {
+        let (order, place) = (self.order.clone(), self.place.clone());
+        let prepared = tokio::task::spawn_blocking(move || {
+            backend::sweep(&place);
+            backend::prepare(&order, &place)
+        });
+        Ok(prepared.await.expect("what a boot needs is looked at without a panic")?)
+    }
+
     async fn boots(&mut self, backend: &mut dyn Backend) -> Result<(), BridgeError> {
         loop {
             let begun = Instant::now();

@@ -1,19 +1,23 @@
 //! `pinnace bridge` (hidden): the process beside an appliance. Its order comes on stdin, what `up` shall hear goes to
-//! stdout as lines of JSON, and its log is stderr.
+//! stdout as lines of JSON; its log is bridge.log.
 
 use super::{VerbError, system};
 use crate::bridge::{self, Event};
+use crate::host;
+use crate::log::BoundedLog;
 use crate::order::Order;
-use nix::sys::stat::{Mode, umask};
+use crate::place::Place;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Mutex;
+use tracing_subscriber::filter::LevelFilter;
 
 /// Takes the order and runs the appliance to its end.
 pub fn run() -> Result<ExitCode, VerbError> {
-    let order =
+    let order: Order =
         serde_json::from_reader(io::stdin()).map_err(|error| system("read the order")(error.into()))?;
-    become_daemon().map_err(system("become a daemon"))?;
-    log_to_stderr();
+    host::become_daemon().map_err(system("become a daemon"))?;
+    log_to(&Place::at(&order.dir)?)?;
     Ok(match supervise(order, tell_up)? {
         Ok(()) => {
             tracing::info!("stopped");
@@ -31,7 +35,8 @@ pub fn supervise(
     order: Order,
     tell: impl FnMut(Event),
 ) -> Result<Result<(), bridge::BridgeError>, VerbError> {
-    umask(Mode::from_bits_truncate(0o077));
+    host::keep_to_owner();
+    host::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(system("start the runtime"))?;
     let result = runtime.block_on(bridge::run(order, tell));
@@ -39,16 +44,22 @@ pub fn supervise(
     Ok(result)
 }
 
-/// The bridge's log, or the terminal's with `--foreground`.
+/// The bridge's log is the terminal's with `--foreground`.
 pub fn log_to_stderr() {
-    let level = tracing_subscriber::filter::LevelFilter::INFO;
-    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_max_level(level).init();
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .with_max_level(LevelFilter::INFO)
+        .init();
 }
 
-/// A session of its own, so that the terminal's signals pass it by, and no folder kept busy.
-fn become_daemon() -> io::Result<()> {
-    nix::unistd::setsid()?;
-    nix::unistd::chdir("/")?;
+/// A bridge lives for months, so its log has an end; a panic is its own last word there.
+fn log_to(place: &Place) -> Result<(), VerbError> {
+    let path = place.bridge_log();
+    let log = BoundedLog::go_on(&path).map_err(|source| VerbError::File { path, source })?;
+    let writer = Mutex::new(log);
+    tracing_subscriber::fmt().with_writer(writer).with_ansi(false).with_max_level(LevelFilter::INFO).init();
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     Ok(())
 }
 
@@ -58,14 +69,6 @@ fn tell_up(event: Event) {
     // An `up` that was interrupted hears nothing more.
     let _ = writeln!(out, "{line}");
     if matches!(event, Event::Ready(_) | Event::Failed { .. }) {
-        hush();
-    }
-}
-
-/// Nobody reads stdout from now on.
-fn hush() {
-    if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
-        // Without it, later lines go into a pipe without a reader, which is no harm either.
-        let _ = nix::unistd::dup2_stdout(null);
+        host::close_stdout();
     }
 }

@@ -15,17 +15,12 @@ pub enum Context {
 
 /// Makes the context, or points it to this socket.
 pub fn point(name: &str, socket: &Path) -> Context {
-    let host = format!("unix://{}", socket.display());
-    let seen = docker(&["context", "inspect", name, "--format", "{{.Endpoints.docker.Host}}"]);
-    let verb = match seen {
+    let host = host_of(socket);
+    let verb = match pointed_to(name) {
         Err(_) => return Context::NoCli,
-        Ok(output) if output.status.success() => {
-            if String::from_utf8_lossy(&output.stdout).trim() == host {
-                return Context::Ready;
-            }
-            "update"
-        }
-        Ok(_) => "create",
+        Ok(Some(seen)) if seen == host => return Context::Ready,
+        Ok(Some(_)) => "update",
+        Ok(None) => "create",
     };
     let endpoint = format!("host={host}");
     match docker(&["context", verb, name, "--description", "Pinnace appliance", "--docker", &endpoint]) {
@@ -35,9 +30,22 @@ pub fn point(name: &str, socket: &Path) -> Context {
     }
 }
 
-/// Forgets the context; one that is not there is as good.
-pub fn forget(name: &str) {
-    let _ = docker(&["context", "rm", "--force", name]);
+/// Forgets the context, if it is this socket's: one of the same name may be another appliance's.
+pub fn forget(name: &str, socket: &Path) {
+    if matches!(pointed_to(name), Ok(Some(seen)) if seen == host_of(socket)) {
+        let _ = docker(&["context", "rm", "--force", name]);
+    }
+}
+
+fn host_of(socket: &Path) -> String {
+    format!("unix://{}", socket.display())
+}
+
+/// The host of a context; nothing where there is no such context, an error where there is no docker CLI.
+fn pointed_to(name: &str) -> std::io::Result<Option<String>> {
+    let output = docker(&["context", "inspect", name, "--format", "{{.Endpoints.docker.Host}}"])?;
+    let host = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Ok(output.status.success().then_some(host))
 }
 
 fn docker(args: &[&str]) -> std::io::Result<Output> {

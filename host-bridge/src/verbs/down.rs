@@ -1,12 +1,12 @@
 //! `pinnace down`: power off, and leave nothing but the data.
+//!
+//! A bridge can be told to end at any time, also by somebody who has not the turn: an `up` that waits for its boot has it.
+//! What lies in the folder is only removed by whoever has the turn, while no bridge lives: then no `up` can begin one.
 
 use super::{VerbError, context, place, visit};
-use crate::backend;
+use crate::lock::{Lock, holder_file};
 use crate::place::Place;
-use crate::state::State;
-use crate::{Which, say};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use crate::{Which, backend, host, log, say};
 use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -33,47 +33,73 @@ pub struct Options {
 /// Powers the appliance off, or tells that it does not run.
 pub fn run(options: &Options) -> Result<(), VerbError> {
     let place = place(&options.which)?;
-    if place.has_bridge()? {
-        let mut progress = say::Progress::begin("powering off");
-        end(&place, Duration::from_secs(options.timeout))?;
-        progress.end();
-    } else {
-        say::note(&format!("{} is not running", options.which.name));
-        clean(&place)?;
+    if !place.dir().exists() {
+        not_running(options);
+    } else if let Some(_turn) = settle(options, &place)? {
+        backend::sweep(&place);
+        place.clear_sockets()?;
+        if options.purge {
+            purge(&place)?;
+        }
     }
     if options.purge {
-        purge(&place)?;
-        context::forget(&options.which.name);
+        context::forget(&options.which.name, &place.docker_socket());
     }
     Ok(())
 }
 
+fn not_running(options: &Options) {
+    say::note(&format!("{} is not running", options.which.name));
+}
+
+/// Ends the appliance, and one that is about to begin. Returns the turn, unless an `up` that came later has it: without
+/// `--purge` that one may have the place.
+fn settle(options: &Options, place: &Place) -> Result<Option<Lock>, VerbError> {
+    let mut ended = false;
+    loop {
+        if let Some(bridge) = place.bridge()?.filter(|_| !ended || options.purge) {
+            let mut progress = say::Progress::begin("powering off");
+            end(place, bridge, Duration::from_secs(options.timeout))?;
+            progress.end();
+            ended = true;
+        }
+        let turn = place.try_turn()?;
+        match place.has_bridge()? {
+            false if turn.is_some() => {
+                if !ended {
+                    not_running(options);
+                }
+                return Ok(turn);
+            }
+            _ if ended && !options.purge => return Ok(None),
+            _ => {}
+        }
+    }
+}
+
 /// Asks the bridge; one that does not end in time is ended.
-fn end(place: &Place, grace: Duration) -> Result<(), VerbError> {
-    let known = State::load(place).map(|state| state.pid);
+fn end(place: &Place, bridge: u32, grace: Duration) -> Result<(), VerbError> {
     if let Ok(mut stream) = visit::say(place, &format!("down {}", grace.as_secs())) {
         // The connection ends with the appliance; a timeout shows below.
         let _ = stream.set_read_timeout(Some(grace + MARGIN));
         let _ = stream.read(&mut [0; 1]);
     }
-    if ended_within(place, known, KILL_DEADLINE)? {
-        return Ok(());
-    }
-    let Some(pid) = known else { return Ok(()) };
-    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-        // It may have ended in this moment.
-        let _ = kill(Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX)), signal);
-        if ended_within(place, known, KILL_DEADLINE)? {
-            return clean(place);
+    for louder in [host::terminate, host::kill_process] {
+        if ended_within(place, bridge, KILL_DEADLINE)? {
+            return Ok(());
         }
+        louder(bridge);
     }
-    Err(VerbError::Stuck { pid })
+    match ended_within(place, bridge, KILL_DEADLINE)? {
+        true => Ok(()),
+        false => Err(VerbError::Stuck { pid: bridge }),
+    }
 }
 
-/// Whether the bridge that was `known` ends; another `up` may have begun one of its own by then.
-fn ended_within(place: &Place, known: Option<u32>, limit: Duration) -> Result<bool, VerbError> {
+/// Whether this bridge ends; another `up` may have begun one of its own by then.
+fn ended_within(place: &Place, bridge: u32, limit: Duration) -> Result<bool, VerbError> {
     let begun = Instant::now();
-    while place.has_bridge()? && State::load(place).map(|state| state.pid) == known {
+    while place.bridge()? == Some(bridge) {
         if begun.elapsed() > limit {
             return Ok(false);
         }
@@ -82,30 +108,13 @@ fn ended_within(place: &Place, known: Option<u32>, limit: Duration) -> Result<bo
     Ok(true)
 }
 
-/// Removes what a bridge that was killed left behind.
-fn clean(place: &Place) -> Result<(), VerbError> {
-    if place.dir().exists() {
-        backend::sweep(place);
-        place.clear_sockets()?;
-    }
-    Ok(())
-}
-
 /// Only what we made, so that a folder that was named by mistake keeps what else is in it.
 fn purge(place: &Place) -> Result<(), VerbError> {
-    let names = [
-        "data.img",
-        "state.json",
-        "bridge.log",
-        "bridge.lock",
-        "console.log",
-        "console.log.1",
-        "serial.log",
-        "serial.log.1",
-        "up.lock",
-    ];
-    for path in names.iter().map(|name| place.dir().join(name)) {
-        remove(&path, std::fs::remove_file(&path))?;
+    let logs = [place.bridge_log(), place.console_log(), place.serial_log()];
+    let older = logs.each_ref().map(|path| log::older(path));
+    let locks = [holder_file(&place.bridge_lock()), place.bridge_lock(), place.turn_lock()];
+    for path in [place.disk(), place.state_file()].iter().chain(&logs).chain(&older).chain(&locks) {
+        remove(path, std::fs::remove_file(path))?;
     }
     for path in backend::qemu::unpacked::files(place) {
         remove(&path, std::fs::remove_file(&path))?;

@@ -108,7 +108,9 @@ fn place(which: &Which) -> Result<Place, VerbError> {
         Some(dir) => dir.clone(),
         None => Place::default_dir(&which.name)?,
     };
-    Ok(Place::at(&dir)?)
+    let place = Place::at(&dir)?;
+    place.check()?;
+    Ok(place)
 }
 
 /// Runs a verb that waits for several things at once.

@@ -1,12 +1,17 @@
 //! `pinnace status`: how the appliance is. The exit code is 0 while its API answers, 1 otherwise.
 
-use super::{VerbError, place, visit};
+use super::{VerbError, block_on, place, visit};
+use crate::bridge::answer;
+use crate::place::Place;
 use crate::state::{Guest, Phase, State};
 use crate::{Which, say};
 use clap::ValueEnum;
 use contract::control::EngineOrigin;
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// An API that does not answer within this does not answer: it is asked what it answers in a millisecond.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Options of `pinnace status`.
 #[derive(clap::Args)]
@@ -29,16 +34,35 @@ enum Format {
 /// Tells it.
 pub fn run(options: &Options) -> Result<ExitCode, VerbError> {
     let place = place(&options.which)?;
-    let state = match place.has_bridge()? {
-        true => Some(visit::status(&place)?),
-        false => State::load(&place).map(over),
-    };
+    let mut state = known(&place)?;
+    let up = state.as_ref().is_some_and(|state| state.state == Phase::Up);
+    let answers = up && block_on(answers(&place))?;
+    if let Some(state) = state.as_mut().filter(|_| up && !answers) {
+        state.reason = Some("its API does not answer".to_owned());
+    }
     match options.format {
         Format::Json => say::result(&json(options, state.as_ref())),
         Format::Text => say::result(&text(options, state.as_ref())),
     }
-    let up = state.is_some_and(|state| state.state == Phase::Up);
-    Ok(if up { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if answers { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The bridge's word, or what it left.
+fn known(place: &Place) -> Result<Option<State>, VerbError> {
+    if place.has_bridge()? {
+        match visit::status(place) {
+            // It ended between the two questions.
+            Err(_) if !place.has_bridge()? => {}
+            asked => return asked.map(Some),
+        }
+    }
+    Ok(State::load(place).map(over))
+}
+
+/// What a docker command would find.
+async fn answers(place: &Place) -> Result<bool, VerbError> {
+    let asked = async { answer::ping(tokio::net::UnixStream::connect(place.docker_socket()).await?).await };
+    Ok(matches!(tokio::time::timeout(ANSWER_DEADLINE, asked).await, Ok(Ok(true))))
 }
 
 /// Without a bridge nothing runs, whatever a bridge that was killed wrote last.
@@ -61,7 +85,10 @@ fn json(options: &Options, state: Option<&State>) -> String {
 fn text(options: &Options, state: Option<&State>) -> String {
     let Some(state) = state else { return format!("{} is stopped", options.which.name) };
     let mut lines = vec![headline(state)];
-    let running = matches!(state.state, Phase::Booting | Phase::Up | Phase::Paused | Phase::Stopping);
+    let running = matches!(
+        state.state,
+        Phase::Preparing | Phase::Booting | Phase::Up | Phase::Paused | Phase::Stopping
+    );
     if running {
         lines.push(format!("  socket   unix://{}", state.socket.display()));
         lines.push(format!(
@@ -96,7 +123,7 @@ fn origin(guest: &Guest) -> &'static str {
 
 fn headline(state: &State) -> String {
     let word = match state.state {
-        Phase::Booting => "is booting",
+        Phase::Preparing | Phase::Booting => "is booting",
         Phase::Up => "is up",
         Phase::Paused => "stands still",
         Phase::Stopping => "is powering off",

@@ -6,20 +6,15 @@ use crate::bridge::{Event, answer};
 use crate::order::{BackendKind, Order};
 use crate::place::Place;
 use crate::state::{Phase, State};
-use crate::{Which, guard, say, size};
+use crate::{Which, host, log, say, size};
 use clap::ValueEnum;
 use contract::settings::REMAPS;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-/// A bridge's log that is longer is begun anew, in bytes.
-const LOG_MAX: u64 = 8 << 20;
 /// The engine answered the bridge a moment ago.
 const GREET_DEADLINE: Duration = Duration::from_secs(20);
 const TICK: Duration = Duration::from_millis(100);
@@ -99,10 +94,10 @@ fn remap(text: &str) -> Result<u32, String> {
 /// Boots the appliance, or tells that it runs.
 pub fn run(options: &Options) -> Result<ExitCode, VerbError> {
     let place = place(&options.which)?;
-    place.make()?;
-    let turn = place.hold_up()?;
+    let turn = place.wait_for_turn()?;
     if let Some(state) = running(&place)? {
         say::note(&format!("{} is running already ({})", state.name, state.backend));
+        say_what_differs(options, &order(options, &place)?, &state);
         finish(options, &state);
         return Ok(ExitCode::SUCCESS);
     }
@@ -153,10 +148,7 @@ pub fn image_beside() -> Option<PathBuf> {
 
 /// 2 GiB, or half of a smaller host.
 fn default_memory() -> u64 {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib = total.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    (2 << 30).min(kib.map_or(u64::MAX, |kib| kib << 10) / 2)
+    (2 << 30).min(host::memory().unwrap_or(u64::MAX) / 2)
 }
 
 fn default_cpus() -> u32 {
@@ -165,27 +157,85 @@ fn default_cpus() -> u32 {
 
 /// What runs already: one that is booting is waited for, and one that powers off leaves the place free.
 fn running(place: &Place) -> Result<Option<State>, VerbError> {
+    let mut progress = say::Progress::default();
+    let mut told = None;
     while place.has_bridge()? {
         match visit::status(place) {
             Ok(state) if state.state == Phase::Up => return Ok(Some(state)),
             Ok(State { state: Phase::Paused, reason: Some(error), .. }) => {
                 return Err(VerbError::NotUp { error });
             }
-            Ok(_) => {}
+            Ok(state) => {
+                if told.replace(state.state) != Some(state.state) {
+                    progress.step(waits_for(state.state));
+                }
+            }
             // It ended between the two questions.
             Err(_) if !place.has_bridge()? => {}
             Err(error) => return Err(error),
         }
+        progress.tick();
         std::thread::sleep(TICK);
     }
     Ok(None)
 }
 
-fn foreground(options: &Options, order: Order, turn: crate::place::Held) -> Result<ExitCode, VerbError> {
+fn waits_for(state: Phase) -> &'static str {
+    match state {
+        Phase::Preparing | Phase::Booting => "waiting for the appliance that is booting",
+        Phase::Paused => "waiting for the appliance that stands still",
+        Phase::Up | Phase::Stopping | Phase::Stopped | Phase::Failed => {
+            "waiting for the appliance that is powering off"
+        }
+    }
+}
+
+/// What was asked for and is not so: it would take another boot.
+fn say_what_differs(options: &Options, order: &Order, state: &State) {
+    let Some(running) = &state.order else { return };
+    let differs = differing(options, order, running);
+    if !differs.is_empty() {
+        let options = differs.join(", ");
+        say::note(&format!(
+            "it does not run with {options} as asked for: that takes pinnace down and pinnace up"
+        ));
+    }
+}
+
+/// The options that were given and are not those of the appliance that runs.
+fn differing(options: &Options, order: &Order, running: &Order) -> Vec<&'static str> {
+    let given = |given: bool, same: bool, option| (given && !same).then_some(option);
+    let backend = !matches!(options.backend, BackendChoice::Auto);
+    [
+        given(options.image.is_some(), order.image == running.image, "--image"),
+        given(backend, order.backend == running.backend, "--backend"),
+        given(options.memory.is_some(), order.memory_mib == running.memory_mib, "--memory"),
+        given(options.cpus.is_some(), order.cpus == running.cpus, "--cpus"),
+        given(options.disk.is_some(), order.disk == running.disk, "--disk"),
+        given(options.disk_size.is_some(), order.disk_bytes == running.disk_bytes, "--disk-size"),
+        given(
+            !options.insecure_registry.is_empty(),
+            order.insecure_registries == running.insecure_registries,
+            "--insecure-registry",
+        ),
+        given(
+            !options.registry_mirror.is_empty(),
+            order.registry_mirrors == running.registry_mirrors,
+            "--registry-mirror",
+        ),
+        given(options.userns_remap.is_some(), order.userns_remap == running.userns_remap, "--userns-remap"),
+        given(options.log.is_some(), order.log == running.log, "--log"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn foreground(options: &Options, order: Order, turn: crate::lock::Lock) -> Result<ExitCode, VerbError> {
     bridge::log_to_stderr();
     let mut turn = Some(turn);
     let result = bridge::supervise(order, |event| match event {
-        Event::Step(text) => say::note(&text),
+        Event::Step(text) | Event::Note(text) => say::note(&text),
         Event::Ready(state) => {
             drop(turn.take());
             say::note(&format!("{} is up ({}), {}", state.name, state.backend, times(&state)));
@@ -225,7 +275,7 @@ async fn background(place: &Place, order: &Order) -> Result<State, VerbError> {
             show(&console);
             Err(VerbError::NotUp { error })
         }
-        Some(Event::Step(_)) | None => {
+        Some(Event::Step(_) | Event::Note(_)) | None => {
             let _ = child.wait().await;
             Err(VerbError::BridgeLost { log: place.bridge_log() })
         }
@@ -234,11 +284,8 @@ async fn background(place: &Place, order: &Order) -> Result<State, VerbError> {
 
 fn spawn(place: &Place) -> Result<Child, VerbError> {
     let path = place.bridge_log();
-    let grown = std::fs::metadata(&path).is_ok_and(|meta| meta.len() > LOG_MAX);
-    let mut options = File::options();
-    options.create(true).append(!grown).write(true).truncate(grown);
-    let log = options.open(&path).map_err(|source| VerbError::File { path, source })?;
-    let mut command = Command::new(guard::OWN_PROGRAM);
+    let log = log::append(&path).map_err(|source| VerbError::File { path, source })?;
+    let mut command = Command::new(host::OWN_PROGRAM);
     command.arg("bridge").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
     command.spawn().map_err(system("start the bridge"))
 }
@@ -250,6 +297,7 @@ async fn listen(mut lines: Lines<BufReader<ChildStdout>>, progress: &mut say::Pr
         tokio::select! {
             line = lines.next_line() => match serde_json::from_str(&line.ok()??) {
                 Ok(Event::Step(text)) => progress.step(&text),
+                Ok(Event::Note(text)) => say::note(&text),
                 Ok(event) => return Some(event),
                 Err(error) => say::note(&format!("the bridge said something strange: {error}")),
             },
@@ -271,9 +319,8 @@ async fn greet(state: &State) -> Result<(), VerbError> {
 }
 
 fn terminate(child: &Child) {
-    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
-        // It may have ended in this moment.
-        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    if let Some(pid) = child.id() {
+        host::terminate(pid);
     }
 }
 
@@ -310,4 +357,39 @@ fn finish(options: &Options, state: &State) {
         }
     };
     say::result(&format!("{docker} run --rm debian:bookworm-slim echo hello"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn read(words: &[&str]) -> (Options, Order) {
+        let line = ["up", "--image", "/image"].iter().chain(words);
+        let options = Line::parse_from(line).options;
+        let order = order(&options, &Place::at(Path::new("/p")).unwrap()).unwrap();
+        (options, order)
+    }
+
+    fn check(running: &[&str], asked: &[&str], want: &[&str]) {
+        let (options, order) = read(asked);
+        assert_eq!(differing(&options, &order, &read(running).1), want, "{asked:?} beside {running:?}");
+    }
+
+    #[test]
+    fn only_what_was_asked_for_and_is_not_so_differs() {
+        check(&[], &[], &[]);
+        check(&["--memory", "1G", "--log", "debug"], &[], &[]);
+        check(&["--memory", "1G"], &["--memory", "1024M"], &[]);
+        check(&[], &["--memory", "1M", "--cpus", "200"], &["--memory", "--cpus"]);
+        check(&["--backend", "qemu"], &["--backend", "namespace"], &["--backend"]);
+        check(&["--registry-mirror", "a"], &["--registry-mirror", "b"], &["--registry-mirror"]);
+        check(&[], &["--userns-remap", "default", "--disk-size", "1G"], &["--disk-size", "--userns-remap"]);
+    }
 }

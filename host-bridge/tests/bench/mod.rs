@@ -1,6 +1,7 @@
 //! What the tests of bad input need: a folder of an appliance's own, tiny guests, and the look at what is left.
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests, where an unwrap is an assertion")]
+#![allow(dead_code, reason = "each file of tests needs a part of it")]
 
 use std::ffi::OsStr;
 use std::io::Read;
@@ -46,12 +47,47 @@ impl Bench {
     pub fn new() -> Bench {
         let bench = Bench { folder: tempfile::tempdir().unwrap() };
         std::fs::create_dir(bench.dir()).unwrap();
+        bench.set_mode(0o700);
         std::fs::set_permissions(bench.folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         bench
     }
 
     pub fn dir(&self) -> PathBuf {
         self.folder.path().join("place")
+    }
+
+    pub fn set_mode(&self, mode: u32) {
+        std::fs::set_permissions(self.dir(), std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    pub fn give_to_nobody(&self) {
+        std::os::unix::fs::chown(self.dir(), Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+
+    /// A folder with a program of this name, for the front of PATH.
+    pub fn stand_in(&self, program: &str, script: &str) -> String {
+        let folder = self.folder.path().join("stand-ins");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(program), format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(folder.join(program), std::fs::Permissions::from_mode(0o755)).unwrap();
+        format!("{}:{}", folder.display(), std::env::var("PATH").unwrap())
+    }
+
+    /// A PATH with a QEMU that takes its time to tell its version, which `up` asks before it boots.
+    pub fn slow_qemu(&self) -> String {
+        let script = "case \"$*\" in --version) sleep 2 ;; esac\nexec /usr/bin/qemu-system-x86_64 \"$@\"";
+        self.stand_in("qemu-system-x86_64", script)
+    }
+
+    pub fn start_slow_up(&self, guest: Guest) -> Beside {
+        let up = self.command("up").arg("--image").arg(self.image(guest)).args(&["--memory", "128M"]);
+        up.args(&["--timeout", "60"]).env("PATH", &self.slow_qemu()).start()
+    }
+
+    /// Waits until a bridge has its lock, which is before it looks at what a boot needs.
+    pub fn wait_for_bridge(&self) {
+        self.until("a bridge", || self.dir().join("bridge.lock").exists());
+        std::thread::sleep(Duration::from_millis(100));
     }
 
     /// An image whose kernel is a boot sector of a few bytes (Documentation/arch/x86/boot): the jump at 0x200, where the
@@ -65,7 +101,7 @@ impl Bench {
     }
 
     pub fn command(&self, verb: &str) -> Verb {
-        self.command_of(Path::new(env!("CARGO_BIN_EXE_pinnace")), verb)
+        self.command_of(&program(), verb)
     }
 
     fn command_of(&self, program: &Path, verb: &str) -> Verb {
@@ -84,7 +120,7 @@ impl Bench {
         }
         // The build's folder may be closed to others.
         let program = self.folder.path().join("pinnace");
-        std::fs::copy(env!("CARGO_BIN_EXE_pinnace"), &program).unwrap();
+        std::fs::copy(self::program(), &program).unwrap();
         let mut verb = self.command_of(&program, verb);
         verb.0.uid(NOBODY).gid(NOBODY).env_remove("PINNACE_DIR").current_dir("/");
         Some(verb)
@@ -123,6 +159,14 @@ impl Bench {
 
     pub fn wait_until_booting(&self) {
         self.until("booting", || self.command("status").run().stdout.contains("is booting"));
+        self.wait_for("qemu-system");
+    }
+
+    /// How many files a process may open.
+    pub fn open_files(&self, pid: u32) -> String {
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        line.split_ascii_whitespace().nth(3).unwrap().to_owned()
     }
 
     pub fn kill(&self, word: &str) {
@@ -179,6 +223,11 @@ impl Drop for SmallFileSystem {
     }
 }
 
+/// The program of this build, or another one to see what the tests say of it.
+fn program() -> PathBuf {
+    std::env::var_os("PINNACE_BIN").map_or_else(|| env!("CARGO_BIN_EXE_pinnace").into(), PathBuf::from)
+}
+
 fn kill(pid: u32) {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
@@ -220,6 +269,15 @@ impl Verb {
     pub fn env(mut self, key: &str, value: &str) -> Verb {
         self.0.env(key, value);
         self
+    }
+
+    /// With this soft limit of open files.
+    pub fn limited_to(self, files: u32) -> Verb {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -Sn {files}; exec \"$0\" \"$@\"")]);
+        command.arg(self.0.get_program()).args(self.0.get_args()).stdin(Stdio::null());
+        command.envs(self.0.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        Verb(command)
     }
 
     pub fn start(mut self) -> Beside {

@@ -6,6 +6,7 @@ use super::{OUTSIDE, cgroup, network};
 use crate::backend::{BackendError, Dial, Ended, Machine, Port};
 use crate::console::Consoles;
 use crate::guard;
+use crate::host;
 use crate::order::Order;
 use crate::place::Place;
 use contract::paths;
@@ -100,8 +101,8 @@ impl Start<'_> {
     }
 
     fn spawn(&self) -> Result<Child, BackendError> {
-        let mut command = Command::new(guard::OWN_PROGRAM);
-        command.arg(OUTSIDE).arg(std::process::id().to_string());
+        let mut command = Command::new(host::OWN_PROGRAM);
+        command.arg(OUTSIDE).args(guard::ties());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command.spawn().map_err(BackendError::system("start a process"))
     }

@@ -2,6 +2,7 @@
 
 use super::{cgroup, network};
 use crate::backend::BackendError;
+use crate::host;
 use crate::place::Place;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -33,7 +34,7 @@ impl Traces {
     pub fn note(&self, place: &Place) -> Result<(), BackendError> {
         let path = place.dir().join(FILE);
         let text = serde_json::to_vec(self).expect("traces are plain data");
-        std::fs::write(&path, text).map_err(BackendError::system(format!("write {}", path.display())))
+        host::write_private(&path, &text).map_err(BackendError::system(format!("write {}", path.display())))
     }
 
     /// Removes all of it, and the note last.

@@ -7,6 +7,7 @@ use super::vsock::{self, VsockDoor};
 use crate::backend::{BackendError, Dial, Ended, Machine, Port};
 use crate::console::Consoles;
 use crate::guard;
+use crate::host;
 use crate::place::Place;
 use contract::vsock::{API_PORT, CONTROL_PORT};
 use futures_util::future::{BoxFuture, FutureExt};
@@ -89,7 +90,7 @@ impl Launch<'_> {
     }
 
     fn spawn(&self) -> Result<Child, BackendError> {
-        let mut command = Command::new(guard::OWN_PROGRAM);
+        let mut command = Command::new(host::OWN_PROGRAM);
         command.args(guard::words()).arg(self.program).args(&self.args);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command.spawn().map_err(BackendError::system(format!("start {PROGRAM}")))

@@ -4,6 +4,7 @@
 //! A bzImage holds the ELF file that QEMU can load by itself (PVH, Xen's docs/misc/pvh.pandoc). It does without the
 //! wrapping's random load address (KASLR), so real processors, which unpack quickly, keep the bzImage.
 
+use crate::host;
 use crate::place::Place;
 use std::fs::Metadata;
 use std::io::{self, Read, Seek, Write};
@@ -96,7 +97,7 @@ fn payload(image: &[u8]) -> Option<&[u8]> {
 
 /// A third of it is zeros, which take no room as holes.
 fn write_sparse(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = std::fs::File::create(path)?;
+    let mut file = host::create_private(path)?;
     for chunk in bytes.chunks(64 << 10) {
         match chunk.iter().all(|byte| *byte == 0) {
             true => drop(file.seek_relative(i64::try_from(chunk.len()).expect("a chunk is small"))?),

@@ -1,0 +1,44 @@
+//! Everything that differs between the systems on which `pinnace` runs: files for their owner alone, processes, limits.
+//!
+//! The rest of the crate names no system. Each function here has one meaning, and one implementation for each system.
+
+#[cfg(unix)]
+mod unix;
+#[cfg(unix)]
+pub use unix::*;
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+pub use linux::*;
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Why a folder is not its owner's alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotPrivate {
+    /// Whoever owns it could replace everything in it.
+    #[error("belongs to another user (uid {owner}): choose another with --dir")]
+    Foreign {
+        /// Its owner.
+        owner: u32,
+    },
+    /// Others could read it, or put links into it.
+    #[error("is open to others (mode {mode:04o}): close it with chmod 700, or choose another with --dir")]
+    Open {
+        /// Its permission bits.
+        mode: u32,
+    },
+}
+
+/// A file for its owner alone, empty whatever was in it.
+pub fn create_private(path: &Path) -> io::Result<File> {
+    private(OpenOptions::new().write(true).create(true).truncate(true)).open(path)
+}
+
+/// The same with these contents.
+pub fn write_private(path: &Path, contents: &[u8]) -> io::Result<()> {
+    create_private(path)?.write_all(contents)
+}
