@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::{Condvar, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
@@ -116,7 +116,7 @@ pub struct Networks {
 
 enum BridgeState {
     Coming,
-    Here(Stock<Ready>),
+    Here(Arc<Stock<Ready>>),
     Failed(String),
 }
 
@@ -171,7 +171,7 @@ impl Networks {
     /// Makes the default bridge and the packet filter. Blocks; starts that need the bridge wait for it.
     pub fn bring_up(&self) {
         let state = match bridge_up(self.mapped) {
-            Ok(stock) => BridgeState::Here(stock),
+            Ok(stock) => BridgeState::Here(Arc::new(stock)),
             Err(error) => {
                 tracing::error!(%error, "the default bridge cannot be made");
                 BridgeState::Failed(error.to_string())
@@ -266,8 +266,13 @@ impl Networks {
     }
 
     fn take_ready(&self, owner: Owner) -> Result<network::Ready, NetworksError> {
+        self.take(&*self.plugged()?, owner)
+    }
+
+    /// The stock of the bridge. Every start asks for the state of the bridge, so its lock is not held while a sandbox is made.
+    fn plugged(&self) -> Result<Arc<Stock<Ready>>, NetworksError> {
         match &*self.wait_for_bridge() {
-            BridgeState::Here(stock) => self.take(stock, owner),
+            BridgeState::Here(stock) => Ok(stock.clone()),
             BridgeState::Failed(why) => Err(NetworksError::Bridge(why.clone())),
             BridgeState::Coming => Err(NetworksError::Bridge("the machine is still booting".to_owned())),
         }
