@@ -64,7 +64,7 @@ impl Shared {
         if !record.host.cgroup_parent.is_empty() {
             cgroup::make_parent(&self.settings.cgroups, &cleaned(&record.host.cgroup_parent))?;
         }
-        Cgroup::create(&self.cgroup(record))
+        Cgroup::create_anew(&self.cgroup(record))
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use contract::keeper::{FromKeeper, Key, ToKeeper};
-use runtime::cgroup::{self, Cgroup};
+use runtime::cgroup;
 use runtime::keeper::{Delivery, Keeper};
 use runtime::stdio::Ends;
 
@@ -260,7 +260,9 @@ impl Containers {
         for path in names(&usual).into_iter().map(|id| usual.join(id)).chain(elsewhere) {
             let id = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if id.len() == 64 && path.is_dir() && !held.contains(id) {
-                end_cgroup(&path);
+                if let Err(error) = cgroup::kill_and_remove(&path) {
+                    tracing::error!(container = id, %error, "a process of an earlier life does not end");
+                }
             }
         }
         let known = |id: &str| self.shared.index().by_id.contains_key(id);
@@ -314,15 +316,5 @@ impl Containers {
         if let Err(error) = self.shared.keeper.send(&ToKeeper::Stopped) {
             tracing::error!(%error, "cannot tell PID 1 that all is stopped");
         }
-    }
-}
-
-fn end_cgroup(path: &std::path::Path) {
-    let _ = Cgroup::open(path).map(|cgroup| cgroup.kill());
-    for _ in 0..100 {
-        if cgroup::remove(path).is_ok() {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(2));
     }
 }

@@ -37,6 +37,22 @@ impl Cgroup {
         Self::open(path)
     }
 
+    /// Makes the cgroup `path` for a new life. What an earlier one left there, processes or limits, is ended and removed first.
+    ///
+    /// # Errors
+    /// The parent is missing, or a process of the earlier life does not end.
+    pub fn create_anew(path: &Path) -> Result<Cgroup, CgroupError> {
+        match rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(0o755)) {
+            Ok(()) => Self::open(path),
+            Err(Errno::EXIST) => {
+                kill_and_remove(path)?;
+                rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(0o755)).map_err(error(path, "make"))?;
+                Self::open(path)
+            }
+            Err(source) => Err(error(path, "make")(source)),
+        }
+    }
+
     /// Opens an existing cgroup.
     ///
     /// # Errors
@@ -84,13 +100,21 @@ impl Cgroup {
         self.write("cgroup.kill", "1")
     }
 
-    /// Stops or continues every process inside and waits until the kernel says so.
+    /// Stops or continues every process inside and waits until the kernel says so. Where one cannot be stopped (it hangs in a
+    /// file system that does not answer) all go on.
     ///
     /// # Errors
-    /// The cgroup is gone.
+    /// The cgroup is gone, or it takes longer than a second.
     pub fn freeze(&self, frozen: bool) -> Result<(), CgroupError> {
         self.write("cgroup.freeze", if frozen { "1" } else { "0" })?;
-        let wanted = if frozen { "frozen 1" } else { "frozen 0" };
+        let waited = self.wait_for(if frozen { "frozen 1" } else { "frozen 0" });
+        if frozen && waited.is_err() {
+            self.write("cgroup.freeze", "0")?;
+        }
+        waited
+    }
+
+    fn wait_for(&self, wanted: &str) -> Result<(), CgroupError> {
         // The kernel freezes tasks as they next run; the file tells when the last one did.
         for _ in 0..2000 {
             if self.read("cgroup.events")?.lines().any(|line| line == wanted) {
@@ -178,6 +202,42 @@ pub fn remove(path: &Path) -> Result<(), CgroupError> {
     }
 }
 
+/// Ends every process of a cgroup and removes it, with its descendants; one that is gone is fine.
+///
+/// # Errors
+/// EBUSY where a process has not ended after 200 ms: the kernel may keep one for as long as a device does not answer.
+pub fn kill_and_remove(path: &Path) -> Result<(), CgroupError> {
+    // Mostly the first process was the last.
+    let mut removed = remove(path);
+    for _ in 0..200 {
+        if removed.is_ok() {
+            break;
+        }
+        let _ = Cgroup::open(path).and_then(|cgroup| cgroup.kill());
+        // The kernel takes a moment to bury the last process.
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        removed = remove(path);
+    }
+    removed
+}
+
 fn error(path: &Path, what: &str) -> impl FnOnce(Errno) -> CgroupError {
     move |source| CgroupError { path: path.to_owned(), what: what.to_owned(), source: source.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_frozen_goes_on() {
+        // A folder with the two files that the freezer has; nobody freezes anything.
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("cgroup.freeze"), "0").unwrap();
+        std::fs::write(folder.path().join("cgroup.events"), "populated 1\nfrozen 0\n").unwrap();
+        let cgroup = Cgroup::open(folder.path()).unwrap();
+        let error = cgroup.freeze(true).unwrap_err();
+        assert!(error.to_string().contains("wait for \"frozen 1\""), "{error}");
+        assert_eq!(cgroup.read("cgroup.freeze").unwrap(), "0");
+    }
 }

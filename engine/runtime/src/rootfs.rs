@@ -72,16 +72,28 @@ fn finish(fs: &OwnedFd, attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
     mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
+/// Features of an overlay that would make an upper folder depend on what lies below it. A layer is made by taking the upper folder
+/// alone, so they are off, whatever the kernel was built or told to do by itself.
+const OVERLAY_OPTIONS: [(&str, &str); 3] = [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")];
+
+fn new_overlay(layers: &[PathBuf]) -> Result<OwnedFd, Errno> {
+    let fs = new_fs("overlay", "overlay")?;
+    for (option, value) in OVERLAY_OPTIONS {
+        mount::fsconfig_set_string(fs.as_fd(), option, value)?;
+    }
+    for layer in layers.iter().rev() {
+        mount::fsconfig_set_string(fs.as_fd(), "lowerdir+", layer.as_path())?;
+    }
+    Ok(fs)
+}
+
 /// An overlay of `root`.
 ///
 /// # Errors
 /// A folder is missing or the kernel refuses the overlay.
 pub fn overlay(root: &Root) -> Result<OwnedFd, PrepareError> {
     let make = || {
-        let fs = new_fs("overlay", "overlay")?;
-        for layer in root.layers.iter().rev() {
-            mount::fsconfig_set_string(fs.as_fd(), "lowerdir+", layer.as_path())?;
-        }
+        let fs = new_overlay(&root.layers)?;
         mount::fsconfig_set_string(fs.as_fd(), "upperdir", root.upper.as_path())?;
         mount::fsconfig_set_string(fs.as_fd(), "workdir", root.work.as_path())?;
         finish(&fs, MountAttrFlags::empty())
@@ -100,11 +112,7 @@ pub fn layers(layers: &[PathBuf]) -> Result<OwnedFd, PrepareError> {
             let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             return rustix::fs::open(only.as_path(), folder, Mode::empty());
         }
-        let fs = new_fs("overlay", "overlay")?;
-        for layer in layers.iter().rev() {
-            mount::fsconfig_set_string(fs.as_fd(), "lowerdir+", layer.as_path())?;
-        }
-        finish(&fs, MountAttrFlags::MOUNT_ATTR_RDONLY)
+        finish(&new_overlay(layers)?, MountAttrFlags::MOUNT_ATTR_RDONLY)
     };
     make().when(|| format!("mount overlay of {} layers", layers.len()))
 }
@@ -116,26 +124,47 @@ pub fn layers(layers: &[PathBuf]) -> Result<OwnedFd, PrepareError> {
 /// The disk is full or read-only.
 pub fn base_layer(folder: &Path, ids: IdMap) -> std::io::Result<()> {
     use std::os::unix::fs::{PermissionsExt, lchown};
+    if is_base_layer(folder, ids) {
+        return Ok(());
+    }
     let root = Some(ids.root());
     let give = |path: &str| match ids.is_mapped() {
         true => lchown(folder.join(path), root, root),
         false => Ok(()),
     };
-    for path in ["", "dev", "proc", "sys", "etc"] {
+    for path in BASE_FOLDERS {
         std::fs::create_dir_all(folder.join(path))?;
         give(path)?;
     }
-    for path in [".dockerenv", "etc/hostname", "etc/hosts", "etc/resolv.conf"] {
+    for path in BASE_FILES {
         let file = std::fs::File::create(folder.join(path))?;
         give(path)?;
         file.set_permissions(std::fs::Permissions::from_mode(0o755))?;
         file.sync_all()?;
     }
-    match std::os::unix::fs::symlink("/proc/mounts", folder.join("etc/mtab")) {
+    match std::os::unix::fs::symlink("/proc/mounts", folder.join(BASE_LINK)) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
-        _ => give("etc/mtab")?,
+        _ => give(BASE_LINK)?,
     }
     std::fs::File::open(folder)?.sync_all()
+}
+
+const BASE_FOLDERS: [&str; 5] = ["", "dev", "proc", "sys", "etc"];
+const BASE_FILES: [&str; 4] = [".dockerenv", "etc/hostname", "etc/hosts", "etc/resolv.conf"];
+const BASE_LINK: &str = "etc/mtab";
+
+/// Whether all of it is there, as at every start of an engine but the first: then nothing has to be written and synced.
+fn is_base_layer(folder: &Path, ids: IdMap) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let owner = |found: &std::fs::Metadata| {
+        !ids.is_mapped() || found.uid() == ids.root() && found.gid() == ids.root()
+    };
+    let is = |path: &str, kind: fn(&std::fs::Metadata) -> bool| {
+        folder.join(path).symlink_metadata().is_ok_and(|found| kind(&found) && owner(&found))
+    };
+    BASE_FOLDERS.iter().all(|path| is(path, std::fs::Metadata::is_dir))
+        && BASE_FILES.iter().all(|path| is(path, |found| found.is_file() && found.mode() & 0o777 == 0o755))
+        && is(BASE_LINK, std::fs::Metadata::is_symlink)
 }
 
 /// A tmpfs with `mount`'s options, whose owner is told in the container's ids.
