@@ -491,7 +491,6 @@ impl Driver {
 
     async fn end(&mut self, ended: Ended, may_restart: bool) {
         self.end_health();
-        launch::undo(&self.shared, &self.container);
         let ran = Duration::from_nanos(ended.finished_at.0.saturating_sub(ended.started_at.0));
         let exit_code = ended.exit_code;
         let mut delay = None;
@@ -517,6 +516,8 @@ impl Driver {
         self.network_event("disconnect");
         let seconds = ran.as_secs().to_string();
         self.event("die", &[("exitCode", exit_code.to_string()), ("execDuration", seconds)]);
+        // Whoever waits for the end need not wait for this, and what he asks for next comes after it.
+        launch::undo(&self.shared, &self.container);
         if auto_remove {
             if let Err(error) = self.remove_now().await {
                 tracing::error!(container = self.container.id(), %error, "cannot remove an ended container");
