@@ -6,10 +6,10 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Namespaces and relations of the new process; see clone(2).
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CloneFlags(u64);
 
 impl CloneFlags {
@@ -29,11 +29,23 @@ impl CloneFlags {
     pub const NEWIPC: CloneFlags = CloneFlags(libc::CLONE_NEWIPC as u64);
     /// New host name namespace.
     pub const NEWUTS: CloneFlags = CloneFlags(libc::CLONE_NEWUTS as u64);
+    /// New cgroup namespace.
+    pub const NEWCGROUP: CloneFlags = CloneFlags(libc::CLONE_NEWCGROUP as u64);
 
     /// Both sets.
     #[must_use]
     pub const fn and(self, other: CloneFlags) -> CloneFlags {
         CloneFlags(self.0 | other.0)
+    }
+
+    /// The kernel's number for the set.
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The set of a number of the kernel's.
+    pub const fn from_bits(bits: u64) -> CloneFlags {
+        CloneFlags(bits)
     }
 }
 
@@ -166,7 +178,8 @@ struct CloneArgs {
 ///
 /// The child has its own descriptor table (unless [`CloneFlags::FILES`] says otherwise), default signal handlers and all
 /// signals blocked. `child` must not allocate, lock or panic, whether or not it has a copy of the memory: another thread
-/// may hold the allocator's lock. It may call this function with another stack.
+/// may hold the allocator's lock. It may call this function with another stack. While the caller waits, the child's process
+/// id stands in `pid`, so that another thread can end it.
 ///
 /// # Errors
 /// Those of clone3(2).
@@ -175,19 +188,50 @@ pub fn clone_vfork(
     cgroup: Option<BorrowedFd<'_>>,
     memory: Memory,
     stack: &mut Stack,
+    pid: Option<&AtomicU32>,
+    child: &mut dyn FnMut() -> i32,
+) -> io::Result<Child> {
+    let shared = if memory == Memory::Shared { libc::CLONE_VM } else { 0 };
+    let vfork = CloneFlags((shared | libc::CLONE_VFORK) as u64);
+    clone(flags.and(vfork), cgroup, stack, pid, child)
+}
+
+/// Starts a process in `cgroup` with a copy of the caller's memory and descriptors and all signals blocked. It runs `child`
+/// and ends with its return value. Does not wait.
+///
+/// For programs with a single thread: only there may `child` allocate and take locks, as nobody can have held one of them
+/// when the memory was copied.
+///
+/// # Errors
+/// Those of clone3(2).
+pub fn clone_copy(
+    flags: CloneFlags,
+    cgroup: Option<BorrowedFd<'_>>,
+    stack: &mut Stack,
+    child: &mut dyn FnMut() -> i32,
+) -> io::Result<Child> {
+    clone(flags, cgroup, stack, None, child)
+}
+
+fn clone(
+    flags: CloneFlags,
+    cgroup: Option<BorrowedFd<'_>>,
+    stack: &mut Stack,
+    pid: Option<&AtomicU32>,
     child: &mut dyn FnMut() -> i32,
 ) -> io::Result<Child> {
     let mut pidfd: RawFd = -1;
     // CLONE_CLEAR_SIGHAND resets handlers, which belong to the caller's program.
     const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
     const INTO_CGROUP: u64 = 0x2_0000_0000;
-    let shared = if memory == Memory::Shared { libc::CLONE_VM } else { 0 };
-    let base = (shared | libc::CLONE_VFORK | libc::CLONE_PIDFD) as u64 | CLEAR_SIGHAND;
     // A child of the caller's parent inherits its exit signal; clone3 refuses one of its own.
     let exit_signal = if flags.0 & libc::CLONE_PARENT as u64 == 0 { libc::SIGCHLD as u64 } else { 0 };
+    let tell_pid = if pid.is_some() { libc::CLONE_PARENT_SETTID as u64 } else { 0 };
+    let into_cgroup = if cgroup.is_some() { INTO_CGROUP } else { 0 };
     let mut args = CloneArgs {
-        flags: base | flags.0 | if cgroup.is_some() { INTO_CGROUP } else { 0 },
+        flags: flags.0 | libc::CLONE_PIDFD as u64 | CLEAR_SIGHAND | tell_pid | into_cgroup,
         pidfd: &raw mut pidfd as u64,
+        parent_tid: pid.map_or(0, |pid| pid.as_ptr() as u64),
         exit_signal,
         stack: stack.base as u64 + Stack::GUARD as u64,
         stack_size: Stack::SIZE as u64,
@@ -207,8 +251,26 @@ pub fn clone_vfork(
     Ok(Child { pid: pid as u32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
 }
 
+/// The flags of [`clone_sibling`]'s clone(2), for who has to know whether a seccomp filter lets it pass.
+pub const SIBLING_FLAGS: u64 = libc::CLONE_PARENT as u64;
+
+/// Copies the calling process as fork(2) does, except that the new one is a child of the caller's parent: true in the new
+/// process, false in the old one. It is the old clone(2) because the default profiles of container engines answer ENOSYS to
+/// clone3(2), whose flags a filter cannot see.
+///
+/// # Errors
+/// Those of clone(2).
+pub fn clone_sibling() -> io::Result<bool> {
+    // SAFETY: without CLONE_VM the new process has a copy of this memory, as after fork(2), and goes on in the same frame of
+    // its own copy of the stack.
+    match unsafe { libc::syscall(libc::SYS_clone, SIBLING_FLAGS, 0, 0, 0, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        pid => Ok(pid == 0),
+    }
+}
+
 /// Starts two processes, one after the other: the first runs `between` and, where that is true, starts the second as
-/// [`clone_vfork`] does, with `flags`, and ends. Descriptors of the first are the caller's. `None` where there is no
+/// [`clone_vfork`] does, with `flags` and `pid`, and ends. Descriptors of the first are the caller's. `None` where there is no
 /// second one, or nobody knows whether there is, since something killed the first.
 ///
 /// # Errors
@@ -218,6 +280,7 @@ pub fn clone_twice(
     cgroup: Option<BorrowedFd<'_>>,
     memory: Memory,
     stacks: [&mut Stack; 2],
+    pid: Option<&AtomicU32>,
     between: &mut dyn FnMut() -> bool,
     child: &mut dyn FnMut() -> i32,
 ) -> io::Result<Option<Child>> {
@@ -226,7 +289,7 @@ pub fn clone_twice(
     let mut first = || {
         if between() {
             // What the two share is the copy, if there is one.
-            match clone_vfork(flags, None, Memory::Shared, second_stack, child) {
+            match clone_vfork(flags, None, Memory::Shared, second_stack, pid, child) {
                 // The descriptor is the caller's from here on.
                 Ok(Child { pid, pidfd }) => {
                     let pidfd = pidfd.into_raw_fd() as u64;
@@ -240,7 +303,7 @@ pub fn clone_twice(
         0
     };
     let shared = CloneFlags::PARENT.and(CloneFlags::FILES);
-    clone_vfork(shared, cgroup, memory, first_stack, &mut first)?;
+    clone_vfork(shared, cgroup, memory, first_stack, None, &mut first)?;
     match (told.at(0).load(Ordering::Relaxed), told.at(1).load(Ordering::Relaxed)) {
         (0, 0) => Ok(None),
         (0, error) => Err(io::Error::from_raw_os_error(error as i32)),
@@ -346,7 +409,7 @@ impl Drop for BlockedSignals {
 #[derive(Debug)]
 pub struct StringArray {
     pointers: Vec<*const libc::c_char>,
-    _strings: Vec<std::ffi::CString>,
+    strings: Vec<std::ffi::CString>,
 }
 
 // SAFETY: the pointers refer to the strings' heap memory, which moves with the value and is never changed.
@@ -358,7 +421,12 @@ impl StringArray {
     /// Takes the strings over.
     pub fn new(strings: Vec<std::ffi::CString>) -> StringArray {
         let pointers = strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect();
-        StringArray { pointers, _strings: strings }
+        StringArray { pointers, strings }
+    }
+
+    /// The strings.
+    pub fn strings(&self) -> &[std::ffi::CString] {
+        &self.strings
     }
 }
 
@@ -369,16 +437,21 @@ pub fn execve(path: &std::ffi::CStr, arguments: &StringArray, environment: &Stri
     io::Error::last_os_error()
 }
 
-/// A cgroup namespace rooted at the calling process's cgroup; see cgroup_namespaces(7).
+/// New namespaces for the calling thread; see unshare(2).
 ///
 /// # Errors
-/// EPERM without CAP_SYS_ADMIN.
-pub fn unshare_cgroup() -> io::Result<()> {
-    // SAFETY: the flag changes only how cgroup paths are shown to the caller.
-    if unsafe { libc::unshare(libc::CLONE_NEWCGROUP) } == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
+/// EPERM without CAP_SYS_ADMIN in its user namespace.
+pub fn unshare_namespaces(flags: CloneFlags) -> io::Result<()> {
+    const NAMESPACES: i32 = libc::CLONE_NEWNS
+        | libc::CLONE_NEWNET
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWCGROUP
+        | libc::CLONE_NEWPID;
+    // SAFETY: of what unshare(2) can do only namespaces are asked for; memory and descriptors stay as they are.
+    match unsafe { libc::unshare(flags.0 as i32 & NAMESPACES) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
@@ -453,7 +526,7 @@ mod tests {
     fn the_child_shares_memory_and_its_code_is_told() {
         let seen = AtomicI32::new(0);
         let mut stack = Stack::new().unwrap();
-        let child = clone_vfork(CloneFlags::default(), None, Memory::Shared, &mut stack, &mut || {
+        let child = clone_vfork(CloneFlags::default(), None, Memory::Shared, &mut stack, None, &mut || {
             seen.store(7, Ordering::Relaxed);
             3
         })
@@ -466,7 +539,7 @@ mod tests {
     fn a_child_with_a_copy_changes_only_what_stays_shared() {
         let (seen, numbers) = (AtomicI32::new(0), Numbers::new().unwrap());
         let mut stack = Stack::new().unwrap();
-        let child = clone_vfork(CloneFlags::default(), None, Memory::Copied, &mut stack, &mut || {
+        let child = clone_vfork(CloneFlags::default(), None, Memory::Copied, &mut stack, None, &mut || {
             seen.store(7, Ordering::Relaxed);
             numbers.at(1).store(8, Ordering::Relaxed);
             4
@@ -488,7 +561,7 @@ mod tests {
                     0
                 };
                 let none = CloneFlags::default();
-                clone_twice(none, None, memory, [first, second], &mut || goes_on, &mut child).unwrap()
+                clone_twice(none, None, memory, [first, second], None, &mut || goes_on, &mut child).unwrap()
             };
             assert!(twice(false).is_none());
             let child = twice(true).unwrap();
@@ -499,11 +572,48 @@ mod tests {
     }
 
     #[test]
+    fn the_pid_is_known_while_the_caller_waits() {
+        let (pid, seen) = (AtomicU32::new(0), AtomicI32::new(0));
+        let mut stack = Stack::new().unwrap();
+        let child =
+            clone_vfork(CloneFlags::default(), None, Memory::Shared, &mut stack, Some(&pid), &mut || {
+                seen.store(pid.load(Ordering::Relaxed) as i32, Ordering::Relaxed);
+                0
+            })
+            .unwrap();
+        assert_eq!((pid.into_inner(), seen.into_inner()), (child.pid, child.pid as i32));
+        wait(&child);
+    }
+
+    #[test]
+    fn a_copy_runs_beside_the_caller_and_may_have_a_sibling() {
+        let numbers = Numbers::new().unwrap();
+        let mut stack = Stack::new().unwrap();
+        let child = clone_copy(CloneFlags::default(), None, &mut stack, &mut || {
+            if clone_sibling().unwrap() {
+                numbers.at(0).store(u64::from(std::process::id()), Ordering::Relaxed);
+                return 6;
+            }
+            5
+        })
+        .unwrap();
+        assert_eq!(wait(&child), 5);
+        let sibling = loop {
+            match numbers.at(0).load(Ordering::Relaxed) {
+                0 => std::thread::yield_now(),
+                pid => break pid as u32,
+            }
+        };
+        // The sibling is this process's own child, too.
+        assert_eq!(wait(&Child { pid: sibling, pidfd: child.pidfd }), 6);
+    }
+
+    #[test]
     fn the_child_becomes_another_program() {
         let mut stack = Stack::new().unwrap();
         let arguments = StringArray::new(vec![c"sh".into(), c"-c".into(), c"exit 42".into()]);
         let environment = StringArray::new(vec![]);
-        let child = clone_vfork(CloneFlags::default(), None, Memory::Shared, &mut stack, &mut || {
+        let child = clone_vfork(CloneFlags::default(), None, Memory::Shared, &mut stack, None, &mut || {
             unblock_signals();
             execve(c"/bin/sh", &arguments, &environment).raw_os_error().unwrap_or(1)
         })

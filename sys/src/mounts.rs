@@ -23,6 +23,16 @@ impl MountAttributes {
     pub const fn and(self, other: MountAttributes) -> MountAttributes {
         MountAttributes(self.0 | other.0)
     }
+
+    /// The kernel's number for the set.
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The set of a number of the kernel's.
+    pub const fn from_bits(bits: u64) -> MountAttributes {
+        MountAttributes(bits)
+    }
 }
 
 /// How mounts propagate; see mount_namespaces(7).

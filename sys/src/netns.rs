@@ -2,7 +2,9 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 /// The network namespace of the calling thread.
 ///
@@ -18,10 +20,7 @@ pub fn current() -> io::Result<OwnedFd> {
 /// EPERM without CAP_SYS_ADMIN, ENOSPC at the limit of namespaces, ENOMEM.
 pub fn unshare() -> io::Result<()> {
     // SAFETY: CLONE_NEWNET changes only which network the calling thread sees; memory and descriptors stay.
-    match unsafe { libc::unshare(libc::CLONE_NEWNET) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    Ok(unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?)
 }
 
 /// Moves the calling thread, and no other, into the network namespace that `netns` has open.
@@ -29,9 +28,5 @@ pub fn unshare() -> io::Result<()> {
 /// # Errors
 /// EPERM without CAP_SYS_ADMIN, EINVAL where `netns` is no network namespace.
 pub fn enter(netns: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: as for `unshare`.
-    match unsafe { libc::setns(netns.as_raw_fd(), libc::CLONE_NEWNET) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    Ok(move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))?)
 }

@@ -9,8 +9,9 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair, sockopt,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, UCred, recvmsg, sendmsg, socketpair, sockopt,
 };
+use rustix::process::{Gid, Pid, Uid};
 
 /// Most descriptors that one packet may carry.
 pub const FDS_MAX: usize = 32;
@@ -31,6 +32,12 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
+/// Waits for a peer of `fd` end after `limit`, with `WouldBlock` as the error (SO_RCVTIMEO and SO_SNDTIMEO in socket(7)).
+pub fn limit_waits(fd: BorrowedFd<'_>, limit: std::time::Duration) -> io::Result<()> {
+    sockopt::set_socket_timeout(fd, sockopt::Timeout::Recv, Some(limit))?;
+    Ok(sockopt::set_socket_timeout(fd, sockopt::Timeout::Send, Some(limit))?)
+}
+
 /// From now on the kernel writes the sender's process id beside every packet that `fd` receives (SO_PASSCRED).
 pub fn pass_credentials(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(sockopt::set_socket_passcred(fd, true)?)
@@ -38,22 +45,38 @@ pub fn pass_credentials(fd: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Sends one packet; waits for room unless `fd` is non-blocking. A peer that is gone is `BrokenPipe`.
 pub fn send(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-    send_with(fd, bytes, fds, SendFlags::NOSIGNAL)
+    send_with(fd, bytes, fds, None, SendFlags::NOSIGNAL)
+}
+
+/// [`send`] in the name of process `pid`, where one is given: the kernel lets a process with CAP_SYS_ADMIN name another one
+/// (SCM_CREDENTIALS in unix(7)). Allocates nothing.
+pub fn send_as(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>], pid: Option<u32>) -> io::Result<()> {
+    send_with(fd, bytes, fds, pid, SendFlags::NOSIGNAL)
 }
 
 /// [`send`] that answers `WouldBlock` where it would have to wait.
 pub fn try_send(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-    send_with(fd, bytes, fds, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+    send_with(fd, bytes, fds, None, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
 }
 
 /// The kernel reports ECONNRESET once, before anything else, to a socket whose peer was closed with packets
 /// unread. It says nothing about our own queue, which still holds what the peer sent, so both directions go on:
 /// a receiver comes to its packets, a sender to EPIPE.
-fn send_with(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>], flags: SendFlags) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+fn send_with(
+    fd: BorrowedFd<'_>,
+    bytes: &[u8],
+    fds: &[BorrowedFd<'_>],
+    pid: Option<u32>,
+    flags: SendFlags,
+) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX), ScmCredentials(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors for one packet"));
+    if fds.len() > FDS_MAX || !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(Errno::TOOBIG.into());
+    }
+    if let Some(pid) = pid.and_then(|pid| Pid::from_raw(pid.cast_signed())) {
+        let sender = UCred { pid, uid: Uid::ROOT, gid: Gid::ROOT };
+        control.push(SendAncillaryMessage::ScmCredentials(sender));
     }
     loop {
         match sendmsg(fd, &[IoSlice::new(bytes)], &mut control, flags) {
@@ -120,6 +143,20 @@ mod tests {
         let mut text = String::new();
         read.read_to_string(&mut text).unwrap();
         assert_eq!(text, "x");
+    }
+
+    #[test]
+    fn root_may_name_another_sender() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let (a, b) = pair().unwrap();
+        pass_credentials(b.as_fd()).unwrap();
+        send_as(a.as_fd(), b"x", &[], Some(1)).unwrap();
+        assert_eq!(receive(b.as_fd(), 8, true).unwrap().unwrap().pid, Some(1));
+        let nobody = i32::MAX.cast_unsigned();
+        let error = send_as(a.as_fd(), b"x", &[], Some(nobody)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ESRCH));
     }
 
     #[test]

@@ -36,9 +36,17 @@ impl Program<'_> {
     /// Those of clone3(2), dup2(2) and execve(2). A child that could not become the program has ended and is
     /// the caller's to reap.
     pub fn start(&self) -> io::Result<Child> {
+        self.start_as(CloneFlags::default())
+    }
+
+    /// [`Program::start`] with the relations and namespaces of `flags`.
+    ///
+    /// # Errors
+    /// As [`Program::start`].
+    pub fn start_as(&self, flags: CloneFlags) -> io::Result<Child> {
         let mut stack = Stack::new()?;
         let mut failed = None;
-        let child = clone_vfork(CloneFlags::default(), self.cgroup, Memory::Shared, &mut stack, &mut || {
+        let child = clone_vfork(flags, self.cgroup, Memory::Shared, &mut stack, None, &mut || {
             failed = Some(self.become_it().raw_os_error().unwrap_or(libc::EIO));
             127
         })?;

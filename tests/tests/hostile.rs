@@ -38,6 +38,44 @@ fn engine(app: &Appliance) -> String {
     app.docker(["run", "--rm", "--privileged", "--pid=host", &app.busybox(), "sh", "-c", script]).word()
 }
 
+/// What a container with CAP_SYS_PTRACE catches of the processes that are executed in it: see the program's first lines.
+#[test]
+fn who_may_trace_catches_nothing_of_the_engine() {
+    let app = appliance();
+    if is_reference(app) {
+        skip!("runc's processes have all rights for a moment");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = folder.path().join("attack");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/programs/ptrace_attack.c");
+    let compiled =
+        std::process::Command::new("cc").args(["-O2", "-static", "-o"]).arg(&program).arg(source).status();
+    if !compiled.is_ok_and(|status| status.success()) {
+        skip!("there is no C compiler");
+    }
+    let (victim, name) = (app.name("victim"), app.name("tracer"));
+    let marker = format!("secret-of-{}", &*victim);
+    let reversed: String = marker.chars().rev().collect();
+    let secret = format!("SECRET={marker}");
+    app.docker(["create", "--name", &victim, "--env", &secret, &app.busybox(), "true"]).succeeds();
+    let create =
+        ["create", "--name", &name, "--cap-add", "SYS_PTRACE", &app.busybox(), "/attack", "6", &reversed];
+    app.docker(create).succeeds();
+    let place = format!("{}:/attack", &*name);
+    app.docker(["cp", &program.to_string_lossy(), &place]).succeeds();
+    app.docker(["start", &name]).succeeds();
+    let caught = eventually("the attack is over", app.patience(), || {
+        // What is caught may come to any end.
+        let _ = app.docker(["exec", &name, "true"]);
+        Some(app.docker(["logs", &name]).text()).filter(|text| text.ends_with("over\n"))
+    });
+    let caught: Vec<&str> = caught.lines().filter(|line| line.starts_with("caught ")).collect();
+    assert!(!caught.is_empty(), "the attack catches nobody, so it shows nothing");
+    // One descriptor, which execve(2) closes, to be told to go on.
+    let nothing = [0, 1].map(|count| format!("caught capabilities=a80c25fb descriptors={count} found=0"));
+    assert!(caught.iter().all(|line| nothing.iter().any(|nothing| nothing == line)), "{caught:#?}");
+}
+
 /// A process on its way into the container must not share the engine's memory: the kernel kills all who share that of
 /// the one it chooses.
 #[test]

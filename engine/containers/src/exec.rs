@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use contract::keeper::Exit;
-use runtime::launch::{Joined, Launched, Registration};
+use runtime::launch::{Forerunner, Joined, Launched, Registration};
 use runtime::stdio::{Ends, Stdio};
 use runtime::{cgroup::Cgroup, user};
 use rustix::fs::OFlags;
@@ -382,6 +382,10 @@ fn start_blocking(
     if !runtime::proc::is_in_cgroup(pid, container.id()).unwrap_or(false) {
         return Err(not_running());
     }
+    let cgroup = Cgroup::open(&shared.cgroup(&record))
+        .map_err(|error| ContainerError::machine("open the cgroup")(std::io::Error::other(error)))?;
+    // It is made beside what follows.
+    let forerunner = Forerunner::call(cgroup.fd()).map_err(|error| of_exec(launch::launch_error(error)))?;
     let root = rustix::fs::open(
         Path::new(&format!("/proc/{pid}/root")),
         OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
@@ -414,13 +418,8 @@ fn start_blocking(
     };
     let key = key(&exec.id).expect("an exec's id is made as 64 hexadecimal digits");
     let registration = Registration { socket: shared.keeper.fd(), key, note: note.encode() };
-    let cgroup = Cgroup::open(&shared.cgroup(&record))
-        .map_err(|error| ContainerError::machine("open the cgroup")(std::io::Error::other(error)))?;
-    // The kernel's word and not the record's, which an update may be about to change. Without the controller nothing is limited.
-    let limited = cgroup.read("memory.max").is_ok_and(|text| text.trim() != "max");
-    let alone = record.host.cgroup_parent.is_empty() && !limited;
-    let joined = Joined { pidfd: pidfd.as_fd(), ids, alone };
-    let launched = runtime::launch::enter(&process, &joined, &stdio, registration, cgroup.fd())
+    let joined = Joined { pidfd: pidfd.as_fd(), ids };
+    let launched = runtime::launch::enter(&process, &joined, &stdio, registration, forerunner)
         .map_err(|error| of_exec(launch::launch_error(error)))?;
     Ok((launched, stdio.into_ends()))
 }

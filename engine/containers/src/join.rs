@@ -1,12 +1,12 @@
 //! Namespaces that a container shares with another one or with the machine. The texts are dockerd's.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use runtime::ids::IdMap;
-use runtime::launch::{BindMount, Join, Namespaces, Shm, UserNamespace};
+use runtime::launch::{BindMount, Join, JoinPid, Namespaces, Shm, UserNamespace};
 use runtime::rootfs;
 use runtime::view::View;
 
@@ -82,8 +82,8 @@ pub(super) fn namespaces(
             None => machine(&host.network_mode),
         },
         pid: match host.pid_mode.strip_prefix("container:") {
-            Some(id) => Some(Join::Namespace(process_namespace(shared, id, "pid")?)),
-            None => machine(&host.pid_mode),
+            Some(id) => Some(processes(shared, id)?),
+            None => (host.pid_mode == "host").then_some(JoinPid::Host),
         },
         ipc: match host.ipc_mode.strip_prefix("container:") {
             Some(id) => Some(Join::Namespace(namespace(&*donor(shared, id)?, "ipc")?)),
@@ -127,12 +127,23 @@ fn running(shared: &Shared, id: &str) -> Result<Arc<Container>, ContainerError> 
 
 /// What is wrong with the other's processes is a failure of the start, not of its request.
 fn process_namespace(shared: &Shared, id: &str, kind: &str) -> Result<OwnedFd, ContainerError> {
-    let namespace = running(shared, id).and_then(|other| namespace(&other, kind));
-    namespace.map_err(|error| ContainerError::Start {
-        prefix: "failed to join PID namespace: ",
-        cause: error.to_string(),
-        exit_code: 128,
-    })
+    running(shared, id).and_then(|other| namespace(&other, kind)).map_err(joining_pid)
+}
+
+fn joining_pid(error: ContainerError) -> ContainerError {
+    let prefix = "failed to join PID namespace: ";
+    ContainerError::Start { prefix, cause: error.to_string(), exit_code: 128 }
+}
+
+/// The other's pid namespace with a view of it.
+fn processes(shared: &Shared, id: &str) -> Result<JoinPid, ContainerError> {
+    let namespace = process_namespace(shared, id, "pid")?;
+    let proc = running(shared, id).and_then(|other| {
+        let view = View::of_process(pid(&other)?, other.id());
+        let proc = view.and_then(|view| view.proc(namespace.as_fd()));
+        proc.map_err(ContainerError::machine("share /proc of a container"))
+    });
+    Ok(JoinPid::Container { namespace, proc: proc.map_err(joining_pid)? })
 }
 
 /// A container that shares its memory.

@@ -98,6 +98,9 @@ pub fn warm_up() {
     if let Err(error) = Gate::container_default() {
         tracing::warn!(%error, "devices are not gated");
     }
+    if let Err(error) = runtime::launch::start_zygote() {
+        tracing::warn!(%error, "the zygote is not started ahead");
+    }
 }
 
 /// Starts the first process. Blocks; what it made is undone by [`undo`] on failure and after the end.
@@ -159,15 +162,8 @@ pub(super) fn start(
 
 /// Gives back what a run had: its cgroup and its place on the network.
 pub(super) fn undo(shared: &Shared, container: &Container) {
-    let path = shared.cgroup(&container.record());
-    // Mostly its first process was the last.
-    for _ in 0..200 {
-        if cgroup::remove(&path).is_ok() {
-            break;
-        }
-        let _ = Cgroup::open(&path).and_then(|cgroup| cgroup.kill());
-        // The kernel takes a moment to bury the last process.
-        std::thread::sleep(std::time::Duration::from_millis(1));
+    if let Err(error) = cgroup::kill_and_remove(&shared.cgroup(&container.record())) {
+        tracing::error!(container = container.id(), %error, "a process of the container does not end");
     }
     container.idle.ended();
     shared.networks.detach(container.id());
@@ -327,7 +323,7 @@ fn spec(
     let namespaces = join::namespaces(shared, host, attachment)?;
     Ok(Spec {
         process: first_process(record, identity)?,
-        alone: host.cgroup_parent.is_empty(),
+        may_share_memory: host.cgroup_parent.is_empty(),
         readonly_root: host.readonly_rootfs,
         hostname: record.config.hostname.clone(),
         domainname: record.config.domainname.clone(),

@@ -259,10 +259,9 @@ impl Containers {
         let elsewhere = elsewhere.map(|record| self.shared.cgroup(&record));
         for path in names(&usual).into_iter().map(|id| usual.join(id)).chain(elsewhere) {
             let id = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if id.len() == 64 && path.is_dir() && !held.contains(id) {
-                if let Err(error) = cgroup::kill_and_remove(&path) {
-                    tracing::error!(container = id, %error, "a process of an earlier life does not end");
-                }
+            let is_left = id.len() == 64 && path.is_dir() && !held.contains(id);
+            if is_left && let Err(error) = cgroup::kill_and_remove(&path) {
+                tracing::error!(container = id, %error, "a process of an earlier life does not end");
             }
         }
         let known = |id: &str| self.shared.index().by_id.contains_key(id);

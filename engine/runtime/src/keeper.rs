@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use contract::keeper::{DecodeError, FromKeeper, Key, MESSAGE_MAX, PROTOCOL_VERSION, ToKeeper};
+use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
@@ -90,6 +91,26 @@ impl Keeper {
     /// As [`Keeper::send`].
     pub fn acknowledge(&self, key: Key) -> Result<(), KeeperError> {
         self.send(&ToKeeper::Ack { key })
+    }
+}
+
+/// Sends PID 1 the `Launched` message of the calling process, or of process `pid`, with the descriptors that shall outlive
+/// the engine. Allocates nothing, as a new process calls it between clone3(2) and execve(2).
+///
+/// # Errors
+/// ESRCH where there is no process `pid` any more, EPIPE where PID 1 closed the socket.
+pub(crate) fn register(
+    socket: BorrowedFd<'_>,
+    message: &[u8],
+    fds: &[BorrowedFd<'_>],
+    pid: Option<u32>,
+) -> Result<(), Errno> {
+    let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+    loop {
+        match sys::packet::send_as(socket, message, fds, pid).map_err(errno) {
+            Err(Errno::AGAIN) => wait_for_room(socket).map_err(errno)?,
+            other => return other,
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use crate::ids::IdMap;
 /// No permission, or the limit of user namespaces.
 pub fn create(ids: IdMap) -> io::Result<OwnedFd> {
     let mut stack = Stack::new()?;
-    let child = clone_vfork(CloneFlags::NEWUSER, None, Memory::Shared, &mut stack, &mut || 0)?;
+    let child = clone_vfork(CloneFlags::NEWUSER, None, Memory::Shared, &mut stack, None, &mut || 0)?;
     // It has ended, but as long as nobody took note of that it has its namespaces' files.
     let made = written(child.pid, ids);
     bury(&child)?;
@@ -43,7 +43,7 @@ fn written(pid: u32, ids: IdMap) -> io::Result<OwnedFd> {
 pub(crate) fn network(user: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let mut stack = Stack::new()?;
     let mut made = Err(Errno::SRCH);
-    let child = clone_vfork(CloneFlags::FILES, None, Memory::Shared, &mut stack, &mut || {
+    let child = clone_vfork(CloneFlags::FILES, None, Memory::Shared, &mut stack, None, &mut || {
         made = network_here(user);
         0
     })?;

@@ -122,6 +122,29 @@ impl View {
         self.detached(self.open(path, OFlags::PATH)?.as_fd())
     }
 
+    /// The container's /proc as a detached mount, provided that it shows the processes of `pid_namespace`: whoever may mount in the
+    /// container may have put anything there.
+    ///
+    /// # Errors
+    /// As [`View::mount`]; `InvalidData` where it shows something else.
+    pub fn proc(&self, pid_namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+        let proc = self.mount(b"/proc")?;
+        let namespace = rustix::fs::fstat(pid_namespace)?;
+        let first = || -> Result<rustix::fs::Stat, Errno> {
+            if rustix::fs::fstatfs(&proc)?.f_type != rustix::fs::PROC_SUPER_MAGIC {
+                return Err(Errno::INVAL);
+            }
+            rustix::fs::statat(&proc, "1/ns/pid", rustix::fs::AtFlags::empty())
+        };
+        match first() {
+            Ok(first) if (first.st_dev, first.st_ino) == (namespace.st_dev, namespace.st_ino) => Ok(proc),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "/proc of the container does not show its processes",
+            )),
+        }
+    }
+
     fn detached(&self, place: BorrowedFd<'_>) -> io::Result<OwnedFd> {
         elsewhere(|| {
             mntns::enter(self.namespace.as_fd())?;

@@ -24,11 +24,20 @@ mod wire;
 use anyhow::Context;
 use contract::settings::Settings;
 
+/// Makes processes that are born in containers. Nobody in there may look into its memory, either.
+fn zygote() -> std::io::Result<()> {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    runtime::launch::zygote_main()
+}
+
 fn main() -> anyhow::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if words.iter().any(|word| word == "--routes") {
         routes::print();
         return Ok(());
+    }
+    if words.iter().any(|word| word == runtime::launch::ZYGOTE) {
+        return zygote().context("the zygote ends");
     }
     // Files of containers are for every user in them, whatever PID 1 left as mask.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));

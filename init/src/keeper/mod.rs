@@ -17,8 +17,9 @@ mod table;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use contract::keeper::{Exit, FromKeeper, MESSAGE_MAX, PROTOCOL_VERSION, ToKeeper};
-use rustix::process::{Pid, Signal, kill_process};
+use contract::keeper::{Exit, FromKeeper, Key, MESSAGE_MAX, PROTOCOL_VERSION, ToKeeper};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process};
 use sys::packet::{self, Packet};
 
 use crate::messages::say;
@@ -209,13 +210,7 @@ impl Keeper {
                     say!("process {pid} of a dead engine registers too late and is killed");
                     kill(pid);
                 }
-                Some(pid) => {
-                    if let Err(refused) = self.table.launched(key, pid, note, packet.fds) {
-                        // Nobody would ever hear of its end.
-                        say!("the engine is mistaken: {refused}; process {pid} is killed");
-                        kill(pid);
-                    }
-                }
+                Some(pid) => self.launched(key, pid, note, packet.fds),
                 None => say!("a registration without a process id is ignored"),
             },
             (Ok(ToKeeper::Ack { key }), _) => tell(self.table.acknowledged(key)),
@@ -225,6 +220,25 @@ impl Keeper {
             (Ok(ToKeeper::Stopped), Sender::Present) => events.push(Event::Stopped),
             (Ok(_), Sender::Departed) => {}
             (Err(error), _) => say!("the engine sent nonsense: {error}"),
+        }
+    }
+
+    fn launched(&mut self, key: Key, pid: u32, note: Vec<u8>, fds: Vec<OwnedFd>) {
+        if let Err(refused) = self.table.launched(key, pid, note, fds) {
+            // Nobody would ever hear of its end.
+            say!("the engine is mistaken: {refused}; process {pid} is killed");
+            return kill(pid);
+        }
+        // The engine speaks for a process that is born in a container, where others may have killed it at once. If it was reaped
+        // before this came, its end would never be told.
+        if !is_child(pid) {
+            let killed = Exit {
+                status: Signal::KILL.as_raw(),
+                user_micros: 0,
+                system_micros: 0,
+                at_nanos: realtime_nanos(),
+            };
+            self.table.ended(pid, killed);
         }
     }
 
@@ -331,6 +345,13 @@ fn tell<T>(result: Result<T, table::Refused>) {
     if let Err(refused) = result {
         say!("the engine is mistaken: {refused}");
     }
+}
+
+/// Whether the process, alive or not, is yet to be reaped.
+fn is_child(pid: u32) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let known = |pid| !matches!(rustix::process::waitid(WaitId::Pid(pid), options), Err(Errno::CHILD));
+    Pid::from_raw(pid.cast_signed()).is_some_and(known)
 }
 
 fn kill(pid: u32) {

@@ -132,6 +132,14 @@ impl Engine {
         match verb {
             "launch" => self.launch(rest, false),
             "launch-slowly" => self.launch(rest, true),
+            "launch-anothers" => {
+                // The engine's own child, which PID 1 never reaps: to PID 1 as good as one that it has reaped.
+                let other = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+                let message = ToKeeper::Launched { key: key(rest), note: vec![] }.encode();
+                packet::send_as(self.keeper.as_fd(), &message, &[], Some(other.id())).unwrap();
+                std::thread::spawn(move || { other }.wait());
+                "ok".into()
+            }
             "launch-many" => {
                 (0..rest.parse().unwrap())
                     .for_each(|n: u32| drop(self.launch(&format!("k{n} sleep 1000"), false)));
@@ -188,7 +196,7 @@ impl Engine {
         let (arguments, environment) = (StringArray::new(arguments.into()), StringArray::new(vec![]));
         let delay = std::time::Duration::from_millis(500);
         let mut stack = Stack::new().unwrap();
-        clone_vfork(CloneFlags::PARENT, None, Memory::Shared, &mut stack, &mut || {
+        clone_vfork(CloneFlags::PARENT, None, Memory::Shared, &mut stack, None, &mut || {
             if slowly {
                 std::thread::sleep(delay);
             }

@@ -30,6 +30,14 @@ fn an_end_is_told_and_forgotten_when_acknowledged() {
 }
 
 #[test]
+fn the_end_of_who_was_reaped_before_it_was_registered_is_told() {
+    let Some(appliance) = Appliance::start(&[]) else { return };
+    appliance.ask("launch-anothers a1");
+    assert_eq!(appliance.ask("next"), "exited a1 signal-9");
+    assert_eq!(appliance.ask("ack a1"), "ok");
+}
+
+#[test]
 fn processes_and_their_output_survive_the_engine() {
     let Some(mut appliance) = Appliance::start(&[]) else { return };
     appliance.ask("launch a1 echo before; sleep 1; echo after; exit 3");

@@ -2,18 +2,17 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::Ordering;
 
 use contract::keeper::{Key, ToKeeper};
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::thread::ThreadNameSpaceType;
-use sys::clone::{Memory, Numbers, Stack, clone_twice, clone_vfork};
+use sys::clone::Memory;
 
-use super::plan::{JoinField, NulInside, Plan, Source};
-use super::spec::{Join, Process, Shm, Spec};
+use super::file::{File, Files, Namespace};
+use super::plan::{Message, NulInside, Plan, Source};
+use super::spec::{Join, JoinPid, Process, Shm, Spec};
 use super::step::Step;
+use super::walk;
+use super::zygote::Forerunner;
 use crate::ids::IdMap;
 use crate::rootfs::{self, PrepareError};
 use crate::stdio::Stdio;
@@ -61,6 +60,9 @@ pub enum LaunchError {
     /// Something killed the new process before it came to its program.
     #[error("the process was killed while it was being started (memory limit too low?)")]
     Killed,
+    /// It took so long that it was given up: its control group is frozen, or somebody stopped it.
+    #[error("the process did not come to its program in {} seconds and was killed", .0.as_secs())]
+    TimedOut(std::time::Duration),
     /// The program could not be executed. The text is what runc's users know.
     #[error("exec: \"{program}\": {}", exec_text(program, *errno))]
     Exec {
@@ -96,25 +98,36 @@ pub fn start(
     registration: Registration<'_>,
     cgroup: BorrowedFd<'_>,
 ) -> Result<Launched, LaunchError> {
-    let riders = stdio.riders();
-    let message = ToKeeper::Launched { key: registration.key, note: registration.note }.encode();
-    let plan = Plan::compile(spec, message, riders.len())?;
+    let message = registration.message(stdio.riders().len());
+    let plan = Plan::compile(spec, message.clone())?;
+    let forerunner = (!plan.inside.is_empty()).then(|| Forerunner::call(cgroup)).transpose()?;
     let sources = prepare(&plan, spec, root, stdio)?;
-    let mut files = vec![registration.socket];
-    files.extend(stdio.child_ends());
-    files.push(root);
-    files.extend(sources.iter().map(AsFd::as_fd));
-    files.extend(riders);
-    files.extend(plan.joins.iter().filter_map(|field| namespace_file(spec, *field)));
-    let own_pid_namespace = match &spec.namespaces.pid {
-        // The process outside enters it by itself.
-        _ if spec.ids().is_mapped() => None,
-        Some(Join::Namespace(file)) => Some(PidNamespace::enter(file.as_fd())?),
-        _ => None,
-    };
-    let launched = walk(&plan, &files, cgroup, memory(spec.alone), &spec.process);
-    drop(own_pid_namespace);
-    launched
+    let mut files = registration.files(stdio);
+    files.add(File::Root, root);
+    files.add_all(File::Source, sources.iter().map(AsFd::as_fd));
+    for (namespace, file) in joined(spec) {
+        files.add(File::Join(namespace), file);
+    }
+    match forerunner {
+        Some(forerunner) => forerunner.launch(&plan, &files, &message, &spec.process),
+        None => walk::launch(&plan, &files, cgroup, memory(spec.may_share_memory), &spec.process),
+    }
+}
+
+impl Registration<'_> {
+    fn message(&self, kept: usize) -> Message {
+        let bytes = ToKeeper::Launched { key: self.key, note: self.note.clone() }.encode();
+        Message { bytes, kept }
+    }
+
+    /// What every launch has.
+    fn files<'a>(&'a self, stdio: &'a Stdio) -> Files<'a> {
+        let mut files = Files::default();
+        files.add(File::Keeper, self.socket);
+        files.add_all(|index| File::Stdio(index as u8), stdio.child_ends());
+        files.add_all(File::Kept, stdio.riders());
+        files
+    }
 }
 
 /// The container that a further process joins.
@@ -124,11 +137,9 @@ pub struct Joined<'a> {
     pub pidfd: BorrowedFd<'a>,
     /// How its ids stand to the machine's.
     pub ids: IdMap,
-    /// As [`Spec::alone`]: nothing in its cgroup can bring that to a limit of memory.
-    pub alone: bool,
 }
 
-/// Starts a further process in a container.
+/// Starts a further process in a container, whose control group the forerunner is in.
 ///
 /// # Errors
 /// As [`start`].
@@ -137,38 +148,41 @@ pub fn enter(
     container: &Joined<'_>,
     stdio: &Stdio,
     registration: Registration<'_>,
-    cgroup: BorrowedFd<'_>,
+    forerunner: Forerunner,
 ) -> Result<Launched, LaunchError> {
-    let riders = stdio.riders();
-    let message = ToKeeper::Launched { key: registration.key, note: registration.note }.encode();
-    let plan = Plan::enter(process, container.ids.is_mapped(), message, riders.len())?;
-    let mut files = vec![registration.socket];
-    files.extend(stdio.child_ends());
-    files.push(container.pidfd);
-    files.extend(riders);
-    let own_pid_namespace = PidNamespace::enter(container.pidfd)?;
-    let launched = walk(&plan, &files, cgroup, memory(container.alone), process);
-    drop(own_pid_namespace);
-    launched
+    let message = registration.message(stdio.riders().len());
+    let plan = Plan::enter(process, container.ids.is_mapped(), message.clone())?;
+    let mut files = registration.files(stdio);
+    files.add(File::FirstProcess, container.pidfd);
+    forerunner.launch(&plan, &files, &message, process)
 }
 
 /// A copy costs page tables and page faults, so it is made only where sharing is a danger.
-fn memory(alone: bool) -> Memory {
-    if alone { Memory::Shared } else { Memory::Copied }
+fn memory(may_share: bool) -> Memory {
+    if may_share { Memory::Shared } else { Memory::Copied }
 }
 
-fn namespace_file(spec: &Spec, field: JoinField) -> Option<BorrowedFd<'_>> {
-    let join = match field {
-        JoinField::User => return spec.namespaces.user.as_ref().map(|user| user.file.as_fd()),
-        JoinField::Pid => &spec.namespaces.pid,
-        JoinField::Net => &spec.namespaces.net,
-        JoinField::Ipc => &spec.namespaces.ipc,
-        JoinField::Uts => &spec.namespaces.uts,
-    };
-    match join {
-        Some(Join::Namespace(file)) => Some(file.as_fd()),
-        _ => None,
+/// The namespaces that are not new, with their files.
+fn joined(spec: &Spec) -> impl Iterator<Item = (Namespace, BorrowedFd<'_>)> {
+    let ns = &spec.namespaces;
+    fn file(join: &Option<Join>) -> Option<BorrowedFd<'_>> {
+        match join {
+            Some(Join::Namespace(file)) => Some(file.as_fd()),
+            Some(Join::Host) | None => None,
+        }
     }
+    let pid = match &ns.pid {
+        Some(JoinPid::Container { namespace, .. }) => Some(namespace.as_fd()),
+        Some(JoinPid::Host) | None => None,
+    };
+    let all = [
+        (Namespace::User, ns.user.as_ref().map(|user| user.file.as_fd())),
+        (Namespace::Pid, pid),
+        (Namespace::Net, file(&ns.net)),
+        (Namespace::Ipc, file(&ns.ipc)),
+        (Namespace::Uts, file(&ns.uts)),
+    ];
+    all.into_iter().filter_map(|(namespace, file)| Some((namespace, file?)))
 }
 
 fn prepare(
@@ -191,6 +205,10 @@ fn prepare(
             Source::Shm => match &spec.shm {
                 Shm::Mount(mount) => own(mount.as_fd(), "mount /dev/shm")?,
                 Shm::None | Shm::New { .. } => unreachable!("the plan was compiled from this spec"),
+            },
+            Source::Proc => match &spec.namespaces.pid {
+                Some(JoinPid::Container { proc, .. }) => own(proc.as_fd(), "mount /proc")?,
+                None | Some(JoinPid::Host) => unreachable!("the plan was compiled from this spec"),
             },
         });
     }
@@ -215,119 +233,4 @@ fn own(fd: BorrowedFd<'_>, what: &str) -> Result<OwnedFd, PrepareError> {
         what: what.to_owned(),
         source: Errno::from_io_error(&error).unwrap_or(Errno::IO),
     })
-}
-
-fn walk(
-    plan: &Plan,
-    files: &[BorrowedFd<'_>],
-    cgroup: BorrowedFd<'_>,
-    memory: Memory,
-    process: &Process,
-) -> Result<Launched, LaunchError> {
-    let mut place = Place::take().map_err(LaunchError::Clone)?;
-    // The number of the last step that was begun, counted from 1, and, where it failed, its errno.
-    let reached = place.reached.at(0);
-    reached.store(0, Ordering::Relaxed);
-    let take = |steps: &[Step], first: usize| {
-        for (index, step) in steps.iter().enumerate() {
-            let number = (first + index) as u64 + 1;
-            reached.store(number << 32, Ordering::Relaxed);
-            if let Err(errno) = step.run(files) {
-                reached.store(number << 32 | errno.raw_os_error() as u64, Ordering::Relaxed);
-                return false;
-            }
-        }
-        true
-    };
-    let mut child = || {
-        take(&plan.steps, plan.outside.len());
-        255
-    };
-    let [first, second] = &mut place.stacks;
-    let result = match plan.outside.is_empty() {
-        true => clone_vfork(plan.flags, Some(cgroup), memory, first, &mut child).map(Some),
-        false => {
-            let mut outside = || take(&plan.outside, 0);
-            clone_twice(plan.flags, Some(cgroup), memory, [first, second], &mut outside, &mut child)
-        }
-    };
-    let reached = reached.load(Ordering::Relaxed);
-    let (step, errno) = ((reached >> 32) as usize, (reached & 0xffff_ffff) as i32);
-    let made = result.map_err(LaunchError::Clone)?;
-    match &made {
-        Some(_) => place.give_back(),
-        // Somebody killed the process outside. The one that it made may still be at work in memory that is about to be used
-        // for other things; PID 1 starts another engine, and the containers run on.
-        None if errno == 0 && memory == Memory::Shared => std::process::abort(),
-        // It may be at its end there, or have a copy: its place is nobody else's.
-        None => std::mem::forget(place),
-    }
-    match made {
-        _ if errno != 0 => Err(explain(plan, step, Errno::from_raw_os_error(errno), process)),
-        // Its end is PID 1's to tell, if PID 1 was told of it.
-        Some(child) if step > plan.registers_at() => Ok(Launched { pid: child.pid, pidfd: child.pidfd }),
-        _ => Err(LaunchError::Killed),
-    }
-}
-
-/// Where new processes run until they have memory of their own.
-struct Place {
-    stacks: [Stack; 2],
-    reached: Numbers,
-}
-
-/// Of finished launches, so that a launch maps no memory.
-static PLACES: Mutex<Vec<Place>> = Mutex::new(Vec::new());
-
-/// Most places kept for the next launches.
-const PLACES_KEPT: usize = 8;
-
-impl Place {
-    fn take() -> std::io::Result<Place> {
-        let spare = PLACES.lock().expect("no holder of the places panics").pop();
-        let new = || Ok(Place { stacks: [Stack::new()?, Stack::new()?], reached: Numbers::new()? });
-        spare.map_or_else(new, Ok)
-    }
-
-    fn give_back(self) {
-        let mut places = PLACES.lock().expect("no holder of the places panics");
-        if places.len() < PLACES_KEPT {
-            places.push(self);
-        }
-    }
-}
-
-fn explain(plan: &Plan, step: usize, errno: Errno, process: &Process) -> LaunchError {
-    match plan.outside.iter().chain(&plan.steps).nth(step - 1) {
-        Some(Step::Exec { .. }) | None => {
-            let program = process.args.first().cloned().unwrap_or_default();
-            LaunchError::Exec { program, errno }
-        }
-        Some(step) => LaunchError::Step { step: step.describe(), errno },
-    }
-}
-
-/// The calling thread's children are born in another pid namespace until this is dropped.
-struct PidNamespace {
-    own: OwnedFd,
-}
-
-impl PidNamespace {
-    fn enter(namespace: BorrowedFd<'_>) -> Result<PidNamespace, LaunchError> {
-        let clone_error = |errno: Errno| LaunchError::Clone(errno.into());
-        let own = rustix::fs::open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(clone_error)?;
-        rustix::thread::move_into_thread_name_spaces(namespace, ThreadNameSpaceType::PROCESS_ID)
-            .map_err(clone_error)?;
-        Ok(PidNamespace { own })
-    }
-}
-
-impl Drop for PidNamespace {
-    fn drop(&mut self) {
-        let back =
-            rustix::thread::move_into_thread_name_spaces(self.own.as_fd(), ThreadNameSpaceType::PROCESS_ID);
-        // A thread left behind in a container's pid namespace would start engine work there.
-        back.expect("setns(2) back to the engine's own pid namespace is always permitted");
-    }
 }

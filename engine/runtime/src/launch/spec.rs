@@ -7,6 +7,9 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
+use super::wire;
 use crate::ids::IdMap;
 use crate::seccomp::Filter;
 
@@ -15,9 +18,10 @@ use crate::seccomp::Filter;
 pub struct Spec {
     /// The first process.
     pub process: Process,
-    /// Nobody else can bring the cgroup to a limit of memory. Where others can, the kernel's out-of-memory killer may choose
-    /// the new process on their account, and whoever shares its memory dies with it.
-    pub alone: bool,
+    /// The new process may use the engine's memory until it runs its program, because nobody but the container itself can bring
+    /// its cgroup to a limit of memory. Where others can, the kernel's out-of-memory killer may choose the process on their
+    /// account, and whoever shares its memory dies with it: there it gets a copy.
+    pub may_share_memory: bool,
     /// The root file system becomes read-only after everything was mounted in it.
     pub readonly_root: bool,
     /// Host name; ignored where the UTS namespace is joined.
@@ -92,7 +96,7 @@ pub struct UserIds {
 }
 
 /// Capability sets as bit masks, bit n is capability n; see capabilities(7).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CapabilitySets {
     /// Limit of what an execve may gain.
     pub bounding: u64,
@@ -105,14 +109,36 @@ pub struct CapabilitySets {
 }
 
 /// One resource limit; see setrlimit(2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rlimit {
     /// Which.
+    #[serde(with = "wire::resource")]
     pub resource: rustix::process::Resource,
     /// Enforced value; `None` is unlimited.
     pub soft: Option<u64>,
     /// Ceiling of the soft value; `None` is unlimited.
     pub hard: Option<u64>,
+}
+
+impl Rlimit {
+    /// As setrlimit(2) takes them.
+    pub(super) fn values(&self) -> rustix::process::Rlimit {
+        rustix::process::Rlimit { current: self.soft, maximum: self.hard }
+    }
+}
+
+/// Where the pid namespace comes from, when it is not new.
+#[derive(Debug)]
+pub enum JoinPid {
+    /// Another container's.
+    Container {
+        /// Its open namespace file.
+        namespace: OwnedFd,
+        /// A proc file system of it, as a detached mount: only a process in there could make another one.
+        proc: OwnedFd,
+    },
+    /// The one the engine runs in.
+    Host,
 }
 
 /// Where a namespace comes from, when it is not new.
@@ -156,7 +182,7 @@ pub struct Namespaces {
     /// Network.
     pub net: Option<Join>,
     /// Process ids.
-    pub pid: Option<Join>,
+    pub pid: Option<JoinPid>,
     /// System V IPC and POSIX message queues.
     pub ipc: Option<Join>,
     /// Host name.

@@ -4,7 +4,6 @@
 //! lock or panic, so it makes bare system calls on prepared strings.
 
 use std::ffi::CString;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
@@ -13,40 +12,51 @@ use rustix::io::Errno;
 use rustix::mount::{
     self, FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
 };
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::process::Resource;
-use rustix::thread::{self as task, CapabilitySet, CapabilitySets, LinkNameSpaceType};
-use sys::clone::StringArray;
+use rustix::thread::{self as task, CapabilitySet, CapabilitySets};
+use serde::{Deserialize, Serialize};
+use sys::clone::{CloneFlags, StringArray};
 use sys::mounts::{MountAttributes, Propagation, mount_setattr};
 
-use super::spec;
+use super::file::{File, Files, Namespace};
+use super::{spec, wire};
 use crate::seccomp::Filter;
 
-/// One step. Paths are the container's once [`Step::EnterRoot`] was taken; until [`Step::LeaveOldRoot`] none may
+/// One step. Paths are the container's once its root was entered; after [`Step::EnterRoot`] and until [`Step::LeaveOldRoot`] none may
 /// have `..` in it or lead through a link of the image's, which could climb to the old root.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Step {
-    /// setns(2) into one namespace file, an index into the plan's files.
-    JoinNamespace { file: usize, kind: LinkNameSpaceType },
-    /// setns(2) into all namespaces but the pid's of the process behind a pidfd; the user's only where `user` says so,
-    /// for nobody may enter the one he is in.
-    JoinProcess { file: usize, user: bool },
+    /// setns(2) into one namespace.
+    JoinNamespace { namespace: Namespace },
+    /// setns(2) into all namespaces of a container's first process; into the user's only where `user` says so, for nobody may
+    /// enter the one he is in. The pid namespace is that of the children to come.
+    JoinFirstProcess { user: bool },
     /// Effective ids 0 in the user namespace entered: what the kernel makes along with the next namespaces belongs to its
     /// root. The real ones stay, by which processes are counted (RLIMIT_NPROC).
     ActAsRoot,
-    /// A cgroup namespace rooted at the process's own cgroup (clone3 would root it at the engine's).
-    UnshareCgroup,
+    /// unshare(2). A cgroup namespace is made this way by every process: it is rooted at the process's own cgroup, while
+    /// clone3(2) would root it at the engine's.
+    Unshare(#[serde(with = "wire::clone_flags")] CloneFlags),
     /// No mount or unmount here reaches the engine's mount namespace.
     MakeMountsPrivate,
     /// Attaches the root file system over `/` and makes it the root. The old one lies over it: invisible, but the
     /// kernel shows a user namespace a new proc or sysfs only where it sees another one (mnt_already_visible).
-    EnterRoot { file: usize },
+    EnterRoot,
+    /// Attaches the root file system over `/` of an empty mount namespace and makes it the root. What lies under it may stay: it is
+    /// empty and read-only.
+    EnterFirstRoot,
     /// Lets go of the old root.
     LeaveOldRoot,
     /// Attaches a detached mount.
-    Attach { file: usize, target: CString, follow: bool },
+    Attach { file: File, target: CString, follow: bool },
     /// A mount that belongs to namespaces of the new process (proc, sysfs, mqueue, cgroup2).
-    MountNew { fstype: CString, target: CString, attributes: MountAttributes, optional: bool },
+    MountNew {
+        fstype: CString,
+        target: CString,
+        #[serde(with = "wire::mount_attributes")]
+        attributes: MountAttributes,
+        optional: bool,
+    },
     /// A bind mount from one path of the container to another.
     BindWithin { source: CString, target: CString },
     /// Covers a path that must not be read; a missing one is fine.
@@ -62,13 +72,13 @@ pub(super) enum Step {
     /// Writes a value into a file (sysctls, oom_score_adj).
     Write { path: CString, value: Vec<u8> },
     /// setrlimit(2).
-    Rlimit { resource: Resource, limit: rustix::process::Rlimit },
+    Rlimit(spec::Rlimit),
     /// Allows `most` open files, and at least `least`, until the process has opened all it needs.
     RaiseFiles { least: u64, most: u64 },
     /// setsid(2).
     NewSession,
     /// dup2(2) to 0, 1 and 2.
-    Stdio { files: [usize; 3] },
+    Stdio,
     /// Standard input becomes the controlling terminal.
     ControllingTerminal,
     /// umask(2) 0022, as runtimes leave it.
@@ -78,15 +88,20 @@ pub(super) enum Step {
     /// Drops everything else from the bounding set and lives through the change of user.
     KeepCapabilities { bounding: u64 },
     /// setgroups(2), setresgid(2), setresuid(2).
-    Identity { uid: u32, gid: u32, groups: Vec<rustix::process::Gid> },
+    Identity {
+        uid: u32,
+        gid: u32,
+        #[serde(with = "wire::groups")]
+        groups: Vec<rustix::process::Gid>,
+    },
     /// The working directory, as the user it will run as; no link of /proc leads to it (CVE-2024-21626).
     WorkingDirectory(CString),
     /// Tells PID 1: the `Launched` packet with the descriptors that shall outlive the engine.
-    Register { socket: usize, message: Vec<u8>, files: Vec<usize> },
+    Register { message: Vec<u8>, kept: usize },
     /// No descriptor of the engine goes along.
-    CloseFiles,
+    CloseFiles { from: i32 },
     /// seccomp(2).
-    Seccomp(Arc<Filter>),
+    Seccomp(#[serde(with = "wire::filter")] Arc<Filter>),
     /// What the engine ignores has its default effect again.
     DefaultSignals(u64),
     /// Every signal may come.
@@ -94,25 +109,32 @@ pub(super) enum Step {
     /// capset(2).
     Capabilities(spec::CapabilitySets),
     /// execve(2) of the first candidate that exists, as execvp(3) searches.
-    Exec { candidates: Vec<CString>, arguments: StringArray, environment: StringArray },
+    Exec {
+        candidates: Vec<CString>,
+        #[serde(with = "wire::strings")]
+        arguments: StringArray,
+        #[serde(with = "wire::strings")]
+        environment: StringArray,
+    },
 }
 
 impl Step {
-    /// Takes the step. `files` are the plan's descriptors.
-    pub(super) fn run(&self, files: &[BorrowedFd<'_>]) -> Result<(), Errno> {
-        let file = |index: usize| files.get(index).copied().ok_or(Errno::BADF);
+    /// Takes the step. `files` are the launch's descriptors.
+    pub(super) fn run(&self, files: &Files<'_>) -> Result<(), Errno> {
         match self {
-            Step::JoinNamespace { file: fd, kind } => {
-                task::move_into_link_name_space(file(*fd)?, Some(*kind))
+            Step::JoinNamespace { namespace } => {
+                let file = files.get(File::Join(*namespace))?;
+                task::move_into_link_name_space(file, Some(namespace.kind()))
             }
-            Step::JoinProcess { file: fd, user } => join_process(file(*fd)?, *user),
-            Step::UnshareCgroup => sys::clone::unshare_cgroup().map_err(errno),
+            Step::JoinFirstProcess { user } => join_first_process(files.get(File::FirstProcess)?, *user),
+            Step::Unshare(flags) => sys::clone::unshare_namespaces(*flags).map_err(errno),
             Step::MakeMountsPrivate => {
                 setattr(CWD, c"/", MountAttributes::default(), Some(Propagation::Private), true)
             }
-            Step::EnterRoot { file: fd } => enter_root(file(*fd)?),
+            Step::EnterRoot => enter_root(files.get(File::Root)?),
+            Step::EnterFirstRoot => enter_first_root(files.get(File::Root)?),
             Step::LeaveOldRoot => leave_old_root(),
-            Step::Attach { file: fd, target, follow } => attach(file(*fd)?, target, *follow),
+            Step::Attach { file, target, follow } => attach(files.get(*file)?, target, *follow),
             Step::MountNew { fstype, target, attributes, optional } => {
                 match mount_new(fstype, target, *attributes) {
                     Err(Errno::NODEV | Errno::NOENT) if *optional => Ok(()),
@@ -133,9 +155,10 @@ impl Step {
     /// What the step does, for the error's reader.
     pub(super) fn describe(&self) -> String {
         match self {
-            Step::JoinNamespace { kind, .. } => format!("join {kind:?} namespace"),
-            Step::JoinProcess { .. } => "join the namespaces of the container".to_owned(),
-            Step::EnterRoot { .. } => "enter the root file system".to_owned(),
+            Step::JoinNamespace { namespace } => format!("join {namespace:?} namespace"),
+            Step::Unshare(_) => "make new namespaces".to_owned(),
+            Step::JoinFirstProcess { .. } => "join the namespaces of the container".to_owned(),
+            Step::EnterRoot | Step::EnterFirstRoot => "enter the root file system".to_owned(),
             Step::LeaveOldRoot => "leave the old root".to_owned(),
             Step::Attach { target, .. } | Step::MountNew { target, .. } | Step::BindWithin { target, .. } => {
                 format!("mount at {}", target.to_string_lossy())
@@ -143,7 +166,7 @@ impl Step {
             Step::Mask { target } => format!("mask {}", target.to_string_lossy()),
             Step::MakeReadOnly { target } => format!("make {} read-only", target.to_string_lossy()),
             Step::Write { path, .. } => format!("write {}", path.to_string_lossy()),
-            Step::Rlimit { resource, .. } => format!("set rlimit {resource:?}"),
+            Step::Rlimit(limit) => format!("set rlimit {:?}", limit.resource),
             Step::RaiseFiles { .. } => "set rlimit Nofile".to_owned(),
             Step::Identity { uid, gid, .. } => format!("become user {uid}:{gid}"),
             Step::WorkingDirectory(path) => format!("chdir to cwd (\"{}\")", path.to_string_lossy()),
@@ -156,15 +179,14 @@ impl Step {
     }
 
     /// The steps about the process itself, not its surroundings.
-    fn run_identity(&self, files: &[BorrowedFd<'_>]) -> Result<(), Errno> {
-        let file = |index: usize| files.get(index).copied().ok_or(Errno::BADF);
+    fn run_identity(&self, files: &Files<'_>) -> Result<(), Errno> {
         match self {
-            Step::Rlimit { resource, limit } => rustix::process::setrlimit(*resource, *limit),
+            Step::Rlimit(limit) => rustix::process::setrlimit(limit.resource, limit.values()),
             Step::NewSession => rustix::process::setsid().map(|_| ()),
-            Step::Stdio { files: [stdin, stdout, stderr] } => {
-                rustix::stdio::dup2_stdin(file(*stdin)?)?;
-                rustix::stdio::dup2_stdout(file(*stdout)?)?;
-                rustix::stdio::dup2_stderr(file(*stderr)?)
+            Step::Stdio => {
+                rustix::stdio::dup2_stdin(files.get(File::Stdio(0))?)?;
+                rustix::stdio::dup2_stdout(files.get(File::Stdio(1))?)?;
+                rustix::stdio::dup2_stderr(files.get(File::Stdio(2))?)
             }
             Step::ControllingTerminal => rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()),
             Step::Umask => {
@@ -176,8 +198,8 @@ impl Step {
             Step::KeepCapabilities { bounding } => keep_capabilities(*bounding),
             Step::Identity { uid, gid, groups } => become_user(*uid, *gid, groups),
             Step::WorkingDirectory(path) => enter_folder(path),
-            Step::Register { socket, message, files: ride } => register(file(*socket)?, message, ride, files),
-            Step::CloseFiles => sys::clone::close_from(3).map_err(errno),
+            Step::Register { message, kept } => register(message, *kept, files),
+            Step::CloseFiles { from } => sys::clone::close_from(*from).map_err(errno),
             Step::RaiseFiles { least, most } => raise_files(*least, *most),
             Step::Seccomp(filter) => sys::seccomp::install(&filter.instructions, filter.flags).map_err(errno),
             Step::Capabilities(capabilities) => set_capabilities(capabilities),
@@ -217,14 +239,15 @@ fn setattr(
     mount_setattr(dir, path, set, propagation, recursive).map_err(errno)
 }
 
-fn join_process(pidfd: BorrowedFd<'_>, user: bool) -> Result<(), Errno> {
+fn join_first_process(pidfd: BorrowedFd<'_>, user: bool) -> Result<(), Errno> {
     use rustix::thread::ThreadNameSpaceType as Kind;
     let kinds = if user { Kind::USER } else { Kind::empty() }
         | Kind::MOUNT
         | Kind::NETWORK
         | Kind::INTER_PROCESS_COMMUNICATION
         | Kind::HOST_NAME_AND_NIS_DOMAIN_NAME
-        | Kind::CONTROL_GROUP;
+        | Kind::CONTROL_GROUP
+        | Kind::PROCESS_ID;
     task::move_into_thread_name_spaces(pidfd, kinds)
 }
 
@@ -234,6 +257,12 @@ fn enter_root(root: BorrowedFd<'_>) -> Result<(), Errno> {
     mount::move_mount(root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     rustix::process::fchdir(root)?;
     rustix::process::pivot_root(c".", c".")
+}
+
+fn enter_first_root(root: BorrowedFd<'_>) -> Result<(), Errno> {
+    mount::move_mount(root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    rustix::process::fchdir(root)?;
+    rustix::process::chroot(c".")
 }
 
 fn leave_old_root() -> Result<(), Errno> {
@@ -386,30 +415,14 @@ fn become_user(uid: u32, gid: u32, groups: &[rustix::process::Gid]) -> Result<()
     task::set_capabilities(None, sets)
 }
 
-fn register(
-    socket: BorrowedFd<'_>,
-    message: &[u8],
-    ride: &[usize],
-    files: &[BorrowedFd<'_>],
-) -> Result<(), Errno> {
-    let mut fds = [socket; contract::keeper::FDS_MAX];
-    for (slot, index) in fds.iter_mut().zip(ride) {
-        *slot = *files.get(*index).ok_or(Errno::BADF)?;
+fn register(message: &[u8], kept: usize, files: &Files<'_>) -> Result<(), Errno> {
+    let keeper = files.get(File::Keeper)?;
+    let mut fds = [keeper; contract::keeper::FDS_MAX];
+    let fds = fds.get_mut(..kept).ok_or(Errno::MSGSIZE)?;
+    for (index, fd) in fds.iter_mut().enumerate() {
+        *fd = files.get(File::Kept(index))?;
     }
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(contract::keeper::FDS_MAX))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if !ride.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&fds[..ride.len()])) {
-        return Err(Errno::MSGSIZE);
-    }
-    let bytes = [std::io::IoSlice::new(message)];
-    loop {
-        match rustix::net::sendmsg(socket, &bytes, &mut control, SendFlags::NOSIGNAL) {
-            Err(Errno::AGAIN) => crate::keeper::wait_for_room(socket).map_err(errno)?,
-            // Told once when the peer went while packets lay unread; the next call says whether it is there.
-            Err(Errno::INTR | Errno::CONNRESET) => {}
-            other => return other.map(|_| ()),
-        }
-    }
+    crate::keeper::register(keeper, message, fds, None)
 }
 
 fn set_capabilities(capabilities: &spec::CapabilitySets) -> Result<(), Errno> {

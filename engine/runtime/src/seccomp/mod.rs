@@ -14,6 +14,7 @@
 //! It deliberately attaches nothing: [`sys::seccomp::install`] does, in the child.
 
 mod abi;
+mod evaluate;
 mod profile;
 mod program;
 mod resolve;

@@ -1,56 +1,11 @@
-//! For tests: an interpreter of classic BPF as seccomp uses it, and a slow reading of a profile that knows
-//! nothing of ranges, trees or resolved rules.
+//! For tests: a slow reading of a profile that knows nothing of ranges, trees or resolved rules.
 
 use std::collections::BTreeSet;
 
 use super::abi::{Abi, X32_BIT, X32_OWN_FIRST};
+use super::evaluate::Call;
 use super::profile::{Action, Condition, Operator, Profile, Rule, Scope};
 use super::resolve::Host;
-use sys::seccomp::Instruction;
-
-/// `struct seccomp_data` without the instruction pointer.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Call {
-    pub(super) number: u32,
-    pub(super) audit: u32,
-    pub(super) arguments: [u64; 6],
-}
-
-impl Call {
-    fn word(&self, offset: u32) -> u32 {
-        match offset {
-            0 => self.number,
-            4 => self.audit,
-            16..64 => {
-                let argument = self.arguments[((offset - 16) / 8) as usize];
-                if offset.is_multiple_of(8) { argument as u32 } else { (argument >> 32) as u32 }
-            }
-            _ => panic!("load at {offset}"),
-        }
-    }
-}
-
-/// The answer and how many instructions it took.
-pub(super) fn run(program: &[Instruction], call: &Call) -> (u32, usize) {
-    let (mut at, mut accumulator) = (0, 0);
-    for steps in 1.. {
-        let Instruction { code, jt, jf, k } = program[at];
-        at += 1;
-        let mut jump = |holds: bool| at += usize::from(if holds { jt } else { jf });
-        match code {
-            0x20 => accumulator = call.word(k),
-            0x54 => accumulator &= k,
-            0x05 => at += k as usize,
-            0x15 => jump(accumulator == k),
-            0x25 => jump(accumulator > k),
-            0x35 => jump(accumulator >= k),
-            0x45 => jump(accumulator & k != 0),
-            0x06 => return (k, steps),
-            _ => panic!("instruction {code:#x}"),
-        }
-    }
-    unreachable!("a program ends by a return")
-}
 
 /// A profile read rule by rule for calls by one table.
 pub(super) struct Reading<'a> {
