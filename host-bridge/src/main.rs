@@ -7,6 +7,7 @@
 mod backend;
 mod bridge;
 mod console;
+#[cfg(unix)]
 mod guard;
 mod host;
 mod lock;
@@ -16,10 +17,10 @@ mod place;
 mod say;
 mod size;
 mod state;
+mod stream;
 mod verbs;
 
 use clap::{Parser, Subcommand};
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use verbs::VerbError;
@@ -62,21 +63,8 @@ enum Verb {
     /// The process beside an appliance; takes its order as JSON
     #[command(hide = true)]
     Bridge,
-    /// Becomes a program that dies with its parent
-    #[command(name = guard::SUBCOMMAND, hide = true)]
-    Guard {
-        parent: u32,
-        files: u64,
-        program: OsString,
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<OsString>,
-    },
-    /// Enters new namespaces and starts PID 1 there; takes its plan as JSON
-    #[command(name = backend::namespace::OUTSIDE, hide = true)]
-    Outside { parent: u32, files: u64 },
-    /// Is PID 1 of the new namespaces until it becomes the guest's init
-    #[command(name = backend::namespace::INSIDE, hide = true)]
-    Inside,
+    #[command(flatten)]
+    Role(host::Role),
 }
 
 fn main() -> ExitCode {
@@ -103,13 +91,7 @@ fn run(verb: Verb) -> Result<ExitCode, VerbError> {
             Ok(ExitCode::SUCCESS)
         }
         Verb::Bridge => verbs::bridge::run(),
-        Verb::Guard { parent, files, program, args } => {
-            let error = guard::become_program(parent, files, &program, &args);
-            say::error(&format!("{}: {error}", program.display()));
-            Ok(ExitCode::FAILURE)
-        }
-        Verb::Outside { parent, files } => Ok(backend::namespace::outside(parent, files)),
-        Verb::Inside => Ok(backend::namespace::inside()),
+        Verb::Role(role) => Ok(role.play()),
     }
 }
 

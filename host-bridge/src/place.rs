@@ -1,18 +1,14 @@
 //! The folder that holds everything of one appliance, and the locks that keep two programs from sharing it.
 
-use crate::host::{self, NotPrivate};
+use crate::host::{self, AtSocket, NotPrivate};
 use crate::lock::{self, Lock};
 use std::io;
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// A bridge says who it is right after it took its lock.
 const SIGNED_WITHIN: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(1);
-/// Longest path of a unix socket (unix(7): `sun_path`, with its final NUL).
-const SOCKET_PATH_MAX: usize = 107;
 
 /// Why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +83,7 @@ impl Place {
         let unusable = |source| PlaceError::Unusable { dir: dir.to_owned(), source };
         let dir = std::path::absolute(dir).map_err(unusable)?;
         let place = Place { dir };
-        match place.console_socket().as_os_str().len() > SOCKET_PATH_MAX {
+        match place.console_socket().as_os_str().len() > host::SOCKET_PATH_MAX {
             true => Err(PlaceError::TooLong { dir: place.dir }),
             false => Ok(place),
         }
@@ -260,17 +256,11 @@ impl Place {
 
 fn clear_socket(path: &Path) -> Result<(), PlaceError> {
     let file = |source| PlaceError::File { path: path.to_owned(), source };
-    match std::fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(file(error)),
-        Ok(meta) if !meta.file_type().is_socket() => {
-            return Err(PlaceError::NotASocket { path: path.to_owned() });
-        }
-        Ok(_) => {}
-    }
-    match UnixStream::connect(path) {
-        Ok(_) => Err(PlaceError::Taken { path: path.to_owned() }),
-        Err(_) => std::fs::remove_file(path).map_err(file),
+    match host::at_socket(path).map_err(file)? {
+        AtSocket::Nothing => Ok(()),
+        AtSocket::Stale => std::fs::remove_file(path).map_err(file),
+        AtSocket::Live => Err(PlaceError::Taken { path: path.to_owned() }),
+        AtSocket::Foreign => Err(PlaceError::NotASocket { path: path.to_owned() }),
     }
 }
 

@@ -10,6 +10,7 @@ mod say;
 mod task_arrows;
 mod task_bench;
 mod task_build;
+mod task_check_hosts;
 mod task_ci;
 mod task_coverage;
 mod task_coverage_behaviours;
@@ -56,6 +57,8 @@ enum Task {
     Deny,
     /// Feed arbitrary bytes to everything that reads a stranger's
     Fuzz(task_fuzz::Options),
+    /// Type-check `pinnace` for Windows and macOS
+    CheckHosts,
     /// Write docs/api-coverage.md, api-behaviours.md and host-config.md from the engine's source and the tests
     Coverage,
     /// Build the guest's programs (static, release) and `pinnace`
@@ -101,6 +104,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Arrows => done(task_arrows::run(&workspace)),
         Task::Deny => done(task_deny::run(&workspace)),
         Task::Fuzz(options) => done(task_fuzz::run(&workspace, &options)),
+        Task::CheckHosts => done(task_check_hosts::run(&workspace)),
         Task::Coverage => done(generated::write(&workspace)),
         Task::Build => done(task_build::run(&workspace)),
         Task::Image => done(task_image::run(&workspace)),

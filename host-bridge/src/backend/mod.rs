@@ -4,18 +4,20 @@
 //! streams to ports of the guest, and say how the guest ended.
 
 pub mod initramfs;
+#[cfg(target_os = "linux")]
 pub mod namespace;
+#[cfg(target_os = "linux")]
 pub mod qemu;
 
 use crate::console::Consoles;
 use crate::order::{BackendKind, Order};
 use crate::place::Place;
+use crate::stream::Stream;
 use futures_util::future::BoxFuture;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 /// What can be dialled in the guest.
@@ -73,6 +75,15 @@ pub enum BackendError {
         /// From the file system.
         source: io::Error,
     },
+    /// No machine can be run here.
+    #[error("the {backend} backend has no way into its guest on {system} yet: run pinnace on Linux")]
+    #[cfg_attr(target_os = "linux", expect(dead_code, reason = "Linux has every backend"))]
+    NotHere {
+        /// What was ordered.
+        backend: &'static str,
+        /// This host's system.
+        system: &'static str,
+    },
     /// QEMU is not installed.
     #[error("qemu-system-x86_64 is not installed: apt-get install qemu-system-x86")]
     NoQemu,
@@ -119,10 +130,10 @@ impl BackendError {
     }
 }
 
-/// Opens streams to the guest.
-pub trait Dial: Send + Sync {
+/// The way into one boot's guest.
+pub trait Link: Send + Sync {
     /// A stream to a port; refused where nobody listens.
-    fn dial(&self, port: Port) -> BoxFuture<'_, io::Result<UnixStream>>;
+    fn dial(&self, port: Port) -> BoxFuture<'_, io::Result<Stream>>;
 }
 
 /// Starts boots of one appliance.
@@ -139,8 +150,8 @@ pub trait Backend: Send {
 
 /// One boot, from its start to its end.
 pub trait Machine: Send {
-    /// Opens streams to this boot's guest.
-    fn dialer(&self) -> Arc<dyn Dial>;
+    /// The way into this boot's guest.
+    fn link(&self) -> Arc<dyn Link>;
 
     /// QEMU's process, or PID 1 as this host sees it.
     fn pid(&self) -> u32;
@@ -167,6 +178,7 @@ pub trait Machine: Send {
 }
 
 /// The backend that was ordered, after its needs were looked at.
+#[cfg(target_os = "linux")]
 pub fn prepare(order: &Order, place: &Place) -> Result<Box<dyn Backend>, BackendError> {
     Ok(match order.backend {
         BackendKind::Qemu => Box::new(qemu::Qemu::prepare(order, place)?),
@@ -174,7 +186,25 @@ pub fn prepare(order: &Order, place: &Place) -> Result<Box<dyn Backend>, Backend
     })
 }
 
+/// QEMU runs on other systems too, but the way into its guest is a vsock device of ours, over vhost-user, which QEMU has on
+/// Linux alone.
+#[cfg(not(target_os = "linux"))]
+pub fn prepare(order: &Order, _place: &Place) -> Result<Box<dyn Backend>, BackendError> {
+    Err(BackendError::NotHere { backend: order.backend.word(), system: std::env::consts::OS })
+}
+
 /// Removes what a bridge that was killed could not remove itself.
 pub fn sweep(place: &Place) {
+    #[cfg(target_os = "linux")]
     namespace::sweep(place);
+    #[cfg(not(target_os = "linux"))]
+    let _ = place;
+}
+
+/// Everything that boots put into an appliance's folder.
+pub fn leftovers(place: &Place) -> Vec<PathBuf> {
+    #[cfg(target_os = "linux")]
+    return qemu::unpacked::files(place).into_iter().chain(namespace::folders(place)).collect();
+    #[cfg(not(target_os = "linux"))]
+    vec![place.disk()]
 }

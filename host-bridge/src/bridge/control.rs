@@ -1,6 +1,6 @@
 //! The control lines to `init`, and the guest's clock, which only the host knows rightly.
 
-use crate::backend::{Dial, Port};
+use crate::backend::{Link, Port};
 use contract::control::{Answer, LINE_MAX, Request};
 use std::io;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ const CLOCK_REFRESH: Duration = Duration::from_secs(60);
 const JUMP: Duration = Duration::from_millis(250);
 
 /// Asks the guest one thing.
-pub async fn ask(dialer: &dyn Dial, request: Request) -> io::Result<Answer> {
-    tokio::time::timeout(ANSWER_DEADLINE, send(dialer, request, &mut tokio::io::empty())).await?
+pub async fn ask(link: &dyn Link, request: Request) -> io::Result<Answer> {
+    tokio::time::timeout(ANSWER_DEADLINE, send(link, request, &mut tokio::io::empty())).await?
 }
 
 /// Asks the guest one thing, with `bytes` behind the line.
 pub async fn send(
-    dialer: &dyn Dial,
+    link: &dyn Link,
     request: Request,
     bytes: &mut (impl AsyncRead + Unpin),
 ) -> io::Result<Answer> {
-    let mut stream = dialer.dial(Port::Control).await?;
+    let mut stream = link.dial(Port::Control).await?;
     // What time it is is only known once the line is about to go.
     let request = match request {
         Request::Clock(_) => Request::Clock(now_nanos()),
@@ -47,21 +47,21 @@ pub async fn send(
 }
 
 /// Tells the guest the time: now, when the host's clock jumps, and now and then. Never ends.
-pub async fn keep_clock(dialer: Arc<dyn Dial>) {
-    let mut told = tell_clock(&*dialer).await;
+pub async fn keep_clock(link: Arc<dyn Link>) {
+    let mut told = tell_clock(&*link).await;
     let mut watch = ClockWatch::begin(Instant::now(), now_nanos());
     loop {
         tokio::time::sleep(CLOCK_TICK).await;
         let jumped = watch.jumped(Instant::now(), now_nanos());
         if jumped || !told || watch.since_told() >= CLOCK_REFRESH {
-            told = tell_clock(&*dialer).await;
+            told = tell_clock(&*link).await;
             watch = ClockWatch::begin(Instant::now(), now_nanos());
         }
     }
 }
 
-async fn tell_clock(dialer: &dyn Dial) -> bool {
-    match ask(dialer, Request::Clock(0)).await {
+async fn tell_clock(link: &dyn Link) -> bool {
+    match ask(link, Request::Clock(0)).await {
         Ok(Answer::Ok) => true,
         Ok(answer) => {
             tracing::warn!("the guest did not take the time: {}", answer.encode().trim_end());

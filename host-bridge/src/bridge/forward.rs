@@ -6,15 +6,11 @@
 //! input ended. A peer that *closed* is told from one that only stopped writing by the kernel's hang-up, and then the
 //! other side is closed too, so that the engine learns that a client is gone while it has nothing to say to it.
 
-use crate::backend::{Dial, Port};
+use crate::backend::{Link, Port};
+use crate::stream::{Listener, Stream};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncWriteExt, Interest};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -27,8 +23,8 @@ const DIAL_PAUSE: Duration = Duration::from_millis(20);
 /// which the log of a terminal shares.
 const RAW_STREAM: [&[u8]; 2] =
     [b"HTTP/1.1 101 ", b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n"];
-/// Between two looks whether the client has read it.
-const READ_PAUSE: Duration = Duration::from_millis(1);
+/// Between two looks whether the client has read it: most read within microseconds, and one that is stopped may take days.
+const READ_PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(100)];
 
 /// Whether connections can go on to the guest.
 #[derive(Clone)]
@@ -36,51 +32,49 @@ pub enum Gate {
     /// Not yet: hold them.
     Booting,
     /// They can.
-    Open(Arc<dyn Dial>),
+    Open(Arc<dyn Link>),
     /// Never again.
     Closed,
 }
 
 /// Takes connections until the task is dropped.
-pub async fn serve(listener: UnixListener, gate: watch::Receiver<Gate>) {
-    loop {
-        match listener.accept().await {
-            Ok((client, _)) => {
-                tokio::spawn(carry(client, gate.clone()));
-            }
-            // Out of descriptors or memory: those who wait keep waiting.
-            Err(error) => {
-                tracing::warn!("cannot take a connection: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
+pub async fn serve(listener: Listener, gate: watch::Receiver<Gate>) {
+    listener.serve("connections", |client| drop(tokio::spawn(carry(client, gate.clone())))).await;
 }
 
-async fn carry(client: UnixStream, mut gate: watch::Receiver<Gate>) {
-    let Some(dialer) = opened(&client, &mut gate).await else { return };
-    match reach(&*dialer).await {
-        Ok(guest) => relay(client, guest).await,
-        Err(error) => tracing::warn!("the guest's API cannot be reached: {error}"),
+async fn carry(client: Stream, mut gate: watch::Receiver<Gate>) {
+    let Some(link) = opened(&client, &mut gate).await else { return };
+    match reach(&client, &*link).await {
+        Some(Ok(guest)) => relay(&client, &guest).await,
+        Some(Err(error)) => tracing::warn!("the guest's API cannot be reached: {error}"),
+        None => {}
     }
 }
 
 /// Waits for the gate; nothing when it closes or the client leaves first.
-async fn opened(client: &UnixStream, gate: &mut watch::Receiver<Gate>) -> Option<Arc<dyn Dial>> {
+async fn opened(client: &Stream, gate: &mut watch::Receiver<Gate>) -> Option<Arc<dyn Link>> {
     tokio::select! {
         gate = gate.wait_for(|gate| !matches!(gate, Gate::Booting)) => match &*gate.ok()? {
-            Gate::Open(dialer) => Some(dialer.clone()),
+            Gate::Open(link) => Some(link.clone()),
             Gate::Booting | Gate::Closed => None,
         },
-        _ = hung_up(client) => None,
+        () = client.closed() => None,
     }
 }
 
-async fn reach(dialer: &dyn Dial) -> io::Result<UnixStream> {
+/// A stream to the API; nothing when the client leaves first.
+async fn reach(client: &Stream, link: &dyn Link) -> Option<io::Result<Stream>> {
+    tokio::select! {
+        dialled = dial(link) => Some(dialled),
+        () = client.closed() => None,
+    }
+}
+
+async fn dial(link: &dyn Link) -> io::Result<Stream> {
     let deadline = Instant::now() + DIAL_DEADLINE;
     loop {
-        match dialer.dial(Port::Api).await {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && Instant::now() < deadline => {
+        match link.dial(Port::Api).await {
+            Err(error) if is_refusal(&error) && Instant::now() < deadline => {
                 tokio::time::sleep(DIAL_PAUSE).await;
             }
             dialled => return dialled,
@@ -88,60 +82,59 @@ async fn reach(dialer: &dyn Dial) -> io::Result<UnixStream> {
     }
 }
 
+/// A unix socket without a listener refuses, a vsock resets.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset)
+}
+
 /// Carries both directions until both ended or one side is gone.
-async fn relay(client: UnixStream, guest: UnixStream) {
-    let (Ok(client_end), Ok(guest_end)) = (End::of(&client), End::of(&guest)) else { return };
-    let (client_read, client_write) = client.into_split();
-    let (guest_read, guest_write) = guest.into_split();
+async fn relay(client: &Stream, guest: &Stream) {
     // Both directions ended is a hang-up too, so the first to finish here is always the end of all.
     tokio::select! {
-        () = direction(client_read, guest_write, client_end) => {}
-        () = direction(guest_read, client_write, guest_end) => {}
+        () = direction(client, guest) => {}
+        () = direction(guest, client) => {}
     }
 }
 
 /// Carries one direction, passes on its end, and then waits until its source is gone altogether.
-async fn direction(from: OwnedReadHalf, mut to: OwnedWriteHalf, source: End) {
+async fn direction(from: &Stream, to: &Stream) {
     // A failed write leaves the other direction, which may still have something to deliver.
-    if pump(&from, &mut to).await.is_ok() {
-        let _ = to.shutdown().await;
+    if pump(from, to).await.is_ok() {
+        let _ = to.finish().await;
     }
-    source.hung_up().await;
+    from.closed().await;
 }
 
-async fn pump(from: &OwnedReadHalf, to: &mut OwnedWriteHalf) -> io::Result<()> {
+async fn pump(from: &Stream, to: &Stream) -> io::Result<()> {
     let mut chunk = Vec::with_capacity(CHUNK_BYTES);
     let mut head_out = false;
-    loop {
-        from.readable().await?;
-        match from.try_read_buf(&mut chunk) {
-            Ok(0) => return Ok(()),
-            Ok(_) => head_out = deliver(&chunk, to, head_out).await?,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
+    while from.read(&mut chunk).await? > 0 {
+        head_out = deliver(&chunk, to, head_out).await?;
         chunk.clear();
     }
+    Ok(())
 }
 
 /// With `head_out` the head of a raw stream was the last to go out, and what follows waits until it was read. Returns whether
 /// one is the last now.
-async fn deliver(chunk: &[u8], to: &mut OwnedWriteHalf, head_out: bool) -> io::Result<bool> {
+async fn deliver(chunk: &[u8], to: &Stream, head_out: bool) -> io::Result<bool> {
     if head_out {
         all_read(to).await?;
     }
     let (head, rest) = chunk.split_at(raw_head(chunk));
-    to.write_all(head).await?;
+    to.write(head).await?;
     if !head.is_empty() && !rest.is_empty() {
         all_read(to).await?;
     }
-    to.write_all(rest).await?;
+    to.write(rest).await?;
     Ok(!head.is_empty() && rest.is_empty())
 }
 
-async fn all_read(to: &OwnedWriteHalf) -> io::Result<()> {
-    while sys::socket::unread(to.as_ref().as_fd())? > 0 {
-        tokio::time::sleep(READ_PAUSE).await;
+async fn all_read(to: &Stream) -> io::Result<()> {
+    let [mut pause, most] = READ_PAUSES;
+    while to.unread()? {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(most);
     }
     Ok(())
 }
@@ -154,40 +147,11 @@ fn raw_head(chunk: &[u8]) -> usize {
     chunk.windows(4).position(|bytes| bytes == b"\r\n\r\n").map_or(0, |end| end + 4)
 }
 
-/// One peer's end of a stream, to be told when it is closed in both directions.
-struct End(OwnedFd);
-
-impl End {
-    fn of(stream: &UnixStream) -> io::Result<End> {
-        Ok(End(stream.as_fd().try_clone_to_owned()?))
-    }
-
-    /// epoll(7) always tells EPOLLHUP; asking only for priority data keeps EPOLLIN and EPOLLRDHUP, which a half-closed
-    /// stream shows for ever, out of it.
-    async fn hung_up(self) {
-        #[expect(
-            deprecated,
-            reason = "its successor is unsafe for types that change their descriptor; OwnedFd never does"
-        )]
-        let fd = AsyncFd::with_interest(self.0, Interest::PRIORITY);
-        match fd {
-            Ok(fd) => drop(fd.ready(Interest::PRIORITY).await),
-            Err(error) => tracing::warn!("cannot watch a connection: {error}"),
-        }
-    }
-}
-
-async fn hung_up(stream: &UnixStream) {
-    match End::of(stream) {
-        Ok(end) => end.hung_up().await,
-        Err(error) => tracing::warn!("cannot watch a connection: {error}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
     use tokio::time::timeout;
 
     const SOON: Duration = Duration::from_secs(5);
@@ -196,7 +160,8 @@ mod tests {
     fn between() -> (UnixStream, UnixStream, tokio::task::JoinHandle<()>) {
         let (client, outer) = UnixStream::pair().unwrap();
         let (inner, guest) = UnixStream::pair().unwrap();
-        (client, guest, tokio::spawn(relay(outer, inner)))
+        let (outer, inner) = (Stream::from(outer), Stream::from(inner));
+        (client, guest, tokio::spawn(async move { relay(&outer, &inner).await }))
     }
 
     async fn all(stream: &mut UnixStream) -> Vec<u8> {
@@ -235,6 +200,39 @@ mod tests {
         timeout(SOON, relay).await.unwrap().unwrap();
         assert_eq!(all(&mut guest).await, b"");
         assert!(guest.write_all(b"to nobody").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_refusal_of_either_kind_is_tried_again() {
+        struct Late(std::sync::Mutex<Vec<io::ErrorKind>>);
+        impl Link for Late {
+            fn dial(&self, _port: Port) -> futures_util::future::BoxFuture<'_, io::Result<Stream>> {
+                let refusal = self.0.lock().unwrap().pop();
+                Box::pin(async move {
+                    refusal.map_or(Ok(()), |kind| Err(io::Error::from(kind)))?;
+                    Ok(UnixStream::pair()?.0.into())
+                })
+            }
+        }
+        let refusals = vec![io::ErrorKind::ConnectionReset, io::ErrorKind::ConnectionRefused];
+        timeout(SOON, dial(&Late(refusals.into()))).await.unwrap().unwrap();
+        assert!(dial(&Late(vec![io::ErrorKind::NotConnected].into())).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_during_a_dial_takes_it_along() {
+        struct Never;
+        impl Link for Never {
+            fn dial(&self, _port: Port) -> futures_util::future::BoxFuture<'_, io::Result<Stream>> {
+                Box::pin(std::future::pending())
+            }
+        }
+        let (client, outer) = UnixStream::pair().unwrap();
+        let gate = watch::Sender::new(Gate::Open(Arc::new(Never)));
+        let carried = tokio::spawn(carry(outer.into(), gate.subscribe()));
+        tokio::task::yield_now().await;
+        drop(client);
+        timeout(SOON, carried).await.unwrap().unwrap();
     }
 
     #[tokio::test]
@@ -288,18 +286,18 @@ mod tests {
     #[tokio::test]
     async fn connections_are_held_while_the_guest_boots() {
         struct Here(tokio::sync::mpsc::UnboundedSender<UnixStream>);
-        impl Dial for Here {
-            fn dial(&self, _port: Port) -> futures_util::future::BoxFuture<'_, io::Result<UnixStream>> {
+        impl Link for Here {
+            fn dial(&self, _port: Port) -> futures_util::future::BoxFuture<'_, io::Result<Stream>> {
                 Box::pin(async move {
                     let (near, far) = UnixStream::pair()?;
                     self.0.send(far).unwrap();
-                    Ok(near)
+                    Ok(near.into())
                 })
             }
         }
         let (gate, watched) = watch::channel(Gate::Booting);
         let (mut client, outer) = UnixStream::pair().unwrap();
-        let carried = tokio::spawn(carry(outer, watched));
+        let carried = tokio::spawn(carry(outer.into(), watched));
         client.write_all(b"early").await.unwrap();
         client.shutdown().await.unwrap();
         let (dialled, mut dials) = tokio::sync::mpsc::unbounded_channel();
@@ -314,7 +312,7 @@ mod tests {
     async fn a_gate_that_closes_ends_those_who_wait() {
         let (gate, watched) = watch::channel(Gate::Booting);
         let (mut client, outer) = UnixStream::pair().unwrap();
-        tokio::spawn(carry(outer, watched));
+        tokio::spawn(carry(outer.into(), watched));
         gate.send_replace(Gate::Closed);
         assert_eq!(all(&mut client).await, b"");
     }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   docker ──► docker.sock ──► forward ──┐
-//!                                        ├──► Dial ──► guest
-//!   pinnace ─► bridge.sock ──► door ─────┘
+//!                                        ├──► Link ──► guest
+//!   pinnace ─► bridge.sock ──► visitors ─┘
 //!                                │ Stop
 //!   SIGTERM ─────────────────────┴──► supervise ──► Backend, Machine
 //! ```
@@ -11,13 +11,13 @@
 //! It is deliberately ignorant of the Docker API but for `GET /_ping`, and holds no state that a restart would need:
 //! when it dies the machine dies with it, as with a power cut.
 
-pub mod answer;
 mod control;
-mod door;
+pub mod first_answer;
 mod forward;
 mod pause;
 mod shared;
 mod supervise;
+mod visitors;
 
 pub use shared::{Event, Shared, Stop};
 pub use supervise::{BridgeError, run};

@@ -1,7 +1,7 @@
 //! What the bridge's tasks know of one another.
 
 use super::forward::Gate;
-use crate::backend::Dial;
+use crate::backend::Link;
 use crate::console::Consoles;
 use crate::place::Place;
 use crate::state::State;
@@ -87,9 +87,9 @@ impl Shared {
     }
 
     /// The way to a guest that answers.
-    pub fn dialer(&self) -> Option<Arc<dyn Dial>> {
+    pub fn link(&self) -> Option<Arc<dyn Link>> {
         match &*self.gate.borrow() {
-            Gate::Open(dialer) => Some(dialer.clone()),
+            Gate::Open(link) => Some(link.clone()),
             Gate::Booting | Gate::Closed => None,
         }
     }

@@ -2,20 +2,19 @@
 
 use super::forward::Gate;
 use super::shared::{Event, Shared, Stop};
-use super::{answer, control, door, forward, pause};
-use crate::backend::{self, Backend, BackendError, Dial, Ended, Machine};
+use super::{control, first_answer, forward, pause, visitors};
+use crate::backend::{self, Backend, BackendError, Ended, Link, Machine};
 use crate::console::Consoles;
+use crate::host;
 use crate::order::Order;
 use crate::place::{Place, PlaceError};
 use crate::state::{Phase, State};
+use crate::stream::Listener;
 use contract::control::{Answer, Request};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::net::UnixListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
@@ -137,7 +136,7 @@ async fn supervise(
     let shared = Arc::new(shared);
     // From here on this bridge can be asked, told to end and, by docker, waited for.
     shared.publish(|_| {});
-    tokio::spawn(door::serve(listen(&place.bridge_socket())?, shared.clone()));
+    tokio::spawn(visitors::serve(listen(&place.bridge_socket())?, shared.clone()));
     tokio::spawn(forward::serve(listen(&place.docker_socket())?, shared.gate()));
     stop_on_signals(&shared)?;
     let mut supervisor = Supervisor { order, place, shared: shared.clone(), wishes, tell, resets: 0 };
@@ -178,26 +177,19 @@ fn first_state(order: &Order, place: &Place) -> State {
     }
 }
 
-/// A listening socket for its owner only. The folder is its owner's already, so no one slips in before the mode is set.
-fn listen(path: &Path) -> Result<UnixListener, BridgeError> {
-    let made = || {
-        let listener = UnixListener::bind(path)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-        Ok(listener)
-    };
-    made().map_err(|source| BridgeError::Make { path: path.to_owned(), source })
+fn listen(path: &Path) -> Result<Listener, BridgeError> {
+    Listener::bind(path).map_err(|source| BridgeError::Make { path: path.to_owned(), source })
 }
 
 fn stop_on_signals(shared: &Arc<Shared>) -> Result<(), BridgeError> {
-    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        let mut signals = signal(kind).map_err(|source| BridgeError::Signals { source })?;
-        let shared = shared.clone();
-        tokio::spawn(async move {
-            while signals.recv().await.is_some() {
-                shared.stop(Stop { grace: SIGNAL_GRACE });
-            }
-        });
-    }
+    let mut wishes = host::EndWishes::listen().map_err(|source| BridgeError::Signals { source })?;
+    let shared = shared.clone();
+    tokio::spawn(async move {
+        loop {
+            wishes.next().await;
+            shared.stop(Stop { grace: SIGNAL_GRACE });
+        }
+    });
     Ok(())
 }
 
@@ -277,7 +269,7 @@ impl Supervisor<'_> {
     }
 
     async fn one_boot(&mut self, machine: &mut dyn Machine, begun: Instant) -> Result<After, BridgeError> {
-        let dialer = machine.dialer();
+        let link = machine.link();
         let limit = Duration::from_secs(self.order.timeout_secs);
         // Ends with this boot.
         let mut beside = JoinSet::new();
@@ -286,15 +278,15 @@ impl Supervisor<'_> {
         }
         tokio::select! {
             ended = machine.wait() => return early(ended),
-            () = answer::first(&*dialer) => {}
+            () = first_answer::wait(&*link) => {}
             () = tokio::time::sleep(limit) => return Err(self.silent()),
             Some(stop) = self.wishes.recv() => return Ok(self.power_off(machine, stop).await),
         }
-        self.answered(&dialer, begun);
+        self.answered(&link, begun);
         let own_clock = machine.has_own_clock();
         let clock = async {
             if own_clock {
-                control::keep_clock(dialer.clone()).await;
+                control::keep_clock(link.clone()).await;
             }
             std::future::pending::<()>().await;
         };
@@ -318,9 +310,9 @@ impl Supervisor<'_> {
         }
     }
 
-    fn answered(&mut self, dialer: &Arc<dyn Dial>, begun: Instant) {
+    fn answered(&mut self, link: &Arc<dyn Link>, begun: Instant) {
         let answer = begun.elapsed();
-        self.shared.set_gate(Gate::Open(dialer.clone()));
+        self.shared.set_gate(Gate::Open(link.clone()));
         let first = self.shared.consoles.main.first_instruction();
         self.shared.publish(|state| {
             state.state = Phase::Up;
@@ -341,9 +333,9 @@ impl Supervisor<'_> {
         (self.tell)(Event::Step("powering off".to_owned()));
         tracing::info!("powering off");
         self.shared.publish(|state| state.state = Phase::Stopping);
-        let dialer = machine.dialer();
+        let link = machine.link();
         let heard = tokio::select! {
-            answer = control::ask(&*dialer, Request::PowerOff) => matches!(answer, Ok(Answer::Ok)),
+            answer = control::ask(&*link, Request::PowerOff) => matches!(answer, Ok(Answer::Ok)),
             _ = machine.wait() => return After::End,
         };
         if heard && tokio::time::timeout(stop.grace, machine.wait()).await.is_ok() {

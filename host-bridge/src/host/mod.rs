@@ -5,12 +5,28 @@
 #[cfg(unix)]
 mod unix;
 #[cfg(unix)]
-pub use unix::*;
+mod unix_stream;
+#[cfg(unix)]
+pub use {unix::*, unix_stream::*};
 
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
-pub use linux::*;
+mod linux_hangups;
+#[cfg(target_os = "linux")]
+pub use {linux::*, linux_hangups::hung_up};
+
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(target_os = "macos")]
+mod macos_hangups;
+#[cfg(target_os = "macos")]
+pub use {macos::*, macos_hangups::hung_up};
+
+#[cfg(windows)]
+mod windows;
+#[cfg(windows)]
+pub use windows::*;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};

@@ -11,6 +11,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
 
 /// Permission bits of a group and of everybody else.
 const OTHERS: u32 = 0o077;
@@ -118,6 +119,31 @@ pub fn lower_open_files(soft: u64) -> io::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     Ok(setrlimit(Resource::RLIMIT_NOFILE, soft.min(hard), hard)?)
 }
+
+/// Wishes to end that come as signals: from a terminal, or from whoever shuts this host down.
+pub struct EndWishes {
+    terminate: UnixSignal,
+    interrupt: UnixSignal,
+}
+
+impl EndWishes {
+    /// Begins to listen.
+    pub fn listen() -> io::Result<EndWishes> {
+        let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
+        Ok(EndWishes { terminate: signal(terminate)?, interrupt: signal(interrupt)? })
+    }
+
+    /// The next one.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// A process leaves its terminal by itself here: see [`become_daemon`].
+pub fn detach(_command: &mut tokio::process::Command) {}
 
 /// A session of its own, so that the terminal's signals pass this process by, and no folder kept busy.
 pub fn become_daemon() -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! The docker CLI's context for an appliance.
 
+use crate::host::docker_host;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -15,7 +16,7 @@ pub enum Context {
 
 /// Makes the context, or points it to this socket.
 pub fn point(name: &str, socket: &Path) -> Context {
-    let host = host_of(socket);
+    let host = docker_host(socket);
     let verb = match pointed_to(name) {
         Err(_) => return Context::NoCli,
         Ok(Some(seen)) if seen == host => return Context::Ready,
@@ -32,13 +33,9 @@ pub fn point(name: &str, socket: &Path) -> Context {
 
 /// Forgets the context, if it is this socket's: one of the same name may be another appliance's.
 pub fn forget(name: &str, socket: &Path) {
-    if matches!(pointed_to(name), Ok(Some(seen)) if seen == host_of(socket)) {
+    if matches!(pointed_to(name), Ok(Some(seen)) if seen == docker_host(socket)) {
         let _ = docker(&["context", "rm", "--force", name]);
     }
-}
-
-fn host_of(socket: &Path) -> String {
-    format!("unix://{}", socket.display())
 }
 
 /// The host of a context; nothing where there is no such context, an error where there is no docker CLI.

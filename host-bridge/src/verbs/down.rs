@@ -7,7 +7,6 @@ use super::{VerbError, context, place, visit};
 use crate::lock::{Lock, holder_file};
 use crate::place::Place;
 use crate::{Which, backend, host, log, say};
-use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -79,11 +78,8 @@ fn settle(options: &Options, place: &Place) -> Result<Option<Lock>, VerbError> {
 
 /// Asks the bridge; one that does not end in time is ended.
 fn end(place: &Place, bridge: u32, grace: Duration) -> Result<(), VerbError> {
-    if let Ok(mut stream) = visit::say(place, &format!("down {}", grace.as_secs())) {
-        // The connection ends with the appliance; a timeout shows below.
-        let _ = stream.set_read_timeout(Some(grace + MARGIN));
-        let _ = stream.read(&mut [0; 1]);
-    }
+    // The connection ends with the appliance; one that does not shows below.
+    let _ = visit::ask(place, &format!("down {}", grace.as_secs()), grace + MARGIN);
     for louder in [host::terminate, host::kill_process] {
         if ended_within(place, bridge, KILL_DEADLINE)? {
             return Ok(());
@@ -116,11 +112,10 @@ fn purge(place: &Place) -> Result<(), VerbError> {
     for path in [place.disk(), place.state_file()].iter().chain(&logs).chain(&older).chain(&locks) {
         remove(path, std::fs::remove_file(path))?;
     }
-    for path in backend::qemu::unpacked::files(place) {
-        remove(&path, std::fs::remove_file(&path))?;
-    }
-    for path in backend::namespace::folders(place) {
-        remove(&path, std::fs::remove_dir_all(&path))?;
+    for path in backend::leftovers(place) {
+        let removed =
+            if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        remove(&path, removed)?;
     }
     // Somebody else's files keep the folder.
     let _ = std::fs::remove_dir(place.dir());

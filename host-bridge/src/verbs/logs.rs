@@ -2,10 +2,9 @@
 
 use super::{VerbError, place};
 use crate::place::Place;
-use crate::{Which, say};
+use crate::{Which, host, say};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -76,7 +75,8 @@ fn print(file: &mut File) -> io::Result<bool> {
 
 /// The log that took this one's place when it had grown too long.
 fn moved_aside(file: &File, path: &Path) -> Option<File> {
-    let next = File::open(path).ok()?;
-    let inode = |file: &File| file.metadata().ok().map(|meta| (meta.dev(), meta.ino()));
-    (inode(&next)? != inode(file)?).then_some(next)
+    match host::leads_to(path, file) {
+        Ok(false) => File::open(path).ok(),
+        Ok(true) | Err(_) => None,
+    }
 }

@@ -1,10 +1,10 @@
 //! `pinnace status`: how the appliance is. The exit code is 0 while its API answers, 1 otherwise.
 
 use super::{VerbError, block_on, place, visit};
-use crate::bridge::answer;
+use crate::bridge::first_answer;
 use crate::place::Place;
 use crate::state::{Guest, Phase, State};
-use crate::{Which, say};
+use crate::{Which, host, say};
 use clap::ValueEnum;
 use contract::control::EngineOrigin;
 use std::process::ExitCode;
@@ -36,7 +36,8 @@ pub fn run(options: &Options) -> Result<ExitCode, VerbError> {
     let place = place(&options.which)?;
     let mut state = known(&place)?;
     let up = state.as_ref().is_some_and(|state| state.state == Phase::Up);
-    let answers = up && block_on(answers(&place))?;
+    let answers = up
+        && block_on(async { Ok(first_answer::answers_on(&place.docker_socket(), ANSWER_DEADLINE).await) })?;
     if let Some(state) = state.as_mut().filter(|_| up && !answers) {
         state.reason = Some("its API does not answer".to_owned());
     }
@@ -57,12 +58,6 @@ fn known(place: &Place) -> Result<Option<State>, VerbError> {
         }
     }
     Ok(State::load(place).map(over))
-}
-
-/// What a docker command would find.
-async fn answers(place: &Place) -> Result<bool, VerbError> {
-    let asked = async { answer::ping(tokio::net::UnixStream::connect(place.docker_socket()).await?).await };
-    Ok(matches!(tokio::time::timeout(ANSWER_DEADLINE, asked).await, Ok(Ok(true))))
 }
 
 /// Without a bridge nothing runs, whatever a bridge that was killed wrote last.
@@ -90,7 +85,7 @@ fn text(options: &Options, state: Option<&State>) -> String {
         Phase::Preparing | Phase::Booting | Phase::Up | Phase::Paused | Phase::Stopping
     );
     if running {
-        lines.push(format!("  socket   unix://{}", state.socket.display()));
+        lines.push(format!("  socket   {}", host::docker_host(&state.socket)));
         lines.push(format!(
             "  bridge   pid {}, machine pid {}",
             state.pid,

@@ -2,7 +2,7 @@
 
 use super::context::{self, Context};
 use super::{VerbError, block_on, bridge, place, system, visit};
-use crate::bridge::{Event, answer};
+use crate::bridge::{Event, first_answer};
 use crate::order::{BackendKind, Order};
 use crate::place::Place;
 use crate::state::{Phase, State};
@@ -285,8 +285,9 @@ async fn background(place: &Place, order: &Order) -> Result<State, VerbError> {
 fn spawn(place: &Place) -> Result<Child, VerbError> {
     let path = place.bridge_log();
     let log = log::append(&path).map_err(|source| VerbError::File { path, source })?;
-    let mut command = Command::new(host::OWN_PROGRAM);
+    let mut command = Command::new(host::own_program().map_err(system("find this program"))?);
     command.arg("bridge").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+    host::detach(&mut command);
     command.spawn().map_err(system("start the bridge"))
 }
 
@@ -308,10 +309,9 @@ async fn listen(mut lines: Lines<BufReader<ChildStdout>>, progress: &mut say::Pr
 
 /// The whole way once, as docker will go it.
 async fn greet(state: &State) -> Result<(), VerbError> {
-    let asked = async { answer::ping(tokio::net::UnixStream::connect(&state.socket).await?).await };
-    match tokio::time::timeout(GREET_DEADLINE, asked).await {
-        Ok(Ok(true)) => Ok(()),
-        Ok(Ok(false) | Err(_)) | Err(_) => {
+    match first_answer::answers_on(&state.socket, GREET_DEADLINE).await {
+        true => Ok(()),
+        false => {
             let error = format!("the API does not answer on {}: see pinnace logs", state.socket.display());
             Err(VerbError::NotUp { error })
         }
@@ -342,7 +342,7 @@ fn show(console: &[String]) {
 
 /// What to type next.
 fn finish(options: &Options, state: &State) {
-    let host = format!("unix://{}", state.socket.display());
+    let host = host::docker_host(&state.socket);
     let with_host = format!("DOCKER_HOST={host} docker");
     let context = match options.no_context {
         true => Context::NoCli,

@@ -2,20 +2,19 @@
 
 use super::{VerbError, block_on, place, visit};
 use crate::backend::initramfs::Initramfs;
-use crate::bridge::answer;
+use crate::bridge::first_answer;
 use crate::place::Place;
 use crate::state::{Guest, Phase};
 use crate::{Which, say};
 use contract::control::{ENGINE_MAX, EngineOrigin};
-use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tokio::net::UnixStream;
 
 /// An engine that does not answer within this does not work; it reads its database and all it is told by PID 1 first.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 /// The bridge's and the guest's word on what they were sent.
 const WORD_DEADLINE: Duration = Duration::from_secs(30);
+const PING_DEADLINE: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(5);
 
 /// Options of `pinnace upgrade-engine`.
@@ -69,22 +68,7 @@ fn engine(options: &Options) -> Result<Vec<u8>, VerbError> {
 
 /// The bridge says `go`, takes the bytes, and passes on what the guest says of them.
 fn send(place: &Place, engine: &[u8]) -> Result<(), VerbError> {
-    let sent = || {
-        let mut stream = visit::say(place, &format!("upgrade-engine {}", engine.len()))?;
-        stream.set_read_timeout(Some(WORD_DEADLINE))?;
-        stream.set_write_timeout(Some(WORD_DEADLINE))?;
-        let mut go = [0; 3];
-        stream.read_exact(&mut go)?;
-        // A guest that refuses says why without reading to the end.
-        let written = stream.write_all(engine).and_then(|()| stream.shutdown(std::net::Shutdown::Write));
-        let mut word = String::new();
-        stream.read_to_string(&mut word)?;
-        if word.is_empty() {
-            written?;
-        }
-        Ok::<_, io::Error>(word)
-    };
-    let word = sent().map_err(|source| VerbError::BridgeMute { dir: place.dir().to_owned(), source })?;
+    let word = visit::send(place, &format!("upgrade-engine {}", engine.len()), engine, WORD_DEADLINE)?;
     match word.trim_end() {
         "ok" => Ok(()),
         error => Err(VerbError::Refused { error: error.strip_prefix("error ").unwrap_or(error).to_owned() }),
@@ -113,12 +97,6 @@ fn guest(place: &Place) -> Result<Option<Guest>, VerbError> {
 
 /// Whether the API answers. A connection that the engine did not take waits in PID 1's socket for the next one.
 fn answers(place: &Place) -> bool {
-    let asked = async {
-        let answered = match UnixStream::connect(place.docker_socket()).await {
-            Ok(stream) => tokio::time::timeout(Duration::from_secs(2), answer::ping(stream)).await,
-            Err(_) => return Ok(false),
-        };
-        Ok(matches!(answered, Ok(Ok(true))))
-    };
-    block_on(asked).unwrap_or(false)
+    let answers = async { Ok(first_answer::answers_on(&place.docker_socket(), PING_DEADLINE).await) };
+    block_on(answers).unwrap_or(false)
 }

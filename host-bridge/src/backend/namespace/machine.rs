@@ -3,12 +3,13 @@
 use super::outside::{POWERED_OFF, Plan, RESET};
 use super::traces::Traces;
 use super::{OUTSIDE, cgroup, network};
-use crate::backend::{BackendError, Dial, Ended, Machine, Port};
+use crate::backend::{BackendError, Ended, Link, Machine, Port};
 use crate::console::Consoles;
 use crate::guard;
 use crate::host;
 use crate::order::Order;
 use crate::place::Place;
+use crate::stream::Stream;
 use contract::paths;
 use futures_util::future::{BoxFuture, FutureExt};
 use nix::sys::signal::{Signal, kill};
@@ -23,7 +24,6 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 /// A boot in namespaces.
@@ -32,7 +32,7 @@ pub struct NamespaceMachine {
     words: Lines<BufReader<ChildStdout>>,
     pid: u32,
     ended: Option<Ended>,
-    dialer: Arc<dyn Dial>,
+    link: Arc<dyn Link>,
     host_address: Ipv4Addr,
     traces: Traces,
     place: Place,
@@ -93,7 +93,7 @@ impl Start<'_> {
             words,
             pid,
             ended: None,
-            dialer: Arc::new(Sockets::of(pid)?),
+            link: Arc::new(Sockets::of(pid)?),
             host_address: addresses.host(),
             traces: traces.clone(),
             place: self.place.clone(),
@@ -101,7 +101,8 @@ impl Start<'_> {
     }
 
     fn spawn(&self) -> Result<Child, BackendError> {
-        let mut command = Command::new(host::OWN_PROGRAM);
+        let mut command =
+            Command::new(host::own_program().map_err(BackendError::system("find this program"))?);
         command.arg(OUTSIDE).args(guard::ties());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command.spawn().map_err(BackendError::system("start a process"))
@@ -171,8 +172,8 @@ impl NamespaceMachine {
 }
 
 impl Machine for NamespaceMachine {
-    fn dialer(&self) -> Arc<dyn Dial> {
-        self.dialer.clone()
+    fn link(&self) -> Arc<dyn Link> {
+        self.link.clone()
     }
 
     fn pid(&self) -> u32 {
@@ -227,15 +228,15 @@ impl Sockets {
     }
 }
 
-impl Dial for Sockets {
-    fn dial(&self, port: Port) -> BoxFuture<'_, io::Result<UnixStream>> {
+impl Link for Sockets {
+    fn dial(&self, port: Port) -> BoxFuture<'_, io::Result<Stream>> {
         let path = match port {
             Port::Api => paths::DOCKER_SOCKET,
             Port::Control => paths::CONTROL_SOCKET,
         };
         let path = format!("/proc/self/fd/{}/root{path}", self.process.as_raw_fd());
         async move {
-            UnixStream::connect(path).await.map_err(|error| match error.kind() {
+            Stream::connect(Path::new(&path)).await.map_err(|error| match error.kind() {
                 // Not made yet.
                 io::ErrorKind::NotFound => io::ErrorKind::ConnectionRefused.into(),
                 _ => error,

@@ -11,6 +11,7 @@
 //! At any time instead: `error TEXT`.
 
 use super::INSIDE;
+use crate::guard::Ties;
 use crate::host;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -41,8 +42,8 @@ pub const POWERED_OFF: &str = "powered-off";
 pub const RESET: &str = "reset";
 
 /// Runs the subcommand.
-pub fn outside(parent: u32, files: u64) -> ExitCode {
-    match hold(parent, files) {
+pub fn outside(ties: &Ties) -> ExitCode {
+    match hold(ties) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tell(&format!("error {}", error.to_string().replace('\n', " ")));
@@ -51,9 +52,9 @@ pub fn outside(parent: u32, files: u64) -> ExitCode {
     }
 }
 
-fn hold(parent: u32, files: u64) -> io::Result<()> {
-    host::die_with(parent)?;
-    host::lower_open_files(files)?;
+fn hold(ties: &Ties) -> io::Result<()> {
+    host::die_with(ties.parent)?;
+    host::lower_open_files(ties.files)?;
     let mut lines = io::stdin().lock().lines();
     let plan = lines.next().ok_or(io::ErrorKind::UnexpectedEof)??;
     let new = CloneFlags::CLONE_NEWNS
@@ -76,7 +77,7 @@ fn hold(parent: u32, files: u64) -> io::Result<()> {
 /// Starts `inside`, the first process of the new pid namespace, and waits until it became `init`.
 fn start(plan: &str) -> io::Result<Child> {
     let console = io::stderr().as_fd().try_clone_to_owned()?;
-    let mut command = Command::new(host::OWN_PROGRAM);
+    let mut command = Command::new(host::own_program()?);
     command.arg(INSIDE).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(console);
     let mut child = command.spawn()?;
     let mut stdin = child.stdin.take().expect("stdin is piped");

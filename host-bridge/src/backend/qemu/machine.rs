@@ -4,11 +4,12 @@ use super::PROGRAM;
 use super::pause;
 use super::qmp::Qmp;
 use super::vsock::{self, VsockDoor};
-use crate::backend::{BackendError, Dial, Ended, Machine, Port};
+use crate::backend::{BackendError, Ended, Link, Machine, Port};
 use crate::console::Consoles;
 use crate::guard;
 use crate::host;
 use crate::place::Place;
+use crate::stream::Stream;
 use contract::vsock::{API_PORT, CONTROL_PORT};
 use futures_util::future::{BoxFuture, FutureExt};
 use std::ffi::OsString;
@@ -90,7 +91,8 @@ impl Launch<'_> {
     }
 
     fn spawn(&self) -> Result<Child, BackendError> {
-        let mut command = Command::new(host::OWN_PROGRAM);
+        let mut command =
+            Command::new(host::own_program().map_err(BackendError::system("find this program"))?);
         command.args(guard::words()).arg(self.program).args(&self.args);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command.spawn().map_err(BackendError::system(format!("start {PROGRAM}")))
@@ -131,7 +133,7 @@ async fn refusal(child: &mut Child, complaints: &Complaints) -> BackendError {
 }
 
 impl Machine for QemuMachine {
-    fn dialer(&self) -> Arc<dyn Dial> {
+    fn link(&self) -> Arc<dyn Link> {
         Arc::new(self.vsock.clone())
     }
 
@@ -237,9 +239,9 @@ fn number(port: Port) -> u32 {
     }
 }
 
-impl Dial for VsockDoor {
-    fn dial(&self, port: Port) -> BoxFuture<'_, io::Result<UnixStream>> {
-        async move { UnixStream::from_std(self.dial(number(port)).await?) }.boxed()
+impl Link for VsockDoor {
+    fn dial(&self, port: Port) -> BoxFuture<'_, io::Result<Stream>> {
+        async move { Ok(UnixStream::from_std(self.dial(number(port)).await?)?.into()) }.boxed()
     }
 }
 

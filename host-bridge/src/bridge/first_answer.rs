@@ -1,10 +1,11 @@
 //! The API's first answer: the moment a boot counts as done.
 
-use crate::backend::{Dial, Port};
+use crate::backend::{Link, Port};
+use crate::stream::Stream;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
 
 /// Between two dials that were refused: short at first, for a boot in namespaces takes milliseconds.
 const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(10)];
@@ -15,10 +16,10 @@ const EAGER_DIALS: u32 = 500;
 const PING: &[u8] = b"GET /_ping HTTP/1.1\r\nHost: pinnace\r\nConnection: close\r\n\r\n";
 
 /// Waits until the guest's API answers.
-pub async fn first(dialer: &dyn Dial) {
+pub async fn wait(link: &dyn Link) {
     for dials in 0.. {
         // One dial stays open until the guest's driver takes it, so nothing is lost to a pause there.
-        if let Ok(stream) = dialer.dial(Port::Api).await
+        if let Ok(stream) = link.dial(Port::Api).await
             && ping(stream).await.unwrap_or(false)
         {
             return;
@@ -27,8 +28,14 @@ pub async fn first(dialer: &dyn Dial) {
     }
 }
 
+/// Whether the API answers within the limit on docker's socket of this host.
+pub async fn answers_on(socket: &Path, limit: Duration) -> bool {
+    let asked = async { ping(Stream::connect(socket).await?).await };
+    matches!(tokio::time::timeout(limit, asked).await, Ok(Ok(true)))
+}
+
 /// Asks on an open stream; true for an answer with status 200.
-pub async fn ping(mut stream: UnixStream) -> io::Result<bool> {
+pub async fn ping(mut stream: Stream) -> io::Result<bool> {
     stream.write_all(PING).await?;
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).await?;
@@ -38,12 +45,13 @@ pub async fn ping(mut stream: UnixStream) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::net::UnixStream;
 
     async fn check(answer: &str, want: Option<bool>) {
         let (near, mut far) = UnixStream::pair().unwrap();
         far.write_all(answer.as_bytes()).await.unwrap();
         far.shutdown().await.unwrap();
-        assert_eq!(ping(near).await.ok(), want, "{answer:?}");
+        assert_eq!(ping(near.into()).await.ok(), want, "{answer:?}");
     }
 
     #[tokio::test]

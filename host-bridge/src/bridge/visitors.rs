@@ -5,15 +5,15 @@
 //! `upgrade-engine BYTES` with `go`, upon which the bytes are passed to the guest's PID 1 and its answer is passed back.
 
 use super::{Shared, Stop};
-use crate::backend::Dial;
+use crate::backend::Link;
 use crate::bridge::control;
 use crate::state::{Guest, State};
+use crate::stream::{Listener, Stream};
 use contract::control::{Answer, Request};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast::error::RecvError;
 
 /// Longest line of a request, in bytes.
@@ -22,26 +22,19 @@ const LINE_MAX: u64 = 64;
 const GUEST_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Takes connections until the task is dropped.
-pub async fn serve(listener: UnixListener, shared: Arc<Shared>) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let shared = shared.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = answer(stream, &shared).await {
-                        tracing::debug!("a visitor left: {error}");
-                    }
-                });
+pub async fn serve(listener: Listener, shared: Arc<Shared>) {
+    let take = |stream| {
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            if let Err(error) = answer(stream, &shared).await {
+                tracing::debug!("a visitor left: {error}");
             }
-            Err(error) => {
-                tracing::warn!("cannot take a visitor: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
+        });
+    };
+    listener.serve("visitors", take).await;
 }
 
-async fn answer(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
+async fn answer(mut stream: Stream, shared: &Shared) -> io::Result<()> {
     let mut line = String::new();
     BufReader::new((&mut stream).take(LINE_MAX)).read_line(&mut line).await?;
     let mut words = line.split_ascii_whitespace();
@@ -70,22 +63,22 @@ async fn answer(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
     }
 }
 
-async fn upgrade_engine(stream: &mut UnixStream, shared: &Shared, bytes: u64) -> io::Result<Answer> {
-    let Some(dialer) = shared.dialer() else { return Err(io::ErrorKind::NotConnected.into()) };
+async fn upgrade_engine(stream: &mut Stream, shared: &Shared, bytes: u64) -> io::Result<Answer> {
+    let Some(link) = shared.link() else { return Err(io::ErrorKind::NotConnected.into()) };
     stream.write_all(b"go\n").await?;
-    control::send(&*dialer, Request::Engine(bytes), &mut stream.take(bytes)).await
+    control::send(&*link, Request::Engine(bytes), &mut stream.take(bytes)).await
 }
 
 async fn status(shared: &Shared) -> State {
     let mut state = shared.state();
-    if let Some(dialer) = shared.dialer() {
-        state.guest = guest(&*dialer).await;
+    if let Some(link) = shared.link() {
+        state.guest = guest(&*link).await;
     }
     state
 }
 
-async fn guest(dialer: &dyn Dial) -> Option<Guest> {
-    let asked = tokio::time::timeout(GUEST_DEADLINE, control::ask(dialer, Request::Status)).await;
+async fn guest(link: &dyn Link) -> Option<Guest> {
+    let asked = tokio::time::timeout(GUEST_DEADLINE, control::ask(link, Request::Status)).await;
     match asked.ok()?.ok()? {
         Answer::Status { version, engine_pid, engine_starts, boot_millis, engine } => {
             let engine = engine.word().to_owned();
@@ -96,7 +89,7 @@ async fn guest(dialer: &dyn Dial) -> Option<Guest> {
 }
 
 /// A follower that is too slow misses the middle, not the end.
-async fn console(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
+async fn console(mut stream: Stream, shared: &Shared) -> io::Result<()> {
     let mut said = shared.consoles.main.follow();
     loop {
         tokio::select! {
