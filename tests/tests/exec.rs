@@ -180,3 +180,31 @@ fn stopping_the_container_ends_its_execs() {
     let (code, _) = beside.finish();
     assert_eq!(code, 137);
 }
+
+/// What a process left behind may still print: its client hears it, as with dockerd for two seconds.
+#[test]
+fn exec_ends_with_its_output_and_not_with_its_process() {
+    let app = appliance();
+    let name = sleeper("exec-late");
+    let script = "(sleep 1; echo late) & echo started";
+    app.docker(["exec", &name, "sh", "-c", script]).prints("started\nlate\n").exits(0);
+    // Who prints later still is not killed for it.
+    let script = "(sleep 4; echo too late; echo survived > /tmp/mark) & echo started";
+    app.docker(["exec", &name, "sh", "-c", script]).prints("started\n").exits(0);
+    let wait = "until test -s /tmp/mark; do sleep 0.1; done; cat /tmp/mark";
+    app.docker(["exec", &name, "sh", "-c", wait]).prints("survived\n").exits(0);
+}
+
+/// An exec belongs to the run in which it was created.
+#[test]
+fn an_exec_does_not_outlive_its_run() {
+    let app = appliance();
+    let name = sleeper("exec-of-run");
+    let created = app.api().post_json(&format!("/containers/{name}/exec"), json!({ "Cmd": ["true"] }));
+    let id = created.is(201).json()["Id"].as_str().expect("an id").to_owned();
+    app.docker(["stop", "-t", "0", &name]).succeeds();
+    let start = |id: &str| app.api().post_json(&format!("/exec/{id}/start"), json!({ "Detach": true }));
+    start(&id).refuses(404, "No such exec instance");
+    app.docker(["start", &name]).succeeds();
+    start(&id).refuses(404, "No such exec instance");
+}

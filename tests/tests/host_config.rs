@@ -227,3 +227,21 @@ fn modes_that_do_not_exist_are_refused() {
     refused(json!({ "StorageOpt": { "size": "1G" } }), 500, text);
     refused(json!({ "StorageOpt": { "sise": "1G" } }), 500, "Unknown option sise");
 }
+
+/// Nothing of a container outlives its first process, also where that is not process 1 of a namespace; and what is left
+/// does not keep its end from being told.
+#[test]
+fn a_shared_pid_namespace_keeps_no_end_a_secret() {
+    let app = appliance();
+    let name = app.name("pid-left");
+    let script = "sleep 600 & exit 3";
+    let args = ["run", "--name", &name, "--pid=host", &app.busybox(), "sh", "-c", script];
+    app.docker(args).exits(3);
+    let state = app.inspect(&name)["State"].clone();
+    let time = |key: &str| state[key].as_str().expect("a time").to_owned();
+    // The end is the first process's, and no wait for its pipe is in it.
+    assert!(time("StartedAt") < time("FinishedAt"), "{state}");
+    let list =
+        ["run", "--rm", "--pid=host", &app.busybox(), "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"];
+    app.docker(list).succeeds().never_mentions("sleep 600 sleep 600");
+}

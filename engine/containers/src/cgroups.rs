@@ -39,6 +39,12 @@ fn cleaned(parent: &str) -> PathBuf {
     path
 }
 
+/// What stands behind the component `id` in /proc/PID/cgroup, see cgroups(7).
+fn below<'a>(place: &'a str, id: &str) -> &'a str {
+    let path = place.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+    path.split_once(id).map_or("", |(_, rest)| rest.trim_matches('/'))
+}
+
 impl Shared {
     /// Cgroup of a container.
     pub(super) fn cgroup(&self, record: &Record) -> PathBuf {
@@ -49,6 +55,14 @@ impl Shared {
         let mut path = self.settings.cgroups.join(parent);
         path.push(&record.id);
         path
+    }
+
+    /// Cgroup of a container's first process: its own, or where that process has moved itself to below. A cgroup that
+    /// hands controllers on takes no processes (cgroups(7), "no internal processes"), so who joins goes there as well.
+    pub(super) fn cgroup_of_first(&self, record: &Record, pid: u32) -> PathBuf {
+        let own = self.cgroup(record);
+        let place = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        own.join(below(&place, &record.id))
     }
 
     /// Parent of the cgroups of containers that name none.
@@ -83,6 +97,19 @@ mod tests {
             ("system.slice", "system.slice"),
         ] {
             assert_eq!(cleaned(parent), Path::new(path), "{parent}");
+        }
+    }
+
+    #[test]
+    fn who_joins_goes_where_the_first_process_went() {
+        let id = "5a".repeat(32);
+        for (place, expected) in [
+            (format!("0::/docker/{id}\n"), ""),
+            (format!("0::/docker/{id}/init.scope\n"), "init.scope"),
+            (format!("1:name=systemd:/x\n0::/a/{id}/b/c\n"), "b/c"),
+            ("0::/else\n".to_owned(), ""),
+        ] {
+            assert_eq!(below(&place, &id), expected, "{place}");
         }
     }
 

@@ -1,6 +1,5 @@
 //! The handle of one container: what everybody may read, and the way to its driver.
 
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -11,10 +10,7 @@ use super::error::ContainerError;
 use super::record::Record;
 use super::state::{Snapshot, State};
 use process::log::{LogPlace, Rules, Subject, attributes};
-use process::{Chunk, Hub, PumpPlace, Stdin};
-
-/// The terminal of a running container.
-pub(super) type Terminal = Mutex<Option<OwnedFd>>;
+use process::{Chunk, Console, Hub, PumpPlace};
 
 /// One container. Cheap to share; the driver behind it is the only writer.
 #[derive(Debug)]
@@ -26,11 +22,10 @@ pub struct Container {
     pub(super) hub: Arc<Hub>,
     pub(super) appended: Arc<watch::Sender<u64>>,
     log_turns: Arc<Mutex<u64>>,
-    pub(super) terminal: Terminal,
     pub(super) execs: Mutex<Vec<String>>,
     pub(super) idle: super::files::Idle,
-    /// Standard input of whichever run is going on.
-    pub stdin: Stdin,
+    /// Standard input and terminal of whichever run is going on.
+    pub console: Console,
     /// Folder of everything on disk that is this container's.
     pub folder: PathBuf,
 }
@@ -51,10 +46,9 @@ impl Container {
             hub: Arc::default(),
             appended: Arc::new(watch::Sender::new(0)),
             log_turns: Arc::default(),
-            terminal: Mutex::new(None),
             execs: Mutex::new(Vec::new()),
             idle: super::files::Idle::default(),
-            stdin: Stdin::default(),
+            console: Console::default(),
             folder,
         }
     }
@@ -131,13 +125,8 @@ impl Container {
     pub(super) fn resize(&self, rows: u16, columns: u16) -> Result<(), ContainerError> {
         let state = self.snapshot().state;
         super::legality::permit(&state, super::legality::Verb::Resize, &self.id)?;
-        let terminal = self.terminal.lock().expect("no holder of the terminal panics");
-        if let Some(terminal) = terminal.as_ref() {
-            use std::os::fd::AsFd;
-            runtime::stdio::resize(terminal.as_fd(), rows, columns)
-                .map_err(|errno| ContainerError::machine("resize the terminal")(errno.into()))?;
-        }
-        Ok(())
+        let resized = self.console.resize(rows, columns);
+        resized.map(drop).map_err(ContainerError::machine("resize the terminal"))
     }
 
     pub(super) fn pump_place(&self, spools: PathBuf) -> PumpPlace {

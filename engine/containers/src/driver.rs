@@ -1,7 +1,6 @@
 //! The driver of one container: the task that alone changes its state.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,7 +14,9 @@ use tokio::time::Instant;
 
 use super::container::Container;
 use super::error::ContainerError;
-use super::health::ProbeResult;
+use super::exec::ExecState;
+use super::files::on_files;
+use super::health::Probe;
 use super::launch;
 use super::legality::{Verb, permit};
 use super::note;
@@ -27,7 +28,7 @@ use super::update::Update;
 use model::events::Subject;
 use model::timestamp::Timestamp;
 use networks::Endpoint;
-use process::Pump;
+use process::{Pump, PumpPlace, Sink};
 use store::{Durability, StoreError, Table, Writer};
 
 type Queue = mpsc::UnboundedReceiver<Order>;
@@ -49,7 +50,7 @@ pub(super) enum Order {
     /// Publish an event behind those of what was ordered before.
     Tell(&'static str, Answer<()>),
     /// A probe of its health is over.
-    Probed(Box<ProbeResult>, Answer<()>),
+    Probed(Box<Probe>, Answer<()>),
     /// Change the limits or the restart policy.
     Update(Box<Update>, Answer<()>),
     /// Take the reserved name.
@@ -86,9 +87,9 @@ const LOST_EXIT_CODE: i32 = 255;
 
 /// A run that goes on.
 struct Run {
-    pid: u32,
-    pidfd: OwnedFd,
-    pump: JoinHandle<()>,
+    process: process::Running,
+    /// Of the machine's uptime: clocks are set, and a machine that slept has not run.
+    begun: std::time::Instant,
 }
 
 pub(super) struct Driver {
@@ -145,7 +146,7 @@ impl Driver {
         match order {
             Order::Start(answer) => drop(answer.send(self.start(queue).await)),
             Order::Signal(signal, answer) => drop(answer.send(self.signal(signal).await)),
-            Order::Freeze(frozen, answer) => drop(answer.send(self.freeze(frozen))),
+            Order::Freeze(frozen, answer) => drop(answer.send(self.freeze(frozen).await)),
             Order::Remove(answer) => drop(answer.send(self.remove().await)),
             Order::Keep(kept, answer) => {
                 self.kept = kept;
@@ -155,8 +156,8 @@ impl Driver {
                 self.event(action, &[]);
                 drop(answer.send(Ok(())));
             }
-            Order::Probed(result, answer) => {
-                self.probed(*result);
+            Order::Probed(probe, answer) => {
+                self.probed(*probe);
                 drop(answer.send(Ok(())));
             }
             Order::Update(update, answer) => drop(answer.send(self.update(&update).await)),
@@ -253,9 +254,9 @@ impl Driver {
         self.settle_exit().await;
         let started_at = Timestamp::now();
         let (shared, container) = (self.shared.clone(), self.container.clone());
-        let launched = tokio::task::spawn_blocking(move || launch::start(&shared, &container, started_at))
+        let launched = process::launch(move || launch::start(&shared, &container, started_at))
             .await
-            .unwrap_or_else(|_| Err(launch::panicked()));
+            .unwrap_or_else(|| Err(launch::panicked()));
         let launched = launched?;
         let finished_at = self.state().ended().map_or(Timestamp(0), |ended| ended.finished_at);
         self.amend(|record| {
@@ -263,48 +264,26 @@ impl Driver {
             record.endpoint = launched.endpoint.clone();
             record.finished_at = finished_at;
         });
-        let pump = self.connect(launched.ends, Pump::begin).await?;
         let pid = launched.process.pid;
-        self.run = Some(Run { pid, pidfd: launched.process.pidfd, pump });
+        let process = process::Running::new(pid, Some(launched.process.pidfd));
+        let begun = std::time::Instant::now();
+        let run = self.run.insert(Run { process, begun });
+        connect(&self.shared, &self.container, &mut run.process, launched.ends, Pump::begin)?;
         self.publish(State::Running(Running { pid, started_at, paused: false }));
-        self.begin_health(started_at, false);
+        self.begin_health(begun, false);
         self.record_start().await?;
         self.network_event("connect");
         self.event("start", &[]);
         Ok(())
     }
 
-    /// The streams get their readers and writers.
-    async fn connect(
-        &self,
-        ends: Ends,
-        open: impl FnOnce(process::PumpPlace) -> std::io::Result<Pump>,
-    ) -> Result<JoinHandle<()>, ContainerError> {
-        let failed = || ContainerError::machine("open the output of the container");
-        let mut pump = open(self.container.pump_place(self.shared.spools())).map_err(failed())?;
-        match ends {
-            Ends::Pipes { stdin, stdout, stderr } => {
-                pump.read_pipes(stdout, stderr).map_err(failed())?;
-                if let Some(stdin) = stdin {
-                    self.container.stdin.open(stdin).await.map_err(failed())?;
-                }
-            }
-            Ends::Terminal { master, relay } => {
-                let writer = master.try_clone().map_err(failed())?;
-                let sizer = master.try_clone().map_err(failed())?;
-                *self.container.terminal.lock().expect("no holder of the terminal panics") = Some(sizer);
-                self.container.stdin.open(writer).await.map_err(failed())?;
-                pump.read_terminal(master, relay).map_err(failed())?;
-            }
-            Ends::Null => {}
-        }
-        Ok(tokio::spawn(pump.run()))
-    }
-
     /// A container that ran before stays one that ran.
     async fn start_failed(&mut self, error: &ContainerError, exit_code: i32, queue: &mut Queue) {
-        launch::undo(&self.shared, &self.container);
-        if matches!(error, ContainerError::Start { exit_code: 126 | 127, .. }) {
+        self.end_health();
+        let born = self.run.take().is_some();
+        self.container.console.close();
+        self.undo().await;
+        if born || matches!(error, ContainerError::Start { exit_code: 126 | 127, .. }) {
             self.await_burial(queue).await;
         }
         let before = self.state().ended().cloned().unwrap_or_default();
@@ -318,6 +297,14 @@ impl Driver {
         self.ended_as(if ran { State::Exited(ended) } else { State::Created(ended) }, exit_code);
         if self.save(Durability::Soon).await.is_ok() && record.host.auto_remove {
             let _ = self.remove_now().await;
+        }
+    }
+
+    /// Gives back what a run had. The kernel may take its time for it.
+    async fn undo(&self) {
+        let (shared, container) = (self.shared.clone(), self.container.clone());
+        if process::launch(move || launch::undo(&shared, &container)).await.is_none() {
+            tracing::error!(container = self.container.id(), "what a run had is not given back");
         }
     }
 
@@ -417,19 +404,15 @@ impl Driver {
             };
         }
         let Some(run) = &self.run else { return Ok(()) };
-        match sys::process::pidfd_send_signal(run.pidfd.as_fd(), signal) {
-            // It ended a moment ago; its exit is on its way.
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {}
-            other => other.map_err(ContainerError::machine("send a signal"))?,
-        }
-        self.after_signal(signal)
+        run.process.signal(signal).map_err(ContainerError::machine("send a signal"))?;
+        self.after_signal(signal).await
     }
 
-    fn after_signal(&self, signal: i32) -> Result<(), ContainerError> {
+    async fn after_signal(&self, signal: i32) -> Result<(), ContainerError> {
         self.event("kill", &[("signal", signal.to_string())]);
         // A frozen process dies only when it thaws.
         if self.ends_by(signal) && self.state().running().is_some_and(|running| running.paused) {
-            self.set_frozen(false)?;
+            self.set_frozen(false).await?;
         }
         Ok(())
     }
@@ -440,18 +423,19 @@ impl Driver {
         signal == SIGKILL || own.is_none_or(|own| own == signal)
     }
 
-    fn freeze(&self, frozen: bool) -> Result<(), ContainerError> {
+    async fn freeze(&self, frozen: bool) -> Result<(), ContainerError> {
         self.permit(if frozen { Verb::Pause } else { Verb::Unpause })?;
-        self.set_frozen(frozen)
+        self.set_frozen(frozen).await
     }
 
-    fn set_frozen(&self, frozen: bool) -> Result<(), ContainerError> {
+    async fn set_frozen(&self, frozen: bool) -> Result<(), ContainerError> {
         let State::Running(running) = self.state() else { return Ok(()) };
         let machine = |error: cgroup::CgroupError| {
             ContainerError::machine("freeze the container")(std::io::Error::other(error))
         };
-        let cgroup = Cgroup::open(&self.shared.cgroup(&self.container.record())).map_err(machine)?;
-        cgroup.freeze(frozen).map_err(machine)?;
+        let path = self.shared.cgroup(&self.container.record());
+        // Waits until the last process stands still.
+        on_files(move || set_frozen(&path, frozen)).await?.map_err(machine)?;
         self.publish(State::Running(Running { paused: frozen, ..running }));
         if frozen {
             self.unasked_health();
@@ -462,18 +446,21 @@ impl Driver {
 
     /// The run is over once its output is: inspect, wait and logs agree from then on.
     async fn exited(&mut self, pid: u32, exit: Exit) {
-        let Some(mut run) = self.run.take_if(|run| run.pid == pid) else {
+        let Some(run) = self.run.take_if(|run| run.process.pid == pid) else {
             // A start that failed after PID 1 was told.
             return self.acknowledge();
         };
-        if tokio::time::timeout(OUTPUT_GRACE, &mut run.pump).await.is_err() {
-            // Somebody outside the container holds its pipe open.
-            run.pump.abort();
-            self.container.hub.close();
+        let ran = run.begun.elapsed();
+        self.end_companions().await;
+        let output = &run.process.output;
+        // Somebody outside the container may hold its pipe open, or a client may not read.
+        if !output.settle(OUTPUT_GRACE).await
+            && tokio::time::timeout(OUTPUT_GRACE, output.drained()).await.is_err()
+        {
+            tracing::error!(container = self.container.id(), "the last output does not come to its log");
         }
         let State::Running(running) = self.state() else { return self.acknowledge() };
-        self.container.stdin.close().await;
-        *self.container.terminal.lock().expect("no holder of the terminal panics") = None;
+        self.container.console.close();
         let oom_killed = Cgroup::open(&self.shared.cgroup(&self.container.record()))
             .is_ok_and(|cgroup| cgroup.oom_kills() > 0);
         let ended = Ended {
@@ -486,16 +473,34 @@ impl Driver {
         if oom_killed {
             self.event("oom", &[]);
         }
-        self.end(ended, !self.shared.going_down.load(Ordering::Relaxed)).await;
+        let may_restart = !self.shared.going_down.load(Ordering::Relaxed);
+        self.end(ended, may_restart.then_some(ran)).await;
     }
 
-    async fn end(&mut self, ended: Ended, may_restart: bool) {
+    /// With a pid namespace of its own the kernel ends the container's processes together with the first. Where it
+    /// shares one, they would go on, and hold its output open.
+    async fn end_companions(&self) {
+        let record = self.container.record();
+        if matches!(record.host.pid_mode.as_str(), "" | "private") {
+            return;
+        }
+        let path = self.shared.cgroup(&record);
+        let ended = on_files(move || Cgroup::open(&path).and_then(|cgroup| cgroup.kill())).await;
+        if let Err(error) =
+            ended.map_err(|error| error.to_string()).and_then(|killed| killed.map_err(|e| e.to_string()))
+        {
+            tracing::warn!(container = self.container.id(), error, "cannot end what the first process left");
+        }
+    }
+
+    /// A run that went on for `ran` may be followed by another; without that it is the last.
+    async fn end(&mut self, ended: Ended, ran: Option<Duration>) {
         self.end_health();
-        let ran = Duration::from_nanos(ended.finished_at.0.saturating_sub(ended.started_at.0));
-        let exit_code = ended.exit_code;
+        self.forget_unstarted_execs();
+        let (exit_code, ended_at, started_at) = (ended.exit_code, ended.finished_at.0, ended.started_at.0);
         let mut delay = None;
         let record = self.amend(|record| {
-            if may_restart {
+            if let Some(ran) = ran {
                 delay = record.restarts.after_run(record.host.restart, exit_code, ran);
             }
             let recorded = if delay.is_some() { Recorded::Restarting } else { Recorded::Exited };
@@ -514,10 +519,11 @@ impl Driver {
         }
         self.ended_as(state, exit_code);
         self.network_event("disconnect");
-        let seconds = ran.as_secs().to_string();
+        let lasted = Duration::from_nanos(ended_at.saturating_sub(started_at));
+        let seconds = lasted.as_secs().to_string();
         self.event("die", &[("exitCode", exit_code.to_string()), ("execDuration", seconds)]);
-        // Whoever waits for the end need not wait for this, and what he asks for next comes after it.
-        launch::undo(&self.shared, &self.container);
+        // After all were told: the next order waits for it, and nobody else needs to.
+        self.undo().await;
         if auto_remove {
             if let Err(error) = self.remove_now().await {
                 tracing::error!(container = self.container.id(), %error, "cannot remove an ended container");
@@ -542,6 +548,13 @@ impl Driver {
         // A closed store's engine is going down, and PID 1 tells the next one.
         drop(self.shared.store.write_behind(Durability::Within(EXIT_RECORDED), write, answer));
         self.settling = Some(settling);
+    }
+
+    /// An exec belongs to the run in which it was created.
+    fn forget_unstarted_execs(&self) {
+        let id = self.container.id();
+        let mut execs = self.shared.execs.lock().expect("no holder of the execs panics");
+        execs.retain(|_, exec| exec.container != id || exec.state() != ExecState::Created);
     }
 
     fn acknowledge(&self) {
@@ -586,6 +599,9 @@ impl Driver {
             .lock()
             .expect("no holder of the execs panics")
             .retain(|_, e| e.container != record.id);
+        // Who attached and waits for a run waits in vain.
+        self.container.hub.close();
+        self.container.console.stdin.end();
         let folder = self.container.folder.clone();
         tokio::task::spawn_blocking(move || super::remove::delete_folder(&folder));
         let ended = self.state().ended().cloned().unwrap_or_default();
@@ -600,28 +616,22 @@ impl Driver {
         started_at: Timestamp,
         ends: Option<Ends>,
     ) -> Result<(), ContainerError> {
-        let pidfd = rustix::process::Pid::from_raw(pid.cast_signed())
-            .and_then(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok());
-        // Without a pidfd the process is a zombie whose exit is on its way; any descriptor will do until then.
-        let pidfd = pidfd.map_or_else(|| std::fs::File::open("/dev/null").map(OwnedFd::from), Ok);
-        let connected = match ends {
-            Some(ends) => self.connect(ends, Pump::resume).await.map(Some),
-            None => Ok(None),
-        };
+        let begun = begun(started_at);
+        // Without a pidfd the process is a zombie whose exit is on its way.
+        let mut process = process::Running::new(pid, process::pidfd(pid));
+        let connected = ends
+            .map_or(Ok(()), |ends| connect(&self.shared, &self.container, &mut process, ends, Pump::resume));
         // It runs, whether or not its output can be read (a full disk, say): another one beside it would be worse.
-        let pump = connected.unwrap_or_else(|error| {
+        if let Err(error) = connected {
             tracing::error!(container = self.container.id(), %error, "the output of a running container is not read");
-            None
-        });
-        let pump = pump.unwrap_or_else(|| tokio::spawn(async {}));
-        let pidfd = pidfd.map_err(ContainerError::machine("open the container's process"))?;
-        self.run = Some(Run { pid, pidfd, pump });
+        }
+        self.run = Some(Run { process, begun });
         self.amend(|record| record.state = Recorded::Started(started_at));
         let frozen = Cgroup::open(&self.shared.cgroup(&self.container.record()))
             .and_then(|cgroup| cgroup.read("cgroup.freeze"))
             .is_ok_and(|text| text.trim() == "1");
         self.publish(State::Running(Running { pid, started_at, paused: frozen }));
-        self.begin_health(started_at, true);
+        self.begin_health(begun, true);
         Ok(())
     }
 
@@ -629,9 +639,36 @@ impl Driver {
         let Recorded::Started(started_at) = self.container.record().state.clone() else { return Ok(()) };
         let finished_at = Timestamp::now();
         let ended = Ended { exit_code: LOST_EXIT_CODE, started_at, finished_at, ..Ended::default() };
-        self.end(ended, false).await;
+        self.end(ended, None).await;
         Ok(())
     }
+}
+
+/// The streams get their readers and writers.
+fn connect(
+    shared: &Shared,
+    container: &Container,
+    process: &mut process::Running,
+    ends: Ends,
+    open: impl FnOnce(PumpPlace) -> std::io::Result<Pump>,
+) -> Result<(), ContainerError> {
+    let pump = open(container.pump_place(shared.spools()));
+    let connected = pump.and_then(|pump| {
+        process.connect(ends, &container.console, Sink::Pump(Box::new(pump)), &shared.output)
+    });
+    connected.map_err(ContainerError::machine("open the output of the container"))
+}
+
+/// When a run that an engine before this one began did so, on this engine's clock.
+fn begun(started_at: Timestamp) -> std::time::Instant {
+    let now = std::time::Instant::now();
+    let ago = Duration::from_nanos(Timestamp::now().0.saturating_sub(started_at.0));
+    now.checked_sub(ago).unwrap_or(now)
+}
+
+/// Blocks.
+fn set_frozen(path: &std::path::Path, frozen: bool) -> Result<(), cgroup::CgroupError> {
+    Cgroup::open(path)?.freeze(frozen)
 }
 
 /// Writes the container's present record: two writers in any order leave the newest.

@@ -1,18 +1,16 @@
 //! Further processes in a running container.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use bytes::Bytes;
 use contract::keeper::Exit;
 use runtime::launch::{Forerunner, Joined, Launched, Registration};
 use runtime::stdio::{Ends, Stdio};
 use runtime::{cgroup::Cgroup, user};
 use rustix::fs::OFlags;
-use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, watch};
 
 use super::container::Container;
@@ -24,7 +22,7 @@ use super::note::{Note, key};
 use super::registry::{Containers, Shared};
 use model::id::new_id;
 use model::timestamp::Timestamp;
-use process::{Chunk, Stdin, Stream};
+use process::{Chunk, Console, Sink};
 
 /// What is to run: Docker's exec configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -86,13 +84,10 @@ pub struct Exec {
     /// What runs.
     pub config: ExecConfig,
     state: watch::Sender<ExecState>,
-    stdin: Stdin,
-    terminal: Mutex<Option<OwnedFd>>,
-    pidfd: Mutex<Option<OwnedFd>>,
-    /// Turns true when PID 1 has reaped the process: all it printed is in its pipes.
-    reaped: watch::Sender<bool>,
-    /// Turns true when all output was handed on.
-    drained: watch::Sender<bool>,
+    console: Console,
+    process: Mutex<Option<process::Running>>,
+    /// It is killed as soon as it runs.
+    doomed: AtomicBool,
 }
 
 /// The right to start an exec, which exists once.
@@ -103,6 +98,8 @@ pub struct ClaimedExec {
 
 /// How long an exec can be inspected after its end, as dockerd keeps it.
 const KEPT: Duration = Duration::from_secs(300);
+/// How long after its end its output may still come, as dockerd waits: from what it left behind.
+const OUTPUT_GRACE: Duration = Duration::from_secs(2);
 /// Chunks a client may lag behind before the process's pipe fills.
 const LAG: usize = 16;
 
@@ -117,7 +114,7 @@ impl Exec {
     /// # Errors
     /// It closed its side or has ended.
     pub async fn write(&self, bytes: &[u8]) -> std::io::Result<()> {
-        self.stdin.write(bytes).await
+        self.console.stdin.write(bytes).await
     }
 
     /// Its exit code, once it has ended.
@@ -128,13 +125,18 @@ impl Exec {
         }
     }
 
-    /// Ends the process with SIGKILL, where it runs.
+    /// Ends the process with SIGKILL, now or as soon as it runs.
     pub(super) fn kill(&self) {
-        let pidfd = self.pidfd.lock().expect("no holder of the pidfd panics");
-        if let Some(pidfd) = pidfd.as_ref() {
-            // One that has ended needs no signal.
-            let _ = sys::process::pidfd_send_signal(pidfd.as_fd(), 9);
+        self.doomed.store(true, Ordering::SeqCst);
+        if let Some(process) = self.process().as_ref()
+            && let Err(error) = process.signal(9)
+        {
+            tracing::warn!(exec = self.id, %error, "cannot kill a process");
         }
+    }
+
+    fn process(&self) -> MutexGuard<'_, Option<process::Running>> {
+        self.process.lock().expect("no holder of the process panics")
     }
 
     /// Waits until the process has ended.
@@ -151,11 +153,10 @@ impl Exec {
         let mut states = self.state.subscribe();
         let started = states.wait_for(|state| !matches!(state, ExecState::Created | ExecState::Starting));
         let _ = tokio::time::timeout(Duration::from_secs(10), started).await;
-        let terminal = self.terminal.lock().expect("no holder of the terminal panics");
-        let text = format!("exec {} is not running", self.id);
-        let terminal = terminal.as_ref().ok_or(ContainerError::Conflict(text))?;
-        runtime::stdio::resize(terminal.as_fd(), rows, columns)
-            .map_err(|errno| ContainerError::machine("resize the terminal")(errno.into()))
+        let resized =
+            self.console.resize(rows, columns).map_err(ContainerError::machine("resize the terminal"))?;
+        let text = || format!("exec {} is not running", self.id);
+        resized.then_some(()).ok_or_else(|| ContainerError::Conflict(text()))
     }
 
     /// Claims the one start.
@@ -216,38 +217,67 @@ impl Containers {
         attach: bool,
         console_size: Option<(u16, u16)>,
     ) -> Result<mpsc::Receiver<Chunk>, ContainerError> {
+        let containers = self.clone();
+        // Goes on when the caller is dropped: what was begun must come to an end.
+        let starting =
+            tokio::spawn(async move { containers.begin_exec(claimed, attach, console_size).await });
+        starting.await.unwrap_or_else(|_| Err(launch::panicked()))
+    }
+
+    async fn begin_exec(
+        &self,
+        claimed: ClaimedExec,
+        attach: bool,
+        console_size: Option<(u16, u16)>,
+    ) -> Result<mpsc::Receiver<Chunk>, ContainerError> {
         let ClaimedExec { exec, container } = claimed;
-        let (shared, task_exec, task_container) = (self.shared.clone(), exec.clone(), container.clone());
-        let started = tokio::task::spawn_blocking(move || {
-            start_blocking(&shared, &task_container, &task_exec, attach, console_size)
-        });
-        let started = started.await.unwrap_or_else(|_| Err(launch::panicked()));
-        let (launched, ends) = match started {
-            Ok(started) => started,
+        // Before its end can be told.
+        container.execs.lock().expect("no holder of the exec ids panics").push(exec.id.clone());
+        let (shared, born, of) = (self.shared.clone(), exec.clone(), container.clone());
+        let started =
+            process::launch(move || start_blocking(&shared, &of, &born, attach, console_size)).await;
+        let started = started.unwrap_or_else(|| Err(launch::panicked()));
+        let (pid, output) = match started.and_then(|started| self.connect_exec(&exec, started)) {
+            Ok(connected) => connected,
             Err(error) => {
                 let exit_code = match &error {
                     ContainerError::Start { exit_code, .. } => *exit_code,
                     _ => 126,
                 };
                 exec.state.send_replace(ExecState::Exited { exit_code, pid: 0 });
-                exec.drained.send_replace(true);
+                leave(&container, &exec);
                 self.forget_later(&exec);
                 return Err(error);
             }
         };
-        let output =
-            connect(&exec, ends).await.map_err(ContainerError::machine("open the exec's streams"))?;
-        container.execs.lock().expect("no holder of the exec ids panics").push(exec.id.clone());
-        *exec.pidfd.lock().expect("no holder of the pidfd panics") = Some(launched.pidfd);
-        exec.state.send_modify(|state| {
-            // Its end may have been told already.
-            if *state == ExecState::Starting {
-                *state = ExecState::Running { pid: launched.pid };
-            }
-        });
+        exec.state.send_replace(ExecState::Running { pid });
         let shown = shown(&exec.config.command);
         self.publish(&container, &format!("exec_start: {shown}"), &[("execID", exec.id.clone())]);
         Ok(output)
+    }
+
+    /// Its streams get their reader and its input. A process whose streams nobody can have is killed.
+    fn connect_exec(
+        &self,
+        exec: &Arc<Exec>,
+        (launched, ends): (Launched, Ends),
+    ) -> Result<(u32, mpsc::Receiver<Chunk>), ContainerError> {
+        let mut process = process::Running::new(launched.pid, Some(launched.pidfd));
+        let (client, output) = mpsc::channel(LAG);
+        let sink = Sink::Client(client.clone());
+        let connected = process.connect(ends, &exec.console, sink, &self.shared.output);
+        *exec.process() = Some(process);
+        if connected.is_err() || exec.doomed.load(Ordering::SeqCst) {
+            exec.kill();
+        }
+        connected.map_err(ContainerError::machine("open the exec's streams"))?;
+        let ending = exec.clone();
+        tokio::spawn(async move {
+            // The client's stream ends with the process, not with its output: it may have closed its output early.
+            ending.ended().await;
+            drop(client);
+        });
+        Ok((launched.pid, output))
     }
 
     /// Publishes that the client of an exec left it by its keys.
@@ -260,7 +290,7 @@ impl Containers {
     /// The exec's process reads the end of its input. A terminal has none.
     pub async fn close_exec_stdin(&self, exec: &Exec) {
         if !exec.config.tty {
-            exec.stdin.close().await;
+            exec.console.stdin.close();
             self.shed_stdin(&exec.id);
         }
     }
@@ -268,7 +298,7 @@ impl Containers {
     /// The container's program reads the end of its input, as soon as it runs. A terminal has none.
     pub async fn close_stdin(&self, container: &Container) {
         if !container.record().config.tty {
-            container.stdin.finish().await;
+            container.console.stdin.finish().await;
             self.shed_stdin(container.id());
         }
     }
@@ -285,24 +315,25 @@ impl Containers {
     pub(super) fn exec_ended(&self, exec: Arc<Exec>, exit: Exit, pid: u32) {
         let containers = self.clone();
         tokio::spawn(async move {
-            exec.reaped.send_replace(true);
-            let mut drained = exec.drained.subscribe();
-            // A client that reads slowly, or not at all, must not keep the end a secret.
-            let wait = drained.wait_for(|drained| *drained);
-            let _ = tokio::time::timeout(Duration::from_secs(10), wait).await;
-            let exit_code = exit_code(exit.status);
-            let failed = matches!(exec.state(), ExecState::Exited { .. });
-            if failed {
+            // The news may come before the start has done its part.
+            let mut states = exec.state.subscribe();
+            let _ = states.wait_for(|state| *state != ExecState::Starting).await;
+            if matches!(exec.state(), ExecState::Exited { .. }) {
                 // Its program could not be executed; its client was told why.
                 return acknowledge(&containers.shared, &exec.id);
             }
-            exec.state.send_replace(ExecState::Exited { exit_code, pid });
-            exec.stdin.close().await;
-            *exec.terminal.lock().expect("no holder of the terminal panics") = None;
+            let output = exec.process().as_ref().map(|process| process.output.clone());
+            if let Some(output) = output {
+                // A client that reads slowly, or not at all, must not keep the end a secret.
+                output.settle(OUTPUT_GRACE).await;
+            }
+            exec.state.send_replace(ExecState::Exited { exit_code: exit_code(exit.status), pid });
+            exec.console.close();
+            exec.process().take();
             acknowledge(&containers.shared, &exec.id);
             if let Ok(container) = containers.find(&exec.container) {
-                container.execs.lock().expect("no holder of the exec ids panics").retain(|id| *id != exec.id);
-                let extra = [("execID", exec.id.clone()), ("exitCode", exit_code.to_string())];
+                leave(&container, &exec);
+                let extra = [("execID", exec.id.clone()), ("exitCode", exit_code(exit.status).to_string())];
                 containers.publish(&container, "exec_die", &extra);
             }
             containers.forget_later(&exec);
@@ -321,17 +352,17 @@ impl Containers {
     pub(super) async fn resume_exec(&self, id: String, note: &Note, pid: u32, ends: Option<Ends>) {
         let exec = new_exec(id, note.container.clone(), ExecConfig::default(), ExecState::Running { pid });
         let exec = Arc::new(exec);
-        if let Some(ends) = ends
-            && let Ok(mut output) = connect(&exec, ends).await
-        {
-            tokio::spawn(async move { while output.recv().await.is_some() {} });
+        let mut process = process::Running::new(pid, process::pidfd(pid));
+        if let Some(ends) = ends {
+            // Nobody receives it.
+            let sink = Sink::Client(mpsc::channel(1).0);
+            if let Err(error) = process.connect(ends, &exec.console, sink, &self.shared.output) {
+                tracing::warn!(exec = exec.id, %error, "the output of a running exec is not read");
+            }
         }
+        *exec.process() = Some(process);
         if note.probe {
             // Whoever asked is gone; the new engine asks anew.
-            let process = rustix::process::Pid::from_raw(pid.cast_signed());
-            let flags = rustix::process::PidfdFlags::empty();
-            let pidfd = process.and_then(|process| rustix::process::pidfd_open(process, flags).ok());
-            *exec.pidfd.lock().expect("no holder of the pidfd panics") = pidfd;
             exec.kill();
         }
         if let Ok(container) = self.find(&exec.container) {
@@ -347,12 +378,15 @@ fn new_exec(id: String, container: String, config: ExecConfig, state: ExecState)
         container,
         config,
         state: watch::Sender::new(state),
-        stdin: Stdin::default(),
-        terminal: Mutex::new(None),
-        pidfd: Mutex::new(None),
-        reaped: watch::Sender::new(false),
-        drained: watch::Sender::new(false),
+        console: Console::default(),
+        process: Mutex::new(None),
+        doomed: AtomicBool::new(false),
     }
+}
+
+/// It is none of the container's running execs any more.
+fn leave(container: &Container, exec: &Exec) {
+    container.execs.lock().expect("no holder of the exec ids panics").retain(|id| *id != exec.id);
 }
 
 /// The words of a failed start, for an exec.
@@ -382,7 +416,7 @@ fn start_blocking(
     if !runtime::proc::is_in_cgroup(pid, container.id()).unwrap_or(false) {
         return Err(not_running());
     }
-    let cgroup = Cgroup::open(&shared.cgroup(&record))
+    let cgroup = Cgroup::open(&shared.cgroup_of_first(&record, pid))
         .map_err(|error| ContainerError::machine("open the cgroup")(std::io::Error::other(error)))?;
     // It is made beside what follows.
     let forerunner = Forerunner::call(cgroup.fd()).map_err(|error| of_exec(launch::launch_error(error)))?;
@@ -429,87 +463,4 @@ fn shown(command: &[String]) -> String {
     let (program, arguments) =
         command.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
     format!("{program} {}", arguments.join(" "))
-}
-
-/// Readers for the process's output and a writer for its input.
-async fn connect(exec: &Arc<Exec>, ends: Ends) -> std::io::Result<mpsc::Receiver<Chunk>> {
-    let (sender, receiver) = mpsc::channel(LAG);
-    let mut readers = tokio::task::JoinSet::new();
-    match ends {
-        Ends::Pipes { stdin, stdout, stderr } => {
-            for (stream, end) in [(Stream::Stdout, stdout), (Stream::Stderr, stderr)] {
-                let pipe = pipe::Receiver::from_file_unchecked(end.into())?;
-                readers.spawn(read(pipe, stream, sender.clone(), exec.reaped.subscribe()));
-            }
-            if let Some(stdin) = stdin {
-                exec.stdin.open(stdin).await?;
-            }
-        }
-        Ends::Terminal { master, relay: _ } => {
-            exec.stdin.open(master.try_clone()?).await?;
-            *exec.terminal.lock().expect("no holder of the terminal panics") = Some(master.try_clone()?);
-            let pipe = pipe::Receiver::from_file_unchecked(master.into())?;
-            readers.spawn(read(pipe, Stream::Stdout, sender.clone(), exec.reaped.subscribe()));
-        }
-        Ends::Null => {}
-    }
-    let exec = exec.clone();
-    tokio::spawn(async move {
-        readers.join_all().await;
-        exec.drained.send_replace(true);
-        // The client's stream ends with the process, not with its output: it may have closed its output early.
-        exec.ended().await;
-        drop(sender);
-    });
-    Ok(receiver)
-}
-
-/// Hands on what the process prints. Once it was reaped only what already lies in the pipe is read: a process it
-/// left behind may hold the pipe open for as long as it likes.
-async fn read(
-    mut pipe: pipe::Receiver,
-    stream: Stream,
-    sender: mpsc::Sender<Chunk>,
-    mut reaped: watch::Receiver<bool>,
-) {
-    let mut buffer = vec![0; 32 * 1024];
-    let mut wanted = true;
-    loop {
-        let over = *reaped.borrow_and_update();
-        let count = if over {
-            // Not try_read: before the first turn of the reactor it refuses without a look at the pipe.
-            rustix::io::read(pipe.as_fd(), &mut buffer[..]).unwrap_or(0)
-        } else {
-            tokio::select! {
-                // A terminal whose last process ended answers EIO.
-                count = pipe.read(&mut buffer) => count.unwrap_or(0),
-                _ = reaped.changed() => continue,
-            }
-        };
-        if count == 0 {
-            return;
-        }
-        // Without a reader the output is dropped, so that the process does not block on a full pipe.
-        let chunk = Chunk { stream, bytes: Bytes::copy_from_slice(&buffer[..count]) };
-        wanted = wanted && sender.send(chunk).await.is_ok();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn what_was_printed_before_the_end_is_read_after_it() {
-        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap();
-        rustix::io::write(&writer, b"all").unwrap();
-        let (sender, mut receiver) = mpsc::channel(LAG);
-        let reaped = watch::Sender::new(true);
-        let pipe = pipe::Receiver::from_file_unchecked(reader.into()).unwrap();
-        // The other end stays open: somebody whom the process left behind has it.
-        read(pipe, Stream::Stdout, sender, reaped.subscribe()).await;
-        let chunk = receiver.recv().await.unwrap();
-        assert_eq!(&chunk.bytes[..], b"all");
-        assert!(receiver.recv().await.is_none());
-    }
 }

@@ -11,8 +11,8 @@
 //! so that a new one goes on where the old one was; a probe that the old one left behind is killed.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +63,13 @@ pub struct ProbeResult {
     pub output: String,
 }
 
+/// A probe that is over, and how old the run was when it began.
+#[derive(Debug)]
+pub(super) struct Probe {
+    pub result: ProbeResult,
+    pub age: Duration,
+}
+
 /// What is known of a container's health.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
@@ -76,6 +83,8 @@ pub struct Health {
 
 /// Probes that are kept.
 const KEPT: usize = 5;
+/// How long a killed probe may take to end; whatever holds it up, the next one is due.
+const AFTER_KILL: Duration = Duration::from_secs(10);
 /// Bytes of a probe's output that are kept.
 const OUTPUT: usize = 4096;
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -173,10 +182,6 @@ fn pause(check: &Healthcheck, status: HealthStatus, age: Duration) -> Duration {
     }
 }
 
-fn age(started_at: Timestamp) -> Duration {
-    Duration::from_nanos(Timestamp::now().0.saturating_sub(started_at.0))
-}
-
 /// A duration as Go prints it: `30s`, `1m0s`, `500ms`, `1.5s`.
 fn go(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -215,20 +220,22 @@ impl Said {
 }
 
 /// Asks until it is aborted, which the driver does when the run ends.
-async fn ask(containers: Containers, container: Arc<Container>, started_at: Timestamp) {
+async fn ask(containers: Containers, container: Arc<Container>, begun: Instant) {
     loop {
         let record = container.record();
         let Some(check) = active(&record.config) else { return };
         let status = record.health.as_ref().map_or(HealthStatus::Starting, |health| health.status);
-        tokio::time::sleep(pause(check, status, age(started_at))).await;
+        tokio::time::sleep(pause(check, status, begun.elapsed())).await;
         let mut states = container.watch();
         let frozen = |state: &State| matches!(state, State::Running(Running { paused: true, .. }));
         if frozen(&states.borrow().state) {
             let _ = states.wait_for(|snapshot| !frozen(&snapshot.state)).await;
             continue;
         }
+        let age = begun.elapsed();
         let result = containers.probe(&container, check).await;
-        if container.order(|answer| Order::Probed(Box::new(result), answer)).await.is_err() {
+        let probe = Box::new(Probe { result, age });
+        if container.order(|answer| Order::Probed(probe, answer)).await.is_err() {
             return;
         }
     }
@@ -263,33 +270,45 @@ impl Containers {
             ..ExecConfig::default()
         };
         let id = self.create_exec(container.id(), config)?;
-        let ended = self.follow_probe(&id, patience).await;
         // Nobody will ask for it any more; one a second would be many.
-        self.shared.execs.lock().expect("no holder of the execs panics").remove(&id);
-        ended
+        let _forgotten = Forgotten { shared: &self.shared, id: &id };
+        self.follow_probe(&id, patience).await
     }
 
     async fn follow_probe(&self, id: &str, patience: Duration) -> Result<(i32, String), ContainerError> {
         let exec = self.find_exec(id)?;
-        let mut output = self.start_exec(self.claim_exec(id)?, true, None).await?;
-        let mut said = Said::default();
-        let read = async {
+        let said = Mutex::new(Said::default());
+        let run = async {
+            // A container may keep a process from ever coming to its program: the start has its time, too.
+            let mut output = self.start_exec(self.claim_exec(id)?, true, None).await?;
             while let Some(chunk) = output.recv().await {
-                said.push(&chunk.bytes);
+                said.lock().expect("no holder of what was said panics").push(&chunk.bytes);
             }
             exec.ended().await;
+            Ok(())
         };
-        if tokio::time::timeout(patience, read).await.is_ok() {
-            return Ok((exec.exit_code().unwrap_or(-1), said.text()));
+        tokio::pin!(run);
+        let text = || said.lock().expect("no holder of what was said panics").text();
+        if let Ok(ended) = tokio::time::timeout(patience, run.as_mut()).await {
+            return ended.map(|()| (exec.exit_code().unwrap_or(-1), text()));
         }
         exec.kill();
-        while let Some(chunk) = output.recv().await {
-            said.push(&chunk.bytes);
-        }
-        exec.ended().await;
+        let _ = tokio::time::timeout(AFTER_KILL, run).await;
+        let output = text();
         let text = format!("Health check exceeded timeout ({})", go(patience));
-        let output = said.text();
         Ok((-1, if output.is_empty() { text } else { format!("{text}: {output}") }))
+    }
+}
+
+/// Takes a probe out of the list when it is over, or is asked for no more.
+struct Forgotten<'a> {
+    shared: &'a Shared,
+    id: &'a str,
+}
+
+impl Drop for Forgotten<'_> {
+    fn drop(&mut self) {
+        self.shared.execs.lock().expect("no holder of the execs panics").remove(self.id);
     }
 }
 
@@ -300,7 +319,7 @@ fn place(shared: &Shared, id: &str) -> PathBuf {
 
 impl Driver {
     /// A run began: its health is asked for, from nothing or from what an engine before this one knew.
-    pub(super) fn begin_health(&mut self, started_at: Timestamp, resumed: bool) {
+    pub(super) fn begin_health(&mut self, begun: Instant, resumed: bool) {
         let record = self.container.record();
         if active(&record.config).is_none() {
             return;
@@ -313,7 +332,7 @@ impl Driver {
         self.amend(|record| record.health = Some(health.clone()));
         self.keep_health(&health);
         let containers = Containers { shared: self.shared.clone() };
-        self.prober = Some(tokio::spawn(ask(containers, self.container.clone(), started_at)));
+        self.prober = Some(tokio::spawn(ask(containers, self.container.clone(), begun)));
     }
 
     /// The run is over, and so is what was known.
@@ -336,14 +355,13 @@ impl Driver {
         }
     }
 
-    pub(super) fn probed(&mut self, result: ProbeResult) {
-        let State::Running(Running { started_at, paused: false, .. }) = self.state() else { return };
+    pub(super) fn probed(&mut self, probe: Probe) {
+        let State::Running(Running { paused: false, .. }) = self.state() else { return };
         let record = self.container.record();
         let (Some(check), Some(health)) = (active(&record.config), &record.health) else { return };
-        let age = Duration::from_nanos(result.start.0.saturating_sub(started_at.0));
         let mut health = health.clone();
         let before = health.status;
-        health.note(check, age, result);
+        health.note(check, probe.age, probe.result);
         self.amend(|record| record.health = Some(health.clone()));
         self.keep_health(&health);
         if health.status != before {

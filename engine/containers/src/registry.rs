@@ -45,6 +45,8 @@ pub(super) struct Shared {
     pub networks: Arc<Networks>,
     pub events: Arc<Events>,
     pub keeper: Arc<Keeper>,
+    /// Where the output of processes is read.
+    pub output: tokio::runtime::Handle,
     pub index: RwLock<Index>,
     pub execs: Mutex<HashMap<String, Arc<Exec>>>,
     /// Stands while a prune is at work.

@@ -47,6 +47,7 @@ impl Containers {
             networks,
             events,
             keeper,
+            output: tokio::runtime::Handle::current(),
             index: Default::default(),
             execs: Default::default(),
             pruning: AtomicBool::new(false),

@@ -9,10 +9,12 @@ use bytes::Bytes;
 use rustix::io::Errno;
 use rustix::pipe::SpliceFlags;
 use tokio::net::unix::pipe;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::hub::{Chunk, Hub};
 use super::log::{Cut, LogFile, LogPlace};
+use super::output::{Output, Reading};
 use super::spool::{CHUNK, Spool, Stream};
 
 /// Where one container's output goes.
@@ -47,7 +49,12 @@ pub struct Pump {
     sources: Vec<Source>,
     pending: Vec<u8>,
     records: Vec<u8>,
+    /// That output cannot be taken in was told.
+    told: bool,
 }
+
+/// How long output waits in its pipe when there was no room for it (a full tmpfs, no memory) before it is tried again.
+const RETRY: std::time::Duration = std::time::Duration::from_millis(100);
 
 impl Pump {
     /// For a run that begins now.
@@ -56,7 +63,7 @@ impl Pump {
     /// The log or the spool cannot be opened.
     pub fn begin(place: PumpPlace) -> io::Result<Pump> {
         let log = place.log.clone().map(LogFile::open).transpose()?;
-        let length = log.as_ref().map_or(Ok(0), LogFile::length)?;
+        let length = log.as_ref().map_or(Ok(0), LogFile::mend)?;
         let spool = Spool::create(&place.spools, &place.id, length)?;
         Ok(Pump::new(place, spool, log))
     }
@@ -81,14 +88,15 @@ impl Pump {
     }
 
     fn new(place: PumpPlace, spool: Spool, log: Option<LogFile>) -> Pump {
-        Pump { place, spool, log, sources: Vec::new(), pending: Vec::new(), records: Vec::new() }
+        Pump { place, spool, log, sources: Vec::new(), pending: Vec::new(), records: Vec::new(), told: false }
     }
 
     /// Reads two pipes.
     ///
     /// # Errors
     /// A descriptor cannot be polled.
-    pub fn read_pipes(&mut self, stdout: OwnedFd, stderr: OwnedFd) -> io::Result<()> {
+    pub(crate) fn read_pipes(&mut self, stdout: OwnedFd, stderr: OwnedFd, on: &Handle) -> io::Result<()> {
+        let _reactor = on.enter();
         for (stream, end) in [(Stream::Stdout, stdout), (Stream::Stderr, stderr)] {
             let pipe = pipe::Receiver::from_file_unchecked(end.into())?;
             self.sources.push(Source { stream, pipe, relay: None, open: true });
@@ -100,20 +108,40 @@ impl Pump {
     ///
     /// # Errors
     /// A descriptor cannot be polled.
-    pub fn read_terminal(&mut self, master: OwnedFd, relay: (OwnedFd, OwnedFd)) -> io::Result<()> {
+    pub(crate) fn read_terminal(
+        &mut self,
+        master: OwnedFd,
+        relay: (OwnedFd, OwnedFd),
+        on: &Handle,
+    ) -> io::Result<()> {
+        let _reactor = on.enter();
         let pipe = pipe::Receiver::from_file_unchecked(master.into())?;
         self.sources.push(Source { stream: Stream::Stdout, pipe, relay: Some(relay), open: true });
         Ok(())
     }
 
-    /// Moves everything until both streams end, then closes the hub. The spool is removed: all was logged.
-    pub async fn run(mut self) {
+    /// Begins to move everything until both streams end, or until what lies in the pipes is the last that counts.
+    pub(crate) fn spawn(self, on: &Handle) -> Output {
+        let (output, reading) = Output::begin();
+        on.spawn(self.run(reading));
+        output
+    }
+
+    /// Then closes the hub. The spool is removed: all was logged.
+    async fn run(mut self, mut reading: Reading) {
         // What an engine before this one had moved into the spool but not taken.
         for stream in [Stream::Stdout, Stream::Stderr] {
             self.take(stream, false);
         }
         while self.sources.iter().any(|source| source.open) {
-            self.step().await;
+            tokio::select! {
+                biased;
+                () = reading.over() => {
+                    self.drain();
+                    break;
+                }
+                () = self.step() => {}
+            }
         }
         for stream in [Stream::Stdout, Stream::Stderr] {
             self.take(stream, true);
@@ -144,16 +172,64 @@ impl Pump {
         match moved {
             Ok(0) => self.sources[index].open = false,
             Ok(count) => self.handle(stream, count).await,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            // A terminal whose last process ended answers EIO; anything else ends the stream as well.
-            Err(_) => self.sources[index].open = false,
+            Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
+                Some(Errno::AGAIN | Errno::INTR) => {}
+                // A terminal whose last process ended.
+                Some(Errno::IO) => self.sources[index].open = false,
+                _ => self.wait_for_room(&error).await,
+            },
         }
+    }
+
+    /// The spool cannot grow. The output stays in its pipe meanwhile: the process waits, and nothing is lost.
+    async fn wait_for_room(&mut self, error: &io::Error) {
+        if self.spool.give_back() {
+            return;
+        }
+        if !std::mem::replace(&mut self.told, true) {
+            tracing::error!(process = %self.place.id, %error, "cannot take output in, it waits");
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+
+    /// Logs what lies in the pipes now, and no more: who still holds them may print for ever. Attached clients, of whom
+    /// one may not read, get their end.
+    fn drain(&mut self) {
+        self.place.hub.close();
+        for index in 0..self.sources.len() {
+            if self.sources[index].open
+                && let Err(error) = self.drain_one(index)
+            {
+                tracing::error!(process = %self.place.id, %error, "cannot take the last output in, it is lost");
+            }
+        }
+    }
+
+    fn drain_one(&mut self, index: usize) -> io::Result<()> {
+        let mut left = rustix::io::ioctl_fionread(self.sources[index].pipe.as_fd())?;
+        while left > 0 {
+            let stream = self.sources[index].stream;
+            let moved = match fill_now(&self.sources[index], &mut self.spool) {
+                Ok(0) => return Ok(()),
+                Ok(moved) => moved,
+                Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
+                    Some(Errno::AGAIN | Errno::IO) => return Ok(()),
+                    Some(Errno::INTR) => continue,
+                    _ if self.spool.give_back() => continue,
+                    _ => return Err(error),
+                },
+            };
+            left = left.saturating_sub(moved as u64);
+            self.take(stream, false);
+        }
+        Ok(())
     }
 
     async fn handle(&mut self, stream: Stream, count: usize) {
         if self.spool.pending(stream, &mut self.pending).is_err() {
             return;
         }
+        self.told = false;
         let fresh = self.pending.len().saturating_sub(count);
         let chunk = (!self.place.hub.is_empty())
             .then(|| Chunk { stream, bytes: Bytes::copy_from_slice(&self.pending[fresh..]) });
@@ -221,8 +297,13 @@ fn begin_anew(spool: &mut Spool, log: &mut LogFile, id: &str) {
 
 /// One splice from the source into the spool, inside tokio's readiness.
 fn fill(source: &Source, spool: &mut Spool) -> io::Result<usize> {
+    source.pipe.try_io(|| fill_now(source, spool))
+}
+
+/// One splice from the source into the spool.
+fn fill_now(source: &Source, spool: &mut Spool) -> io::Result<usize> {
     let Some((read, write)) = &source.relay else {
-        return source.pipe.try_io(|| spool.fill(source.stream, source.pipe.as_fd()));
+        return spool.fill(source.stream, source.pipe.as_fd());
     };
     // Bytes may lie in the relay since an engine before this one was killed between the two moves.
     let left = drain_relay(source.stream, read, spool)?;
@@ -230,7 +311,7 @@ fn fill(source: &Source, spool: &mut Spool) -> io::Result<usize> {
         return Ok(left);
     }
     let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-    source.pipe.try_io(|| Ok(rustix::pipe::splice(source.pipe.as_fd(), None, write, None, CHUNK, flags)?))?;
+    rustix::pipe::splice(source.pipe.as_fd(), None, write, None, CHUNK, flags)?;
     drain_relay(source.stream, read, spool)
 }
 
@@ -244,5 +325,125 @@ fn drain_relay(stream: Stream, relay: &OwnedFd, spool: &mut Spool) -> io::Result
             Err(error) if error.raw_os_error() == Some(Errno::INTR.raw_os_error()) => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{Attributes, Reader, Rules};
+    use std::io::Write;
+    use std::path::Path;
+    use std::process::Command;
+
+    fn place(spools: &Path, folder: &Path) -> PumpPlace {
+        let log = LogPlace {
+            path: folder.join("log"),
+            rules: Rules::default(),
+            attributes: Attributes::new(),
+            turns: Arc::default(),
+        };
+        PumpPlace {
+            spools: spools.to_owned(),
+            id: "x".to_owned(),
+            log: Some(log),
+            hub: Arc::default(),
+            appended: Arc::new(watch::Sender::new(0)),
+        }
+    }
+
+    fn logged(place: &PumpPlace) -> String {
+        let mut reader = Reader::open(place.log.clone().unwrap(), None).unwrap();
+        let mut text = String::new();
+        while let Some(record) = reader.next_record().unwrap() {
+            text += &record.text;
+        }
+        text
+    }
+
+    /// A pump that reads what is written into the returned ends.
+    fn pumping(place: &PumpPlace) -> (Output, OwnedFd, OwnedFd) {
+        let flags = rustix::pipe::PipeFlags::CLOEXEC;
+        let (stdout, out) = rustix::pipe::pipe_with(flags).unwrap();
+        let (stderr, err) = rustix::pipe::pipe_with(flags).unwrap();
+        let mut pump = Pump::begin(place.clone()).unwrap();
+        for end in [&stdout, &stderr] {
+            rustix::io::ioctl_fionbio(end, true).unwrap();
+        }
+        pump.read_pipes(stdout, stderr, &Handle::current()).unwrap();
+        (pump.spawn(&Handle::current()), out, err)
+    }
+
+    #[tokio::test]
+    async fn a_line_that_a_power_cut_tore_takes_no_other_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = place(dir.path(), dir.path());
+        let whole = r#"{"log":"before\n","stream":"stdout","time":"2026-01-01T00:00:00Z"}"#;
+        let torn = r#"{"log":"lost"#;
+        std::fs::write(dir.path().join("log"), format!("{whole}\n{torn}")).unwrap();
+        let (output, out, _) = pumping(&place);
+        rustix::io::write(&out, b"after\n").unwrap();
+        drop(out);
+        output.drained().await;
+        assert_eq!(logged(&place), "before\nafter\n");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_costs_no_output() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = place(dir.path(), dir.path());
+        let asleep = place.hub.subscribe();
+        let (output, out, _) = pumping(&place);
+        // More chunks than a client may lag behind: the pump waits for it with the rest in the pipe.
+        for n in 0..40 {
+            rustix::io::write(&out, format!("line {n}\n").as_bytes()).unwrap();
+            tokio::task::yield_now().await;
+        }
+        rustix::io::write(&out, b"unfinished").unwrap();
+        // The program has ended; somebody holds its pipe.
+        assert!(!output.settle(std::time::Duration::ZERO).await);
+        output.drained().await;
+        let lines: String = (0..40).map(|n| format!("line {n}\n")).collect();
+        assert_eq!(logged(&place), lines + "unfinished");
+        let left = std::fs::read_dir(dir.path()).unwrap().count();
+        assert_eq!(left, 1, "the spool is gone");
+        drop((out, asleep));
+    }
+
+    /// A tmpfs of a few pages.
+    struct Small(tempfile::TempDir);
+
+    impl Small {
+        fn mount(size: &str) -> Small {
+            let dir = tempfile::tempdir().unwrap();
+            let mount = |dir: &Path| {
+                let size = format!("size={size}");
+                Command::new("mount").args(["-t", "tmpfs", "-o", &size, "none"]).arg(dir).status()
+            };
+            assert!(mount(dir.path()).unwrap().success(), "this test runs as root");
+            Small(dir)
+        }
+    }
+
+    impl Drop for Small {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_spool_ends_no_stream() {
+        let (spools, dir) = (Small::mount("64k"), tempfile::tempdir().unwrap());
+        let place = place(spools.0.path(), dir.path());
+        // Somebody else has taken nearly all.
+        std::fs::write(spools.0.path().join("else"), vec![0; 40 << 10]).unwrap();
+        let (output, out, _) = pumping(&place);
+        let lines: String = (0..50_000).map(|n| format!("line {n}\n")).collect();
+        let text = lines.clone();
+        let writing =
+            tokio::task::spawn_blocking(move || std::fs::File::from(out).write_all(text.as_bytes()));
+        writing.await.unwrap().unwrap();
+        output.drained().await;
+        assert!(logged(&place) == lines);
     }
 }

@@ -151,15 +151,25 @@ impl Spool {
 
     /// Gives the memory of taken bytes back, now and then.
     pub fn done(&mut self, stream: Stream) -> io::Result<()> {
-        let index = stream as usize;
+        self.punch(stream as usize, PUNCH).map(drop)
+    }
+
+    /// Gives back all that can be, for want of room. False where that is nothing.
+    pub fn give_back(&mut self) -> bool {
+        let given = [0, 1].map(|index| self.punch(index, 1).unwrap_or(false));
+        given.contains(&true)
+    }
+
+    /// Gives back whole pages of taken bytes where there are at least that many bytes.
+    fn punch(&mut self, index: usize, least: u64) -> io::Result<bool> {
         let (from, to) = (self.punched[index], self.progress.taken[index] / HEADER * HEADER);
-        if to.saturating_sub(from) < PUNCH {
-            return Ok(());
+        if to.saturating_sub(from) < least {
+            return Ok(false);
         }
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         rustix::fs::fallocate(&self.files[index], flags, HEADER + from, to - from)?;
         self.punched[index] = to;
-        Ok(())
+        Ok(true)
     }
 
     /// Length of the log that goes with what was taken.

@@ -74,6 +74,28 @@ impl LogFile {
         Ok(self.file.metadata()?.len())
     }
 
+    /// Cuts off what is no whole line at the end: a power cut may have torn the last record, and what were written
+    /// behind it would be no record either. Returns the length.
+    pub fn mend(&self) -> io::Result<u64> {
+        let length = self.length()?;
+        let mut end = length;
+        let mut block = [0; 4096];
+        while end > 0 {
+            let start = end.saturating_sub(block.len() as u64);
+            let bytes = &mut block[..(end - start) as usize];
+            self.file.read_exact_at(bytes, start)?;
+            if let Some(newline) = bytes.iter().rposition(|byte| *byte == b'\n') {
+                end = start + newline as u64 + 1;
+                break;
+            }
+            end = start;
+        }
+        if end < length {
+            self.cut(end)?;
+        }
+        Ok(end)
+    }
+
     pub fn cut(&self, length: u64) -> io::Result<()> {
         self.file.set_len(length)
     }

@@ -193,7 +193,7 @@ impl Input for Attached {
             Some(keys) => keys.filter(bytes),
             None => (bytes.to_vec(), false),
         };
-        self.container.stdin.write(&bytes).await?;
+        self.container.console.stdin.write(&bytes).await?;
         if detach {
             self.app.containers.told(&self.container, "detach");
         }
