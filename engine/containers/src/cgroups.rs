@@ -1,5 +1,8 @@
 //! Where in the tree a container's control group is: below `/docker`, or below what `CgroupParent` names.
 
+// The files of /proc are answered by the kernel from memory.
+#![allow(clippy::disallowed_methods)]
+
 use std::path::{Component, Path, PathBuf};
 
 use contract::paths::{CGROUP_CONTAINERS, CGROUP_INIT};

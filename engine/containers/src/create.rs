@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::config::{Config, HostConfig};
 use super::error::ContainerError;
+use super::files::on_files;
 use super::names;
 use super::record::{Record, Recorded};
 use super::registry::Containers;
@@ -97,10 +98,11 @@ impl Containers {
             health: None,
             finished_at: Timestamp::default(),
         };
-        self.make_folders(&record, &image)?;
+        self.make_folders(&record, &image).await?;
         let stored = self.store_new(record.clone(), &image).await;
         if let Err(error) = stored {
-            super::remove::delete_folder(&self.shared.folder(&id));
+            let folder = self.shared.folder(&id);
+            on_files(move || super::remove::delete_folder(&folder)).await?;
             return Err(error);
         }
         reservation.kept = true;
@@ -144,14 +146,12 @@ impl Containers {
         Ok(Reservation { containers: self, name, kept: false })
     }
 
-    fn make_folders(&self, record: &Record, image: &Image) -> Result<(), ContainerError> {
+    async fn make_folders(&self, record: &Record, image: &Image) -> Result<(), ContainerError> {
         let folder = self.shared.folder(&record.id);
         let layers = self.shared.images.rootfs(&image.id)?;
-        let make = || {
-            std::fs::create_dir(&folder)?;
-            make_writable(&folder, layers.last(), self.shared.ids(&record.host).root())
-        };
-        make().map_err(ContainerError::machine("make the container's folder"))
+        let root = self.shared.ids(&record.host).root();
+        let made = on_files(move || make_folders(&folder, layers.last(), root)).await?;
+        made.map_err(ContainerError::machine("make the container's folder"))
     }
 
     async fn store_new(&self, record: Record, image: &Image) -> Result<(), ContainerError> {
@@ -171,8 +171,16 @@ impl Containers {
     }
 }
 
+/// All of them or nothing.
+#[allow(clippy::disallowed_methods)] // On a file worker.
+fn make_folders(folder: &Path, top: Option<&PathBuf>, root: u32) -> std::io::Result<()> {
+    std::fs::create_dir(folder)?;
+    make_writable(folder, top, root).inspect_err(|_| super::remove::delete_folder(folder))
+}
+
 /// The writable folder becomes the root folder that the container sees: it looks like that of the image's `top` layer, or
 /// belongs to `root`.
+#[allow(clippy::disallowed_methods)] // On a file worker or a launching thread.
 pub(super) fn make_writable(folder: &Path, top: Option<&PathBuf>, root: u32) -> std::io::Result<()> {
     let upper = folder.join("upper");
     std::fs::create_dir_all(&upper)?;
@@ -187,6 +195,7 @@ pub(super) fn make_writable(folder: &Path, top: Option<&PathBuf>, root: u32) -> 
     std::fs::create_dir_all(folder.join("work"))
 }
 
+#[allow(clippy::disallowed_methods)] // The kernel answers from memory.
 fn machine_name() -> Result<String, ContainerError> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
     Ok(name.map_err(ContainerError::machine("read the machine's name"))?.trim().to_owned())

@@ -28,7 +28,7 @@ use super::update::Update;
 use model::events::Subject;
 use model::timestamp::Timestamp;
 use networks::Endpoint;
-use process::{Pump, PumpPlace, Sink};
+use process::{Pump, Sink};
 use store::{Durability, StoreError, Table, Writer};
 
 type Queue = mpsc::UnboundedReceiver<Order>;
@@ -254,10 +254,13 @@ impl Driver {
         self.settle_exit().await;
         let started_at = Timestamp::now();
         let (shared, container) = (self.shared.clone(), self.container.clone());
-        let launched = process::launch(move || launch::start(&shared, &container, started_at))
-            .await
-            .unwrap_or_else(|| Err(launch::panicked()));
-        let launched = launched?;
+        let launched = process::launch(move || {
+            let launched = launch::start(&shared, &container, started_at)?;
+            // Files of the disk: the log is opened here, too.
+            let pump = Pump::begin(container.pump_place(shared.spools()));
+            Ok((launched, pump))
+        });
+        let (launched, pump) = launched.await.unwrap_or_else(|| Err(launch::panicked()))?;
         let finished_at = self.state().ended().map_or(Timestamp(0), |ended| ended.finished_at);
         self.amend(|record| {
             record.state = Recorded::Started(started_at);
@@ -268,7 +271,7 @@ impl Driver {
         let process = process::Running::new(pid, Some(launched.process.pidfd));
         let begun = std::time::Instant::now();
         let run = self.run.insert(Run { process, begun });
-        connect(&self.shared, &self.container, &mut run.process, launched.ends, Pump::begin)?;
+        connect(&self.shared, &self.container, &mut run.process, launched.ends, pump)?;
         self.publish(State::Running(Running { pid, started_at, paused: false }));
         self.begin_health(begun, false);
         self.record_start().await?;
@@ -619,8 +622,14 @@ impl Driver {
         let begun = begun(started_at);
         // Without a pidfd the process is a zombie whose exit is on its way.
         let mut process = process::Running::new(pid, process::pidfd(pid));
-        let connected = ends
-            .map_or(Ok(()), |ends| connect(&self.shared, &self.container, &mut process, ends, Pump::resume));
+        let connected = match ends {
+            Some(ends) => {
+                let place = self.container.pump_place(self.shared.spools());
+                let pump = on_files(move || Pump::resume(place)).await?;
+                connect(&self.shared, &self.container, &mut process, ends, pump)
+            }
+            None => Ok(()),
+        };
         // It runs, whether or not its output can be read (a full disk, say): another one beside it would be worse.
         if let Err(error) = connected {
             tracing::error!(container = self.container.id(), %error, "the output of a running container is not read");
@@ -650,9 +659,8 @@ fn connect(
     container: &Container,
     process: &mut process::Running,
     ends: Ends,
-    open: impl FnOnce(PumpPlace) -> std::io::Result<Pump>,
+    pump: std::io::Result<Pump>,
 ) -> Result<(), ContainerError> {
-    let pump = open(container.pump_place(shared.spools()));
     let connected = pump.and_then(|pump| {
         process.connect(ends, &container.console, Sink::Pump(Box::new(pump)), &shared.output)
     });

@@ -1,5 +1,8 @@
 //! Namespaces that a container shares with another one or with the machine. The texts are dockerd's.
 
+// All of it runs on a launching thread.
+#![allow(clippy::disallowed_methods)]
+
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;

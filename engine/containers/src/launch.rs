@@ -1,5 +1,8 @@
 //! From a record to a running first process: Docker's words on one side, the runtime's on the other.
 
+// All of it runs on a launching thread or a file worker.
+#![allow(clippy::disallowed_methods)]
+
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,9 @@
 //! What a container may use of the machine: Docker's `Resources`, checked as dockerd checks them and turned into
 //! the files of a control group (version 2).
 
+// The files of control groups are answered by the kernel from memory.
+#![allow(clippy::disallowed_methods)]
+
 use serde::{Deserialize, Serialize};
 
 /// A limit for one block device.

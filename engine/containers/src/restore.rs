@@ -1,5 +1,8 @@
 //! The engine returns: what the store recorded and what PID 1 holds become containers again.
 
+// It runs before the API is served.
+#![allow(clippy::disallowed_methods)]
+
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,6 +30,8 @@ use store::{Store, Table};
 const AT_ONCE: usize = 8;
 
 impl Containers {
+    /// The output of processes is read on the runtime `output`.
+    ///
     /// Reads the records, takes back what PID 1 holds, and puts right what neither explains. From then on a task
     /// listens to PID 1.
     ///
@@ -39,6 +44,7 @@ impl Containers {
         networks: Arc<Networks>,
         events: Arc<Events>,
         keeper: Arc<Keeper>,
+        output: tokio::runtime::Handle,
     ) -> Result<Containers, ContainerError> {
         let shared = Shared {
             settings,
@@ -47,7 +53,7 @@ impl Containers {
             networks,
             events,
             keeper,
-            output: tokio::runtime::Handle::current(),
+            output,
             index: Default::default(),
             execs: Default::default(),
             pruning: AtomicBool::new(false),

@@ -3,6 +3,7 @@
 use super::config::HostConfig;
 use super::driver::{Driver, Order};
 use super::error::ContainerError;
+use super::files::on_files;
 use super::launch;
 use super::registry::Containers;
 use super::resources::{Resources, Support};
@@ -45,7 +46,7 @@ impl Driver {
         let before = self.container.record();
         let host = updated(&before.host, update).map_err(refused)?;
         if self.state().running().is_some() {
-            self.apply(&before.host.resources, &host.resources)?;
+            self.apply(&before.host.resources, &host.resources).await?;
         }
         self.amend(|record| record.host = host);
         let saved = self.save(Durability::Synced).await;
@@ -56,21 +57,24 @@ impl Driver {
     }
 
     /// Writes what differs; what is limited no more goes back to its default.
-    fn apply(&self, old: &Resources, new: &Resources) -> Result<(), ContainerError> {
+    async fn apply(&self, old: &Resources, new: &Resources) -> Result<(), ContainerError> {
         let failed = |error: std::io::Error| {
             let what = format!("Cannot update container {}", self.container.id());
             ContainerError::machine(what)(error)
         };
         let shared = &self.shared;
-        let cgroup = Cgroup::open(&shared.cgroup(&self.container.record()));
-        let cgroup = cgroup.map_err(|error| failed(std::io::Error::other(error)))?;
+        let path = shared.cgroup(&self.container.record());
         let (old, new) =
             (launch::limits(shared, old).map_err(failed)?, launch::limits(shared, new).map_err(failed)?);
-        // More swap before more memory or less: the kernel takes each value by itself.
-        for (file, value) in new.iter().filter(|limit| !old.contains(limit)) {
-            cgroup.write(file, value).map_err(|error| failed(std::io::Error::other(error)))?;
-        }
-        Ok(())
+        // The kernel reclaims what is above a new limit of memory before it answers.
+        let written = on_files(move || {
+            let cgroup = Cgroup::open(&path)?;
+            // More swap before more memory or less: the kernel takes each value by itself.
+            new.iter()
+                .filter(|limit| !old.contains(limit))
+                .try_for_each(|(file, value)| cgroup.write(file, value))
+        });
+        written.await?.map_err(|error| failed(std::io::Error::other(error)))
     }
 }
 

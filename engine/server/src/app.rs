@@ -1,5 +1,8 @@
 //! What every handler is given.
 
+// It runs before the API is served, or on a thread of its own.
+#![allow(clippy::disallowed_methods)]
+
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -58,7 +61,11 @@ impl App {
     ///
     /// # Errors
     /// The data disk or PID 1 failed.
-    pub async fn open(settings: &Settings, keeper: Option<OwnedFd>) -> anyhow::Result<Arc<App>> {
+    pub async fn open(
+        settings: &Settings,
+        keeper: Option<OwnedFd>,
+        output: tokio::runtime::Handle,
+    ) -> anyhow::Result<Arc<App>> {
         let (ids, data) = (IdMap::from(settings.userns_remap), data(settings));
         std::fs::create_dir_all(&data).context("make the folder of the data")?;
         let store = Store::open(&data.join("meta.redb"))?;
@@ -77,7 +84,8 @@ impl App {
             ids,
         };
         let containers =
-            Containers::open(places, store, images.clone(), networks.clone(), events.clone(), keeper).await?;
+            Containers::open(places, store, images.clone(), networks.clone(), events.clone(), keeper, output)
+                .await?;
         Ok(Arc::new(App { containers, images, networks, events, id, settings: settings.clone() }))
     }
 }

@@ -5,6 +5,7 @@ use hyper::StatusCode;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
 use process::{Chunk, Stream};
+use rustix::event::{PollFd, PollFlags};
 use std::os::fd::AsFd;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -114,6 +115,9 @@ const LINGER: std::time::Duration = std::time::Duration::from_secs(10);
 /// Between two looks whether the client has read the answer's head.
 const READ_PAUSE: std::time::Duration = std::time::Duration::from_millis(1);
 
+/// Between two looks whether a client is still there.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// `typed` came along with the request.
 async fn copy(
     connection: UnixStream,
@@ -134,12 +138,17 @@ async fn copy(
             Typed::On => input.finish().await,
         }
     });
-    let mut first = true;
+    let (mut first, mut closed) = (true, false);
     loop {
         let chunk = tokio::select! {
             biased;
             chunk = output.recv() => chunk,
             Some(()) = detached.recv() => None,
+            _ = &mut reading, if !closed => {
+                closed = true;
+                continue;
+            }
+            () = gone(&writer), if closed => None,
         };
         let Some(chunk) = chunk else { break };
         if std::mem::take(&mut first) {
@@ -151,8 +160,22 @@ async fn copy(
         }
     }
     let _ = writer.shutdown().await;
-    if tokio::time::timeout(LINGER, &mut reading).await.is_err() {
+    if !closed && tokio::time::timeout(LINGER, &mut reading).await.is_err() {
         reading.abort();
+    }
+}
+
+/// Comes when a client that has closed its side has closed the other as well: it has died, and not only ended what it types.
+/// The program may print nothing for ever, so no failed write would tell.
+async fn gone(writer: &OwnedWriteHalf) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        // Hang-ups are told in any case, see poll(2).
+        let mut polled = [PollFd::new(writer.as_ref(), PollFlags::empty())];
+        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        if rustix::event::poll(&mut polled, Some(&now)).is_ok_and(|count| count > 0) {
+            return;
+        }
     }
 }
 

@@ -24,6 +24,11 @@ mod wire;
 use anyhow::Context;
 use contract::settings::Settings;
 
+/// Most threads for what blocks; half of them at most is for files of containers.
+const WORKERS: usize = 128;
+/// Bytes.
+const STACK: usize = 512 * 1024;
+
 /// Makes processes that are born in containers. Nobody in there may look into its memory, either.
 fn zygote() -> std::io::Result<()> {
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
@@ -49,14 +54,32 @@ fn main() -> anyhow::Result<()> {
     let (settings, _) = Settings::parse(words.iter().map(String::as_str))?;
     let level = settings.log.as_deref().and_then(|level| level.parse().ok()).unwrap_or(tracing::Level::INFO);
     tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(std::io::stderr).init();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_stack_size(512 * 1024)
-        .enable_all()
-        .build()
-        .context("start the async runtime")?;
-    runtime.block_on(async {
-        let app = app::App::open(&settings, inherited.keeper).await.context("the engine cannot start")?;
+    let output = output_thread()?;
+    runtime()?.block_on(async {
+        let app =
+            app::App::open(&settings, inherited.keeper, output).await.context("the engine cannot start")?;
         listen::serve(app, inherited.unix, inherited.vsock).await
     })
+}
+
+/// One thread, and workers for what blocks: see "Who may block" in ARCHITECTURE.md.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(WORKERS)
+        .thread_stack_size(STACK)
+        .enable_all()
+        .build()
+        .context("start the async runtime")
+}
+
+/// The thread that reads what processes print and writes it into their logs. A full disk or a slow client holds up
+/// nothing else.
+fn output_thread() -> anyhow::Result<tokio::runtime::Handle> {
+    let runtime = runtime()?;
+    let handle = runtime.handle().clone();
+    let thread = std::thread::Builder::new().name("output".to_owned()).stack_size(STACK);
+    thread
+        .spawn(move || runtime.block_on(std::future::pending::<()>()))
+        .context("start the output's thread")?;
+    Ok(handle)
 }

@@ -3,6 +3,9 @@
 //! overlayfs notes a removal as a character device 0:0, and a folder that hides the image's by the attribute
 //! `trusted.overlay.opaque` (Documentation/filesystems/overlayfs.rst).
 
+// All of it runs on a file worker.
+#![allow(clippy::disallowed_methods)]
+
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

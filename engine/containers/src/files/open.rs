@@ -9,6 +9,9 @@
 //!      └─────start──► started ──end of the run──► nobody
 //! ```
 
+// All of it runs on a file worker.
+#![allow(clippy::disallowed_methods)]
+
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;

@@ -2,9 +2,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -55,7 +56,7 @@ fn suffixed(path: &Path, suffix: &str) -> PathBuf {
 pub(crate) struct LogFile {
     place: LogPlace,
     file: File,
-    compressing: Option<std::thread::JoinHandle<()>>,
+    compressing: Option<JoinHandle<()>>,
 }
 
 impl LogFile {
@@ -115,10 +116,6 @@ impl LogFile {
 
     /// Goes on in an empty file. On failure the log is as before.
     pub fn turn(&mut self) -> io::Result<()> {
-        // Names change only when the one before is compressed, or has failed to be.
-        if let Some(compressing) = self.compressing.take() {
-            let _ = compressing.join();
-        }
         let place = &self.place;
         let mut turns = place.turns();
         if place.rules.max_files > 1 {
@@ -131,10 +128,17 @@ impl LogFile {
         *turns += 1;
         drop(turns);
         if place.rules.max_files > 1 && place.rules.compress {
-            let place = place.clone();
-            self.compressing = Some(std::thread::spawn(move || compress(&place)));
+            self.compress();
         }
         Ok(())
+    }
+
+    /// Output waits for no compression: one that goes on finds what has come behind it, or the next turn does.
+    fn compress(&mut self) {
+        if self.compressing.as_ref().is_none_or(JoinHandle::is_finished) {
+            let place = self.place.clone();
+            self.compressing = Some(std::thread::spawn(move || compress(&place)));
+        }
     }
 }
 
@@ -171,23 +175,83 @@ fn absent(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Compresses number 1. When that fails it stays as it is, which is no loss.
+/// Compresses whatever is plain behind the file that is written. When that fails it stays as it is, which is no loss.
 fn compress(place: &LogPlace) {
-    let plain = place.numbered(1);
-    let half = suffixed(&plain, ".gz.new");
-    let made = pack(&plain, &half).and_then(|()| {
-        let _names = place.turns();
-        std::fs::rename(&half, compressed(&plain))?;
-        std::fs::remove_file(&plain)
-    });
-    if let Err(error) = made {
-        tracing::warn!(log = %plain.display(), %error, "cannot compress a log");
-        let _ = std::fs::remove_file(&half);
+    loop {
+        let next = next_plain(place);
+        let packed = match next {
+            Ok(None) => return,
+            Ok(Some(file)) => pack(place, &file),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = packed {
+            tracing::warn!(log = %place.path.display(), %error, "cannot compress a log");
+            return;
+        }
     }
 }
 
-fn pack(from: &Path, to: &Path) -> io::Result<()> {
+/// The newest of them.
+fn next_plain(place: &LogPlace) -> io::Result<Option<File>> {
+    let _names = place.turns();
+    for back in 1..u64::from(place.rules.max_files) {
+        match File::open(place.numbered(back)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            found => return found.map(Some),
+        }
+    }
+    Ok(None)
+}
+
+/// Turns go on meanwhile: in the end `file` has another number, or none any more.
+fn pack(place: &LogPlace, file: &File) -> io::Result<()> {
+    let half = suffixed(&place.path, ".gz.new");
+    let packed = write_packed(file, &half).and_then(|()| {
+        let _names = place.turns();
+        let numbers = 1..u64::from(place.rules.max_files);
+        let of_file = numbers.map(|back| place.numbered(back)).find(|path| is_same(path, file));
+        let Some(plain) = of_file else { return std::fs::remove_file(&half) };
+        std::fs::rename(&half, compressed(&plain))?;
+        std::fs::remove_file(&plain)
+    });
+    packed.inspect_err(|_| drop(std::fs::remove_file(&half)))
+}
+
+fn is_same(path: &Path, file: &File) -> bool {
+    let (Ok(found), Ok(wanted)) = (std::fs::metadata(path), file.metadata()) else { return false };
+    (found.dev(), found.ino()) == (wanted.dev(), wanted.ino())
+}
+
+fn write_packed(mut from: &File, to: &Path) -> io::Result<()> {
     let mut packer = GzEncoder::new(File::create(to)?, Compression::default());
-    io::copy(&mut File::open(from)?, &mut packer)?;
+    io::copy(&mut from, &mut packer)?;
     packer.finish()?.sync_data()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_does_not_wait_for_the_compression() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let rules = Rules { max_size: Some(10), max_files: 9, compress: true };
+        let place = LogPlace { path, rules, attributes: Attributes::new(), turns: Arc::default() };
+        let mut log = LogFile::open(place.clone()).unwrap();
+        let (finish, finished) = std::sync::mpsc::channel::<()>();
+        log.compressing = Some(std::thread::spawn(move || finished.recv().unwrap_or(())));
+        for n in 0..3 {
+            log.append(format!("{n}").as_bytes(), 0).unwrap();
+            log.turn().unwrap();
+        }
+        assert!(place.numbered(3).exists(), "none is compressed yet");
+        finish.send(()).unwrap();
+        log.compressing.take().unwrap().join().unwrap();
+        // The next turn compresses what was left.
+        log.turn().unwrap();
+        log.compressing.take().unwrap().join().unwrap();
+        let packed = (1..=4).filter(|back| compressed(&place.numbered(*back)).exists()).count();
+        assert_eq!((packed, place.numbered(1).exists()), (4, false));
+    }
 }

@@ -18,9 +18,6 @@ use crate::query::Query;
 use crate::reply::{self, ApiError, Reply};
 use crate::websocket;
 
-/// Most records that are sent in one piece.
-const TOGETHER: usize = 64;
-
 /// `GET /containers/{id}/logs`.
 pub async fn logs(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
     let container = app.containers.find(&call.name)?;
@@ -31,14 +28,13 @@ pub async fn logs(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
     let request = log_request(&call.query)?;
     let (timestamps, details) = (call.query.flag("timestamps"), call.query.flag("details"));
     let tty = container.record().config.tty;
-    let mut records = container.logs(request)?;
-    let (sender, receiver) = mpsc::channel(16);
+    let mut records = container.logs(request).await?;
+    let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         // What is there goes in one piece: a write for each line would cost more than the reading.
-        let mut batch = Vec::with_capacity(TOGETHER);
-        while records.recv_many(&mut batch, TOGETHER).await > 0 {
-            let mut bytes = BytesMut::with_capacity(TOGETHER * 64);
-            for record in batch.drain(..) {
+        while let Some(batch) = records.recv().await {
+            let mut bytes = BytesMut::with_capacity(batch.len() * 64);
+            for record in batch {
                 put_frame(&mut bytes, record.stream, text(&record, timestamps, details).as_bytes(), tty);
             }
             if sender.send(bytes.freeze()).await.is_err() {
@@ -85,7 +81,7 @@ fn pairs(attributes: &Attributes) -> String {
 
 /// `POST /containers/{id}/attach`.
 pub async fn attach(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
-    let (container, output, input) = attachment(&app, &call)?;
+    let (container, output, input) = attachment(&app, &call).await?;
     app.containers.told(&container, "attach");
     let tty = container.record().config.tty;
     let kind = content_type(tty, call.version);
@@ -94,13 +90,13 @@ pub async fn attach(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
 
 /// `GET /containers/{id}/attach/ws`.
 pub async fn attach_websocket(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
-    let (container, output, input) = attachment(&app, &call)?;
+    let (container, output, input) = attachment(&app, &call).await?;
     app.containers.told(&container, "attach");
     websocket::upgrade(&call, output, input)
 }
 
 /// The two directions that an attach asks for.
-fn attachment(
+async fn attachment(
     app: &Arc<App>,
     call: &Call,
 ) -> Result<(Arc<Container>, mpsc::Receiver<Chunk>, Attached), ApiError> {
@@ -122,7 +118,7 @@ fn attachment(
     let (stdout, stderr) = (call.query.flag("stdout"), call.query.flag("stderr"));
     let past = if replay && (stdout || stderr) {
         let request = LogRequest { stdout, stderr, ..LogRequest::default() };
-        Some(container.logs(request)?)
+        Some(container.logs(request).await?)
     } else {
         None
     };
@@ -140,7 +136,7 @@ fn attachment(
 
 /// The log's past, then what is printed now, of the wanted streams.
 fn merge(
-    past: Option<mpsc::Receiver<Record>>,
+    past: Option<mpsc::Receiver<Vec<Record>>>,
     live: Option<mpsc::Receiver<Chunk>>,
     stdout: bool,
     stderr: bool,
@@ -148,10 +144,12 @@ fn merge(
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         if let Some(mut past) = past {
-            while let Some(record) = past.recv().await {
-                let chunk = Chunk { stream: record.stream, bytes: record.text.into() };
-                if sender.send(chunk).await.is_err() {
-                    return;
+            while let Some(batch) = past.recv().await {
+                for record in batch {
+                    let chunk = Chunk { stream: record.stream, bytes: record.text.into() };
+                    if sender.send(chunk).await.is_err() {
+                        return;
+                    }
                 }
             }
         }
