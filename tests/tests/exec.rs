@@ -200,7 +200,7 @@ fn exec_ends_with_its_output_and_not_with_its_process() {
 fn an_exec_does_not_outlive_its_run() {
     let app = appliance();
     let name = sleeper("exec-of-run");
-    let created = app.api().post_json(&format!("/containers/{name}/exec"), json!({ "Cmd": ["true"] }));
+    let created = app.api().post_json(&format!("/containers/{}/exec", &*name), json!({ "Cmd": ["true"] }));
     let id = created.is(201).json()["Id"].as_str().expect("an id").to_owned();
     app.docker(["stop", "-t", "0", &name]).succeeds();
     let start = |id: &str| app.api().post_json(&format!("/exec/{id}/start"), json!({ "Detach": true }));
