@@ -3,7 +3,7 @@
 //! Whoever writes to the rings may be hostile. A chain that is no packet is given back unused and counted; nothing the guest
 //! can do is an error of the device, since the library ends the thread of a device that has one.
 
-use super::packet::{DATA_MAX, Header};
+use super::packet::{DATA_MAX, Sent};
 use super::switch::{Answer, Switch};
 use std::cell::Cell;
 use std::io;
@@ -125,16 +125,13 @@ impl Device {
     fn receive(&mut self, ring: &mut Ring, memory: &Guard) -> bool {
         let mut chains = 0;
         while chains < CHAINS_AT_ONCE
-            && let Some(mut chain) = pop(ring, memory)
+            && let Some(chain) = pop(ring, memory)
         {
             let head = chain.head_index();
-            match VsockPacket::from_tx_virtq_chain(&**memory, &mut chain, DATA_MAX) {
+            match Sent::read(self.guest_cid, memory, chain) {
                 // What is a packet but none for us is passed over, as a network card does.
-                Ok(packet) => {
-                    if let Some(header) = Header::sent_by(self.guest_cid, &packet) {
-                        self.switch.receive(&header, packet.data_slice());
-                    }
-                }
+                Ok(Sent { header: None, .. }) => {}
+                Ok(Sent { header: Some(header), data }) => self.switch.receive(&header, &data),
                 Err(error) => self.count(&error),
             }
             give_back(ring, head, 0);

@@ -1,11 +1,16 @@
 //! The headers of vsock packets (virtio 1.2, 5.10.6), between the guest's rings and the switch.
 //!
-//! What a chain of the guest must look like is `virtio-vsock`'s to judge: its [`VsockPacket`] checks addresses, lengths and
-//! directions, and gives the data where it lies in the guest's memory.
+//! A buffer for the guest is `virtio-vsock`'s to judge: its [`VsockPacket`] checks address, length and direction, and gives
+//! the room for data where it lies in the guest's memory. What the guest sends is taken apart here ([`Sent`]), since that crate
+//! wants a packet's data in one descriptor: a device must not assume how a driver splits its buffers (virtio 1.2, 2.7.4.1),
+//! and Debian's 6.12.117 sends large writes page by page.
 
 use contract::vsock::HOST_CID;
-use virtio_vsock::packet::{PKT_HEADER_SIZE, VsockPacket};
+use std::ops::Deref;
+use virtio_queue::DescriptorChain;
+use virtio_vsock::packet::{Error as PacketError, PKT_HEADER_SIZE, VsockPacket};
 use vm_memory::bitmap::BitmapSlice;
+use vm_memory::{GuestMemory, GuestMemoryMmap, Permissions, VolatileSlice};
 
 /// `SHUTDOWN`: the sender will receive no more.
 pub const SHUTDOWN_RECEIVE: u32 = 1;
@@ -66,18 +71,21 @@ pub struct Header {
 impl Header {
     /// What the guest with this CID sent to the host; nothing where it pretends to be another, speaks to another, or
     /// says what the standard does not know.
-    pub fn sent_by<B: BitmapSlice>(guest_cid: u64, packet: &VsockPacket<'_, B>) -> Option<Header> {
-        let addressed = packet.src_cid() == guest_cid && packet.dst_cid() == u64::from(HOST_CID);
-        if !addressed || packet.type_() != TYPE_STREAM {
+    fn decode(guest_cid: u64, bytes: &[u8; PKT_HEADER_SIZE]) -> Option<Header> {
+        let u16_at = |at: usize| u16::from_le_bytes(*bytes[at..].first_chunk().expect("within the header"));
+        let u32_at = |at: usize| u32::from_le_bytes(*bytes[at..].first_chunk().expect("within the header"));
+        let u64_at = |at: usize| u64::from_le_bytes(*bytes[at..].first_chunk().expect("within the header"));
+        let addressed = u64_at(0) == guest_cid && u64_at(8) == u64::from(HOST_CID);
+        if !addressed || u16_at(28) != TYPE_STREAM {
             return None;
         }
         Some(Header {
-            ports: Ports { host: packet.dst_port(), guest: packet.src_port() },
-            len: packet.len(),
-            op: Op::from_number(packet.op())?,
-            flags: packet.flags(),
-            buf_alloc: packet.buf_alloc(),
-            fwd_cnt: packet.fwd_cnt(),
+            ports: Ports { host: u32_at(20), guest: u32_at(16) },
+            len: u32_at(24),
+            op: Op::from_number(u16_at(30))?,
+            flags: u32_at(32),
+            buf_alloc: u32_at(36),
+            fwd_cnt: u32_at(40),
         })
     }
 
@@ -96,6 +104,80 @@ impl Header {
             .set_fwd_cnt(self.fwd_cnt);
         PKT_HEADER_SIZE as u32 + self.len
     }
+}
+
+/// A packet the guest sent, its data where it lies in the guest's memory.
+pub struct Sent<'a> {
+    /// Nothing where the packet is none for the host.
+    pub header: Option<Header>,
+    /// Piece by piece.
+    pub data: Vec<VolatileSlice<'a>>,
+}
+
+impl<'a> Sent<'a> {
+    /// Takes a chain of the guest with this CID apart.
+    pub fn read<M>(
+        guest_cid: u64,
+        memory: &'a GuestMemoryMmap,
+        chain: DescriptorChain<M>,
+    ) -> Result<Sent<'a>, PacketError>
+    where
+        M: Deref,
+        M::Target: GuestMemory,
+    {
+        let mut header = [0; PKT_HEADER_SIZE];
+        let mut read = 0;
+        let mut data = Vec::new();
+        for piece in pieces(memory, chain)? {
+            let part = piece.len().min(PKT_HEADER_SIZE - read);
+            cut(&piece, 0, part).copy_to(&mut header[read..read + part]);
+            read += part;
+            data.push(cut(&piece, part, piece.len() - part));
+        }
+        if read < PKT_HEADER_SIZE {
+            return Err(PacketError::DescriptorChainTooShort);
+        }
+        let length = u32::from_le_bytes(*header[24..].first_chunk().expect("within the header"));
+        shorten(&mut data, length)?;
+        Ok(Sent { header: Header::decode(guest_cid, &header), data })
+    }
+}
+
+/// What the guest lets us read of a chain.
+fn pieces<M>(
+    memory: &GuestMemoryMmap,
+    chain: DescriptorChain<M>,
+) -> Result<Vec<VolatileSlice<'_>>, PacketError>
+where
+    M: Deref,
+    M::Target: GuestMemory,
+{
+    let mut pieces = Vec::new();
+    for descriptor in chain.readable() {
+        let slices = memory.get_slices(descriptor.addr(), descriptor.len() as usize, Permissions::Read);
+        for slice in slices.map_err(PacketError::InvalidMemoryAccess)? {
+            pieces.push(slice.map_err(PacketError::InvalidMemoryAccess)?);
+        }
+    }
+    Ok(pieces)
+}
+
+/// Leaves the first `length` bytes, which must be there.
+fn shorten(data: &mut Vec<VolatileSlice>, length: u32) -> Result<(), PacketError> {
+    if length > DATA_MAX {
+        return Err(PacketError::InvalidHeaderLen(length));
+    }
+    let mut left = length as usize;
+    for piece in data.iter_mut() {
+        *piece = cut(piece, 0, piece.len().min(left));
+        left -= piece.len();
+    }
+    data.retain(|piece| !piece.is_empty());
+    if left == 0 { Ok(()) } else { Err(PacketError::DescriptorLengthTooSmall) }
+}
+
+fn cut<'a>(piece: &VolatileSlice<'a>, from: usize, count: usize) -> VolatileSlice<'a> {
+    piece.subslice(from, count).expect("within the piece")
 }
 
 impl Op {

@@ -330,6 +330,27 @@ mod tests {
         assert_eq!(&data[..5], b"hello");
     }
 
+    #[test]
+    fn a_guest_may_split_its_packets_as_it_likes() {
+        let mut guest = connected();
+        send(&mut guest, 5, b"");
+        // The header in two, and the data in pages (Linux does so with large writes).
+        guest.write(0x10018, &8u32.to_le_bytes());
+        guest.write(0x11000, b"one");
+        guest.write(0x12000, b"two");
+        guest.write(0x13000, b"34 and what is not of it");
+        let pieces = [(0x10000, 20), (0x10014, 24), (0x11000, 3), (0x12000, 3), (0x13000, 20)];
+        for (index, (address, length)) in (4..).zip(pieces) {
+            let flags = if index == 8 { 0 } else { NEXT };
+            guest.describe(RING_FROM_GUEST, index, address, length, flags, index + 1);
+        }
+        guest.offer(RING_FROM_GUEST, 4);
+        guest.kick(RING_FROM_GUEST);
+        let mut data = [0; 16];
+        assert_eq!(guest.streams()[0].read(&mut data).unwrap(), 8);
+        assert_eq!(&data[..8], b"onetwo34");
+    }
+
     fn check_sent(describe: impl FnOnce(&Guest)) {
         let mut guest = connected();
         let before = guest.given_back(RING_FROM_GUEST).0;

@@ -94,7 +94,7 @@ impl Switch {
     }
 
     /// A packet the guest sent, and its data.
-    pub fn receive(&mut self, header: &Header, data: Option<&VolatileSlice>) {
+    pub fn receive(&mut self, header: &Header, data: &[VolatileSlice]) {
         let ports = header.ports;
         if let Some(answer) = self.asked.remove(&ports) {
             self.answered(header, answer);
@@ -211,22 +211,27 @@ struct After {
     reset: bool,
 }
 
-fn handle(connection: &mut Connection, header: &Header, data: Option<&VolatileSlice>) -> After {
+fn handle(connection: &mut Connection, header: &Header, data: &[VolatileSlice]) -> After {
     connection.set_credit(header.buf_alloc, header.fwd_cnt);
-    let fate = match (header.op, data) {
-        (Op::Data, Some(data)) => connection.push(data),
-        (Op::Shutdown, _) => connection.end_guest(header.flags),
-        (Op::Reset, _) => connection.lose_guest(),
-        (Op::CreditRequest, _) => {
+    let fate = match header.op {
+        Op::Data => push(connection, data),
+        Op::Shutdown => connection.end_guest(header.flags),
+        Op::Reset => connection.lose_guest(),
+        Op::CreditRequest => {
             connection.ask_credit();
             Fate::Lives
         }
-        (Op::CreditUpdate | Op::Data, _) => Fate::Lives,
-        (Op::Request | Op::Response, _) => Fate::Done,
+        Op::CreditUpdate => Fate::Lives,
+        Op::Request | Op::Response => Fate::Done,
     };
     // The guest's close waits for our reset; what it sent before may still be on its way to the stream.
     let closed = header.op == Op::Shutdown && connection.guest_gone();
     After { fate, reset: closed || (fate == Fate::Done && header.op != Op::Reset) }
+}
+
+fn push(connection: &mut Connection, data: &[VolatileSlice]) -> Fate {
+    let done = data.iter().any(|piece| connection.push(piece) == Fate::Done);
+    if done { Fate::Done } else { Fate::Lives }
 }
 
 fn watch(streams: &Epoll, ports: Ports, connection: &mut Connection) -> nix::Result<()> {
@@ -269,7 +274,7 @@ mod tests {
         }
 
         fn hear(&mut self, header: &Header, data: &mut [u8]) {
-            self.receive(header, Some(&VolatileSlice::from(data)));
+            self.receive(header, &[VolatileSlice::from(data)]);
         }
 
         fn is_empty(&self) -> bool {
