@@ -15,6 +15,8 @@ pub const MODULES_LATE: &str = "/lib/modules/late.list";
 /// The blank data disk's ext4 image without its zeros: for each run of bytes its offset (u64) and length (u32), both
 /// little-endian, then the bytes; offsets ascend. The last run has no bytes and the image's size as its offset.
 pub const DATA_TEMPLATE: &str = "/usr/share/pinnace/data.ext4.runs";
+/// Repairs the data disk; gone from the memory once that is mounted.
+pub const E2FSCK: &str = "/sbin/e2fsck";
 /// CA certificates in PEM form.
 pub const CA_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 

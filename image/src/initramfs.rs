@@ -24,6 +24,11 @@ pub enum InitramfsError {
     Write(#[from] io::Error),
 }
 
+/// What else than the tree decides which bytes come out.
+pub fn form() -> String {
+    format!("newc, zstd {} at {LEVEL}", zstd::zstd_safe::version_string())
+}
+
 /// The compressed archive. The same tree gives the same bytes.
 pub fn pack(tree: &Tree) -> Result<Vec<u8>, InitramfsError> {
     let mut out = zstd::Encoder::new(Vec::new(), LEVEL)?;

@@ -6,7 +6,8 @@
 //!   linux-image-6.12-cloud-amd64 (apt) ─► kernel ─┬─► vmlinuz
 //!                                                 └─► modules, load order ─┐
 //!   init, engined, CA certificates ────────────────────────────────────────┼─► tree ─► initramfs.zst
-//!   mke2fs ─► blank data disk, compressed ─────────────────────────────────┘
+//!   e2fsck-static (apt) ───────────────────────────────────────────────────┤
+//!   mke2fs ─► blank data disk ─────────────────────────────────────────────┘
 //!                                     manifest.json: sizes, digests, versions
 //! ```
 //!

@@ -30,7 +30,9 @@ pub struct Manifest {
     pub kernel_release: String,
     /// File name of the kernel's package.
     pub kernel_package: String,
-    /// Digest over everything the artefacts were made from.
+    /// File names of the other packages something was taken from.
+    pub packages: Vec<String>,
+    /// Digest over everything the artefacts were made from: the root tree itself, the kernel, the way of packing.
     pub inputs: String,
     /// Modules loaded before the engine starts, in order.
     pub modules_boot: Vec<String>,
@@ -49,7 +51,12 @@ impl Manifest {
 
 /// SHA-256 of some bytes, in hex.
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
+    hex(&Sha256::digest(bytes))
+}
+
+/// Two digits a byte.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(64), |mut hex, byte| {
         write!(hex, "{byte:02x}").expect("writing to a String cannot fail");
         hex
     })

@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Raised when the same inputs shall give different artefacts: it is part of the inputs' digest.
-const LAYOUT_VERSION: u32 = 1;
+/// Brings e2fsck as one file, without libraries.
+const CHECKER_PACKAGE: &str = "e2fsck-static";
 
 const MANIFEST: &str = "manifest.json";
 
@@ -31,6 +31,8 @@ pub struct Layout {
     pub modules_late: &'static str,
     /// The blank data disk, compressed.
     pub data_template: &'static str,
+    /// The program that repairs the data disk.
+    pub e2fsck: &'static str,
     /// The CA bundle.
     pub ca_certificates: &'static str,
     /// Mount point of the data disk.
@@ -108,30 +110,30 @@ struct Inputs {
     init: Vec<u8>,
     engined: Vec<u8>,
     ca_certificates: Vec<u8>,
+    e2fsck: Vec<u8>,
 }
 
 impl Recipe {
     /// Makes `vmlinuz`, `initramfs.zst` and `manifest.json` in the output folder, unless they are there and
     /// came from the same inputs.
     pub fn make(&self) -> Result<Made, RecipeError> {
-        let package = debian::kernel_package(&self.cache)?;
-        let inputs = self.inputs()?;
-        let digest = self.digest(&package, &inputs);
-        if let Some(manifest) = self.made_before(&digest) {
-            return Ok(Made::Already(manifest));
-        }
-        let scratch = self.scratch()?;
-        debian::unpack(&package, scratch.path())?;
-        let kernel = Kernel::read(scratch.path())?;
+        let kernel_package = debian::kernel_package(&self.cache)?;
+        let checker = debian::package(&self.cache, CHECKER_PACKAGE)?;
+        let kernel = Kernel::read(&self.unpacked(&kernel_package)?)?;
         let mut loaded = BTreeSet::new();
         let boot = kernel.library.load_order(modules::BOOT, &mut loaded)?;
         let late = kernel.library.load_order(modules::LATE, &mut loaded)?;
-        let tree = self.tree(inputs, &boot, &late, template::make(scratch.path())?);
+        let tree = self.tree(self.inputs(&checker)?, &boot, &late, template::make(self.scratch()?.path())?);
+        let digest = self.digest(&tree, &kernel);
+        if let Some(manifest) = self.made_before(&digest) {
+            return Ok(Made::Already(manifest));
+        }
         let files = BTreeMap::from([("vmlinuz", kernel.image), ("initramfs.zst", initramfs::pack(&tree)?)]);
         let manifest = Manifest {
             version: self.version.clone(),
             kernel_release: kernel.release,
-            kernel_package: file_name(&package),
+            kernel_package: file_name(&kernel_package),
+            packages: vec![file_name(&checker)],
             inputs: digest,
             modules_boot: boot.into_iter().map(|module| module.name).collect(),
             modules_late: late.into_iter().map(|module| module.name).collect(),
@@ -141,7 +143,7 @@ impl Recipe {
         Ok(Made::Now(manifest))
     }
 
-    fn inputs(&self) -> Result<Inputs, RecipeError> {
+    fn inputs(&self, checker: &Path) -> Result<Inputs, RecipeError> {
         let read = |path: &Path, hint| {
             std::fs::read(path).map_err(|source| RecipeError::Input { path: path.to_owned(), hint, source })
         };
@@ -149,16 +151,36 @@ impl Recipe {
             init: read(&self.init, "build init first")?,
             engined: read(&self.engined, "build engined first")?,
             ca_certificates: read(&self.ca_certificates, "install ca-certificates")?,
+            e2fsck: read(
+                &self.unpacked(checker)?.join("sbin/e2fsck.static"),
+                "it is not where Debian puts it",
+            )?,
         })
     }
 
-    fn digest(&self, package: &Path, inputs: &Inputs) -> String {
+    /// The folder with a package's files, which are unpacked once.
+    fn unpacked(&self, package: &Path) -> Result<PathBuf, RecipeError> {
+        let folder = debian::files(package);
+        if !folder.is_dir() {
+            let scratch = self.scratch()?;
+            debian::unpack(package, scratch.path())?;
+            // One that another build has unpacked in the meantime is as good.
+            if let Err(source) = std::fs::rename(scratch.path(), &folder)
+                .or_else(|error| if folder.is_dir() { Ok(()) } else { Err(error) })
+            {
+                return Err(RecipeError::Output { path: folder, source });
+            }
+        }
+        Ok(folder)
+    }
+
+    fn digest(&self, tree: &Tree, kernel: &Kernel) -> String {
         let words = [
-            format!("{LAYOUT_VERSION} {} {:?}", self.version, self.layout),
-            format!("{:?} {:?} {}", modules::BOOT, modules::LATE, file_name(package)),
-            sha256_hex(&inputs.init),
-            sha256_hex(&inputs.engined),
-            sha256_hex(&inputs.ca_certificates),
+            self.version.clone(),
+            kernel.release.clone(),
+            sha256_hex(&kernel.image),
+            tree.digest(),
+            initramfs::form(),
         ];
         sha256_hex(words.join("\n").as_bytes())
     }
@@ -186,6 +208,7 @@ impl Recipe {
         tree.file(layout.engined, 0o755, inputs.engined);
         tree.file(layout.ca_certificates, 0o644, inputs.ca_certificates);
         tree.file(layout.data_template, 0o644, template);
+        tree.file(layout.e2fsck, 0o755, inputs.e2fsck);
         for (list, modules) in [(layout.modules_boot, boot), (layout.modules_late, late)] {
             tree.file(list, 0o644, modules.iter().map(|m| m.file_name() + "\n").collect::<String>());
             for module in modules {

@@ -10,14 +10,14 @@ const BYTES: u64 = 256 << 20;
 /// Bytes of a block of the file system.
 const BLOCK: usize = 4096;
 
-/// The identifiers are fixed so that the same inputs make the same bytes. Every appliance's disk has this UUID: the
-/// guest finds its disk by the device's serial number and mounts one such file system.
+/// The identifiers are fixed so that the same inputs make the same bytes. A disk that is made of the template gets its own,
+/// which `metadata_csum_seed` allows: without it every checksum of the file system begins with the UUID.
 const UUID: &str = "70696e6e-6163-4e65-8000-000000000001";
 const HASH_SEED: &str = "70696e6e-6163-4e65-8000-000000000002";
 
 /// Spelled out, so that the build host's mke2fs.conf has no say. `resize_inode` stays off: growing beyond its
 /// reserve needs meta_bg anyway, and without it 256 MB grow to 1 TB in seconds.
-const FEATURES: &str = "none,has_journal,ext_attr,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum";
+const FEATURES: &str = "none,has_journal,ext_attr,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum,metadata_csum_seed";
 
 /// Why there is no template.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,7 @@
 //! The root tree as data: paths, modes and bytes, nothing that would differ between two builds.
 
+use crate::manifest::hex;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// One thing at one path.
@@ -49,6 +51,21 @@ impl Tree {
         self.0.iter().map(|(path, node)| (path.as_str(), node))
     }
 
+    /// Changes with every path, mode and byte.
+    pub fn digest(&self) -> String {
+        let mut digest = Sha256::new();
+        for (path, node) in self.entries() {
+            let (kind, mode, bytes) = match node {
+                Node::Folder { mode } => ("folder", *mode, &[][..]),
+                Node::File { mode, bytes } => ("file", *mode, bytes.as_slice()),
+                Node::Link { target } => ("link", 0, target.as_bytes()),
+            };
+            digest.update(format!("{kind} {mode:o} {} {path}\0", bytes.len()));
+            digest.update(bytes);
+        }
+        hex(&digest.finalize())
+    }
+
     fn put(&mut self, path: &str, node: Node) {
         let path = path.trim_matches('/');
         for (end, _) in path.match_indices('/') {
@@ -63,13 +80,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parents_come_before_what_is_in_them() {
+    fn parents_come_before_what_is_in_them_and_every_change_shows() {
         let mut tree = Tree::default();
         tree.file("/a-b", 0o644, "x");
         tree.file("/a/b/c", 0o644, "y");
         tree.folder("/a/b", 0o700);
         let paths: Vec<&str> = tree.entries().map(|(path, _)| path).collect();
         assert_eq!(paths, ["a", "a-b", "a/b", "a/b/c"]);
+        let digest = tree.digest();
+        let changed = |change: fn(&mut Tree)| {
+            let mut other = tree.clone();
+            change(&mut other);
+            other.digest() != digest
+        };
+        assert!(!changed(|_| {}));
+        assert!(changed(|tree| tree.file("/a-b", 0o644, "z")));
+        assert!(changed(|tree| tree.file("/a-b", 0o600, "x")));
+        assert!(changed(|tree| tree.link("/a-b", "x")));
+        assert!(changed(|tree| tree.folder("/a/d", 0o755)));
         assert_eq!(tree.0["a/b"], Node::Folder { mode: 0o700 });
     }
 }

@@ -17,7 +17,8 @@ fn recipe(folder: &Path, out: &str) -> Recipe {
             modules: "/lib/modules",
             modules_boot: "/lib/modules/boot.list",
             modules_late: "/lib/modules/late.list",
-            data_template: "/usr/share/pinnace/data.ext4.zst",
+            data_template: "/usr/share/pinnace/data.ext4.runs",
+            e2fsck: "/sbin/e2fsck",
             ca_certificates: "/etc/ssl/certs/ca-certificates.crt",
             data: "/var/lib/pinnace",
         },
@@ -45,6 +46,11 @@ fn the_same_inputs_make_the_same_bytes_and_are_made_once() {
         assert!(read("first") == read("second"), "{name} differs");
     }
     assert!(matches!(first.make().unwrap(), Made::Already(before) if before == manifest));
+    // A word in the tree is enough to be made again, and back.
+    let mut other = recipe(folder.path(), "first");
+    other.layout.data = "/var/lib/elsewhere";
+    assert_ne!(made_now(other.make().unwrap()).inputs, manifest.inputs);
+    assert_eq!(made_now(first.make().unwrap()), manifest);
     assert_order(&manifest.modules_boot, "vsock", "vmw_vsock_virtio_transport");
     assert_order(&manifest.modules_late, "nf_conntrack", "nf_nat");
     assert_order(&manifest.modules_late, "llc", "bridge");

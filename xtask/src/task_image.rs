@@ -51,6 +51,7 @@ fn recipe(workspace: &Workspace, built: &Built) -> Recipe {
             modules_boot: paths::MODULES_BOOT,
             modules_late: paths::MODULES_LATE,
             data_template: paths::DATA_TEMPLATE,
+            e2fsck: paths::E2FSCK,
             ca_certificates: paths::CA_CERTIFICATES,
             data: paths::DATA,
         },
