@@ -65,6 +65,9 @@ pub struct Settings {
     /// `data=`: serial number of the data disk's block device, or a path below /dev. Absent in the namespace
     /// backend, where the folder is mounted already.
     pub data: Option<String>,
+    /// `data-wait=SECONDS`: how long that device is waited for; 5 where absent. A cloud attaches disks minutes after the
+    /// machine's start.
+    pub data_wait: Option<u32>,
     /// `insecure-registry=HOST[:PORT]|CIDR`, repeatable: spoken to without TLS verification, then without TLS.
     pub insecure_registries: Vec<String>,
     /// `registry-mirror=URL`, repeatable: tried before Docker Hub.
@@ -131,6 +134,9 @@ impl Settings {
             }
             "hostname" => self.hostname = Some(value.to_owned()),
             "data" => self.data = Some(value.to_owned()),
+            "data-wait" => {
+                self.data_wait = Some(value.parse().map_err(|_| bad("a number of seconds"))?);
+            }
             "insecure-registry" => self.insecure_registries.push(value.to_owned()),
             "registry-mirror" => self.registry_mirrors.push(value.to_owned()),
             "userns-remap" => {
@@ -161,6 +167,7 @@ impl Settings {
         }
         let optional = [("hostname", &self.hostname), ("data", &self.data), ("log", &self.log)];
         words.extend(optional.iter().filter_map(|(k, v)| v.as_ref().map(|v| format!("{k}={v}"))));
+        words.extend(self.data_wait.map(|seconds| format!("data-wait={seconds}")));
         words.extend(self.userns_remap.map(|first| format!("userns-remap={first}")));
         words.extend(self.insecure_registries.iter().map(|v| format!("insecure-registry={v}")));
         words.extend(self.registry_mirrors.iter().map(|v| format!("registry-mirror={v}")));
@@ -214,6 +221,7 @@ mod tests {
                 "insecure-registry=a:1",
                 "insecure-registry=b",
                 "userns-remap=100000",
+                "data-wait=300",
             ],
             Ok(Settings {
                 backend: Backend::Namespace,
@@ -221,6 +229,7 @@ mod tests {
                 log: Some("debug".into()),
                 insecure_registries: vec!["a:1".into(), "b".into()],
                 userns_remap: Some(100_000),
+                data_wait: Some(300),
                 ..Settings::default()
             }),
         );
@@ -236,6 +245,7 @@ mod tests {
             let text = format!("setting {word} is not valid: expected a number from 1 to 4294901759");
             assert_eq!(Settings::parse([word.as_str()]).unwrap_err().to_string(), text);
         }
+        check(&["data-wait=-1"], Err("setting data-wait=-1 is not valid: expected a number of seconds"));
         check(&["backend=x"], Err("setting backend=x is not valid: expected vm or namespace"));
         check(
             &["net=static,10.0.0.2/33,10.0.0.1,1.1.1.1"],

@@ -21,7 +21,8 @@ use std::time::Instant;
 use contract::console::FIRST_INSTRUCTION;
 use contract::settings::{Backend, Settings};
 
-use boot::{Machine, modules};
+use boot::Machine;
+use boot::modules::{self, Late};
 use keeper::{Keeper, Starter};
 use messages::{chain, raw, say};
 use net::Uplink;
@@ -95,13 +96,13 @@ fn server(machine: &mut Machine, started: Instant) -> std::io::Result<Server> {
     let boot_time = started.elapsed();
     say!("the engine is started after {} ms", boot_time.as_millis());
     let mut uplink = Uplink::new(&machine.settings);
-    uplink.look(now);
-    let module_helper = match machine.settings.backend {
-        Backend::Vm => Some(modules::start_late(machine)?),
+    uplink.look();
+    let modules = match machine.settings.backend {
+        Backend::Vm => Late::new(machine, now),
         Backend::Namespace => {
             modules::ready();
-            None
+            Late::Done
         }
     };
-    Ok(Server { backend: machine.settings.backend, signals, keeper, uplink, module_helper, boot_time })
+    Ok(Server { backend: machine.settings.backend, signals, keeper, uplink, modules, boot_time })
 }

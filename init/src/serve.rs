@@ -9,7 +9,9 @@ use contract::settings::Backend;
 use nix::libc::{SIGCHLD, SIGINT, SIGPWR, SIGTERM};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::clock;
+use crate::boot::disk;
+use crate::boot::modules::Late;
+use crate::clock::Clock;
 use crate::control::{Asked, Connections};
 use crate::keeper::{Event, Keeper};
 use crate::messages::say;
@@ -17,6 +19,9 @@ use crate::net::Uplink;
 use crate::power::button::Buttons;
 use crate::power::{Action, GRACE, Power};
 use crate::upload::Upload;
+
+/// A clock that is so far behind has not drifted: the machine was paused, with its lease running on.
+const SLEPT_NANOS: i64 = 10_000_000_000;
 
 /// Everything that lives as long as this process.
 #[derive(Debug)]
@@ -29,8 +34,8 @@ pub struct Server {
     pub keeper: Keeper,
     /// See [`Uplink`].
     pub uplink: Uplink,
-    /// Process that loads modules beside the engine, while it runs.
-    pub module_helper: Option<u32>,
+    /// Modules that are loaded beside the engine.
+    pub modules: Late,
     /// What the boot took.
     pub boot_time: Duration,
 }
@@ -50,6 +55,9 @@ enum Part {
 
 struct State {
     power: Power,
+    clock: Clock,
+    /// It was told that the data cannot be written any more.
+    data_lost: bool,
     connections: Connections,
     buttons: Buttons,
 }
@@ -63,7 +71,8 @@ impl Server {
     /// Runs until the machine shall go down.
     pub fn run(mut self) -> Action {
         let (connections, buttons) = (Connections::default(), Buttons::default());
-        let mut state = State { power: Power::Up, connections, buttons };
+        let (power, clock) = (Power::Up, Clock::default());
+        let mut state = State { power, clock, data_lost: false, connections, buttons };
         // A child may have ended before the first look at the signals.
         let events = self.keeper.reap(Instant::now());
         self.follow(&mut state, events);
@@ -74,7 +83,9 @@ impl Server {
                 return action;
             }
             self.keeper.tick(now, state.power.wants_engine());
-            self.uplink.tick(now);
+            self.uplink.tick();
+            self.modules.tick(now);
+            state.clock.tick(now);
             let ready = self.wait(&state);
             for part in ready {
                 self.act(part, &mut state);
@@ -112,13 +123,14 @@ impl Server {
         watched.extend(state.connections.fds().map(one(Part::Control)));
         watched.extend(state.buttons.fds().map(one(Part::Buttons)));
         watched.extend(self.uplink.links().map(one(Part::Links)));
-        watched.extend(self.uplink.socket().map(one(Part::Dhcp)));
+        watched.extend(self.uplink.sockets().map(one(Part::Dhcp)));
         watched
     }
 
     fn timeout(&self, state: &State) -> Option<Timespec> {
         let keeper = self.keeper.deadline(state.power.wants_engine());
-        let next = [keeper, self.uplink.deadline(), state.power.deadline()].into_iter().flatten().min()?;
+        let beside = [self.uplink.deadline(), self.modules.deadline(), state.clock.deadline()];
+        let next = [keeper, state.power.deadline()].into_iter().chain(beside).flatten().min()?;
         let left = next.saturating_duration_since(Instant::now());
         Some(Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() })
     }
@@ -146,8 +158,8 @@ impl Server {
                     self.ask_power(state, Action::PowerOff, now);
                 }
             }
-            Part::Links => self.uplink.look(now),
-            Part::Dhcp => self.uplink.receive(now),
+            Part::Links => self.uplink.look(),
+            Part::Dhcp => self.uplink.receive(),
         }
     }
 
@@ -167,9 +179,10 @@ impl Server {
         for event in events {
             match event {
                 Event::Stopped | Event::EngineGone => state.power.engine_done(),
-                Event::Reaped(pid) if self.module_helper == Some(pid) => {
-                    self.module_helper = None;
+                Event::Greeted => self.modules.begin(),
+                Event::Reaped(pid) if self.modules.ended(pid) => {
                     state.buttons = Buttons::open();
+                    state.clock = Clock::open(Instant::now());
                 }
                 Event::Reaped(_) => {}
             }
@@ -197,13 +210,33 @@ impl Server {
             Request::Clock(_) if self.backend == Backend::Namespace => {
                 Answer::Error("the clock is the host's own".to_owned())
             }
-            Request::Clock(nanos) => match clock::follow(nanos) {
-                Ok(()) => Answer::Ok,
-                Err(error) => Answer::Error(format!("cannot set the clock: {error}")),
-            },
+            Request::Clock(nanos) => {
+                self.look_at_data(state);
+                self.follow_clock(state, nanos)
+            }
             Request::PowerOff => self.ask_power(state, Action::PowerOff, now),
             Request::Reboot => self.ask_power(state, Action::Reboot, now),
             Request::Engine(_) => Answer::Error("an engine comes with its bytes".to_owned()),
+        }
+    }
+
+    fn follow_clock(&mut self, state: &State, nanos: u64) -> Answer {
+        match state.clock.follow(nanos) {
+            Ok(behind) => {
+                if behind > SLEPT_NANOS {
+                    self.uplink.look_again();
+                }
+                Answer::Ok
+            }
+            Err(error) => Answer::Error(format!("cannot set the clock: {error}")),
+        }
+    }
+
+    /// The kernel tells nobody: it is looked at whenever the host tells the time.
+    fn look_at_data(&self, state: &mut State) {
+        if !state.data_lost && disk::is_read_only() {
+            say!("the data disk has a fault and is read-only: the next boot repairs it");
+            state.data_lost = true;
         }
     }
 

@@ -6,11 +6,15 @@ pub mod block;
 #[cfg(target_os = "linux")]
 pub mod bpf;
 #[cfg(target_os = "linux")]
+pub mod clock;
+#[cfg(target_os = "linux")]
 pub mod clone;
 #[cfg(target_os = "linux")]
 pub mod heap;
 #[cfg(target_os = "linux")]
 pub mod inherit;
+#[cfg(target_os = "linux")]
+pub mod link_layer;
 #[cfg(target_os = "linux")]
 pub mod listen;
 #[cfg(target_os = "linux")]

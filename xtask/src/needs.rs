@@ -32,6 +32,7 @@ const TESTS: &[Need] = &[
     Need { have: || program("docker"), package: "docker.io" },
     Need { have: || program("docker-registry"), package: "docker-registry" },
     Need { have: || program("mmdebstrap"), package: "mmdebstrap" },
+    Need { have: || Path::new("/usr/sbin/dnsmasq").exists(), package: "dnsmasq-base" },
     Need { have: python_makes_environments, package: "python3-venv" },
 ];
 

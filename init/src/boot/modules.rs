@@ -5,16 +5,16 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use contract::paths::{INIT, MODULES, MODULES_BOOT, MODULES_LATE, MODULES_READY};
-use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
 use sys::clone::StringArray;
 use sys::start::Program;
 
 use crate::messages::{chain, say};
 
-use super::{BootError, Machine};
+use super::{BootError, Machine, root};
 
 /// The only argument of the helper process that loads [`MODULES_LATE`].
 pub const LATE: &str = "--late-modules";
@@ -28,12 +28,80 @@ pub fn load_boot(machine: &mut Machine) -> Result<(), BootError> {
     list(MODULES_BOOT)?.iter().try_for_each(|path| load(path, rootfs))
 }
 
-/// Starts the helper: the kernel takes its time for each module, and the keeper must not wait. Returns the
-/// helper's process id.
-pub fn start_late(machine: &Machine) -> io::Result<u32> {
+/// How long an engine that does not say hello keeps the modules waiting: without them there is no power button.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The modules of [`MODULES_LATE`], on their way.
+///
+/// ```text
+///   Waiting ── the engine says hello, or it takes too long ──► Loading ── the helper ends ──► Done
+/// ```
+///
+/// Before that they would take the processor from the engine, whose first answer is waited for.
+#[derive(Debug)]
+pub enum Late {
+    /// Until then at the latest; with the writable root.
+    Waiting {
+        /// See [`PATIENCE`].
+        until: Instant,
+        /// See [`Machine::rootfs`].
+        rootfs: Option<OwnedFd>,
+    },
+    /// By this process.
+    Loading(u32),
+    /// All were tried.
+    Done,
+}
+
+impl Late {
+    /// Nothing is loaded yet.
+    pub fn new(machine: &mut Machine, now: Instant) -> Late {
+        Late::Waiting { until: now + PATIENCE, rootfs: machine.rootfs.take() }
+    }
+
+    /// When [`Late::tick`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self {
+            Late::Waiting { until, .. } => Some(*until),
+            _ => None,
+        }
+    }
+
+    /// Time passes.
+    pub fn tick(&mut self, now: Instant) {
+        if self.deadline().is_some_and(|until| now >= until) {
+            self.begin();
+        }
+    }
+
+    /// The engine is far enough. Starts the helper: the kernel takes its time for each module, and the keeper must not
+    /// wait.
+    pub fn begin(&mut self) {
+        let Late::Waiting { rootfs, .. } = self else { return };
+        *self = match start_helper(rootfs.as_ref().map(AsFd::as_fd)) {
+            Ok(pid) => Late::Loading(pid),
+            Err(error) => {
+                say!("cannot load kernel modules: {error}");
+                ready();
+                Late::Done
+            }
+        };
+    }
+
+    /// A process ended; whether it was the helper.
+    pub fn ended(&mut self, pid: u32) -> bool {
+        let ours = matches!(self, Late::Loading(helper) if *helper == pid);
+        if ours {
+            *self = Late::Done;
+        }
+        ours
+    }
+}
+
+fn start_helper(rootfs: Option<BorrowedFd<'_>>) -> io::Result<u32> {
     let arguments = [INIT, LATE].map(|word| CString::new(word).expect("no NUL in a constant"));
     let path = arguments[0].clone();
-    let fds: Vec<_> = machine.rootfs.iter().map(|fd| (fd.as_fd(), ROOTFS_FD)).collect();
+    let fds: Vec<_> = rootfs.into_iter().map(|fd| (fd, ROOTFS_FD)).collect();
     let (arguments, environment) = (StringArray::new(arguments.into()), StringArray::new(Vec::new()));
     let program = Program { path: &path, arguments, environment, cgroup: None, fds: &fds };
     Ok(program.start()?.pid)
@@ -71,16 +139,14 @@ fn list(path: &str) -> Result<Vec<PathBuf>, BootError> {
     }
 }
 
-/// Loads one and gives the memory of its file back. ENODEV: a driver without its device, which is no fault.
+/// Loads one and gives the memory of its file back. ENODEV and EOPNOTSUPP: a driver without its device or its hypervisor,
+/// which is no fault.
 fn load(path: &Path, rootfs: Option<BorrowedFd<'_>>) -> Result<(), BootError> {
     let file = File::open(path).map_err(|source| BootError::Read { path: path.to_owned(), source })?;
     match rustix::system::finit_module(&file, c"", 0) {
-        Ok(()) | Err(Errno::EXIST | Errno::NODEV) => {}
+        Ok(()) | Err(Errno::EXIST | Errno::NODEV | Errno::OPNOTSUPP) => {}
         Err(error) => return Err(BootError::Module { path: path.to_owned(), source: error.into() }),
     }
-    if let (Some(rootfs), Ok(relative)) = (rootfs, path.strip_prefix("/")) {
-        // The initramfs is memory; a file that stays costs only that.
-        let _ = unlinkat(rootfs, relative, AtFlags::empty());
-    }
+    root::forget(rootfs, path);
     Ok(())
 }

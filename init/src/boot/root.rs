@@ -4,9 +4,10 @@
 //! its own. The usual way, switch_root, copies all files to another file system and deletes them here. A bind mount
 //! of the root onto itself has a parent mount as well, which is all that pivot_root asks for, and copies nothing.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, unlinkat};
 use rustix::mount::{MountFlags, mount_bind, mount_move, mount_remount};
 
 use super::{BootError, Machine};
@@ -25,10 +26,16 @@ pub fn leave_initramfs(machine: &mut Machine) -> Result<(), BootError> {
     rustix::process::chdir("/").map_err(failed("enter the new root"))
 }
 
-/// Later this is the only way to the writable mount below: [`super::modules`] frees the memory of loaded modules
-/// through it.
+/// Later this is the only way to the writable mount below: [`forget`] frees memory through it.
 fn open_root() -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat(CWD, "/", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Gives the memory of a file of the image back that nothing needs any more; one that stays costs only that.
+pub fn forget(rootfs: Option<BorrowedFd<'_>>, path: &Path) {
+    if let (Some(rootfs), Ok(relative)) = (rootfs, path.strip_prefix("/")) {
+        let _ = unlinkat(rootfs, relative, AtFlags::empty());
+    }
 }
 
 /// Nothing writes to the root from here on.

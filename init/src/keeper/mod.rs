@@ -39,6 +39,8 @@ const PROBATION: Duration = Duration::from_secs(10);
 /// What the rest of `init` has to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
+    /// The engine said hello.
+    Greeted,
     /// The engine says that every container is stopped.
     Stopped,
     /// The engine is gone.
@@ -216,7 +218,10 @@ impl Keeper {
             (Ok(ToKeeper::Ack { key }), _) => tell(self.table.acknowledged(key)),
             // The process may have ended and been acknowledged in the meantime.
             (Ok(ToKeeper::Shed { key, keep }), _) => drop(self.table.shed(key, usize::from(keep))),
-            (Ok(ToKeeper::Hello { version }), Sender::Present) => self.hello(version, now),
+            (Ok(ToKeeper::Hello { version }), Sender::Present) => {
+                self.hello(version, now);
+                events.push(Event::Greeted);
+            }
             (Ok(ToKeeper::Stopped), Sender::Present) => events.push(Event::Stopped),
             (Ok(_), Sender::Departed) => {}
             (Err(error), _) => say!("the engine sent nonsense: {error}"),

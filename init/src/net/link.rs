@@ -14,6 +14,8 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType};
 
+use super::changes::Route;
+
 const NLMSG_ERROR: u16 = 2;
 /// RTMGRP_LINK: cards that come, go or change.
 const GROUP_LINK: u32 = 1;
@@ -89,9 +91,18 @@ fn address_message(card: u32, address: Ipv4Addr, prefix: u8) -> AddressMessage {
     message
 }
 
-/// Sends what goes to `destination/prefix` to `gateway`; straight to the link where that is unspecified
-/// (RFC 3442). The gateway need not be in the card's own subnet: clouds give addresses with prefix 32.
-pub fn set_route(card: u32, destination: Ipv4Addr, prefix: u8, gateway: Ipv4Addr) -> io::Result<()> {
+/// Sends what goes to a destination to a gateway; straight to the link where that is unspecified (RFC 3442). The gateway
+/// need not be in the card's own subnet: clouds give addresses with prefix 32.
+pub fn set_route(card: u32, route: Route) -> io::Result<()> {
+    request(RouteNetlinkMessage::NewRoute(route_message(card, route)), NLM_F_CREATE | NLM_F_REPLACE)
+}
+
+/// Takes back what [`set_route`] did.
+pub fn remove_route(card: u32, route: Route) -> io::Result<()> {
+    request(RouteNetlinkMessage::DelRoute(route_message(card, route)), 0)
+}
+
+fn route_message(card: u32, (destination, prefix, gateway): Route) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header = RouteHeader {
         address_family: AddressFamily::Inet,
@@ -112,7 +123,7 @@ pub fn set_route(card: u32, destination: Ipv4Addr, prefix: u8, gateway: Ipv4Addr
         message.header.flags = RouteFlags::Onlink;
         message.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
     }
-    request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
+    message
 }
 
 fn request(message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {

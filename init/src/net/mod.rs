@@ -1,32 +1,45 @@
 //! The uplink: finding the card, giving it an address, keeping the lease. It runs inside the keeper's loop and
 //! never holds up the boot; what goes wrong is a line on the console and is tried again.
 //!
+//! ```text
+//!            a card comes                 begun
+//!   no card ──────────────► begin ──────────────────► configured, or a DHCP exchange
+//!      ▲                     │  ▲ after a while             │ address refused
+//!      │                     ▼  │                           │
+//!      └─ the card goes ─── failed ◄────────────────────────┘
+//! ```
+//!
 //! Networks of containers are not here: they are the engine's.
 
 mod card;
+mod changes;
 mod dhcp;
+mod exchange;
 pub mod link;
 mod resolver;
 mod wire;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use contract::paths::RESOLV_CONF;
 use contract::settings::{Backend, Net, Settings};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt};
+use rustix::time::{ClockId, clock_gettime};
 
-use crate::messages::say;
+use crate::messages::{chain, say};
 use card::Card;
-use dhcp::{Act, Client, Lease};
+use changes::Step;
+use dhcp::{Act, Lease, Moment};
+use exchange::Exchange;
 use wire::Options;
 
-const CLIENT_PORT: u16 = 68;
-const SERVER_PORT: u16 = 67;
 const CLASS_NET: &str = "/sys/class/net";
+
+/// After a card could not be configured; each further time doubles it.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(64);
 
 /// Why the uplink has no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -37,23 +50,28 @@ pub enum NetError {
         /// The card's name.
         card: String,
         /// What was tried.
-        what: &'static str,
+        what: String,
         /// The kernel's word.
-        source: io::Error,
-    },
-    /// The resolver configuration could not be written.
-    #[error("cannot write {RESOLV_CONF}")]
-    Resolver {
-        /// From the file system.
         source: io::Error,
     },
 }
 
-/// A running DHCP exchange.
+/// The card in use.
 #[derive(Debug)]
-struct Exchange {
-    client: Client,
-    socket: UdpSocket,
+struct Attached {
+    card: Card,
+    carrier: bool,
+    progress: Progress,
+}
+
+#[derive(Debug)]
+enum Progress {
+    /// It is begun again at `again`.
+    Failed { again: Moment, pause: Duration },
+    /// By the settings: nothing is left to do.
+    Configured,
+    /// By DHCP.
+    Asking(Box<Exchange>),
 }
 
 /// See the module.
@@ -63,8 +81,7 @@ pub struct Uplink {
     backend: Backend,
     keep_hostname: bool,
     links: Option<OwnedFd>,
-    card: Option<Card>,
-    exchange: Option<Exchange>,
+    attached: Option<Attached>,
 }
 
 impl Uplink {
@@ -75,129 +92,254 @@ impl Uplink {
             _ => link::watch().map_err(|error| say!("network: cannot watch for cards: {error}")).ok(),
         };
         let keep_hostname = settings.hostname.is_some();
-        let (net, backend) = (settings.net, settings.backend);
-        Uplink { net, backend, keep_hostname, links, card: None, exchange: None }
+        Uplink { net: settings.net, backend: settings.backend, keep_hostname, links, attached: None }
     }
 
-    /// Readable when a card came or changed; `None` when nobody waits for one.
+    /// Readable when the card came, changed or went; `None` when nobody waits for one.
     pub fn links(&self) -> Option<BorrowedFd<'_>> {
         self.links.as_ref().map(AsFd::as_fd)
     }
 
     /// Readable when a DHCP packet came.
-    pub fn socket(&self) -> Option<BorrowedFd<'_>> {
-        self.exchange.as_ref().map(|exchange| exchange.socket.as_fd())
+    pub fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.exchange().into_iter().flat_map(Exchange::sockets)
     }
 
     /// When [`Uplink::tick`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        self.exchange.as_ref().map(|exchange| exchange.client.deadline())
+        let due = match &self.attached.as_ref()?.progress {
+            Progress::Failed { again, .. } => *again,
+            Progress::Configured => return None,
+            Progress::Asking(exchange) => exchange.client.deadline(),
+        };
+        Some(Instant::now() + due.saturating_sub(since_boot()))
     }
 
-    /// Looks for the card and begins to configure it. Once it is found, cards are watched no more.
-    pub fn look(&mut self, now: Instant) {
+    fn exchange(&self) -> Option<&Exchange> {
+        match &self.attached.as_ref()?.progress {
+            Progress::Asking(exchange) => Some(exchange),
+            _ => None,
+        }
+    }
+
+    fn exchange_mut(&mut self) -> Option<&mut Exchange> {
+        match &mut self.attached.as_mut()?.progress {
+            Progress::Asking(exchange) => Some(exchange),
+            _ => None,
+        }
+    }
+
+    /// Looks which card there is, and whether it has a link.
+    pub fn look(&mut self) {
         if let Some(links) = &self.links {
             link::drain(links.as_fd());
         }
-        if self.card.is_some() || self.net == Net::None {
+        if self.net == Net::None {
             return;
         }
-        let Some(card) = card::uplink(Path::new(CLASS_NET), self.backend) else { return };
-        self.card = Some(card.clone());
-        self.links = None;
-        if let Err(error) = self.begin(&card, now) {
-            say!("{}", crate::messages::chain(&error));
+        let held = self.attached.as_ref().map(|attached| &attached.card);
+        match card::uplink(Path::new(CLASS_NET), self.backend, held) {
+            Some(card) if Some(&card) == held => self.look_at_carrier(),
+            found => {
+                self.let_go();
+                if let Some(card) = found {
+                    self.attach(card);
+                }
+            }
         }
     }
 
-    fn begin(&mut self, card: &Card, now: Instant) -> Result<(), NetError> {
-        let failed = |what| move |source| NetError::Configure { card: card.name.clone(), what, source };
+    /// A link that is there again may lead to another network, and whoever waited need not wait any longer.
+    fn look_at_carrier(&mut self) {
+        let Some(attached) = &mut self.attached else { return };
+        let carrier = card::has_carrier(Path::new(CLASS_NET), &attached.card);
+        let returned = carrier && !std::mem::replace(&mut attached.carrier, carrier);
+        if returned {
+            self.look_again();
+        }
+    }
+
+    /// Time has passed that nobody counted, or the link is there again: the address may be another's by now.
+    pub fn look_again(&mut self) {
+        let now = since_boot();
+        match self.attached.as_mut().map(|attached| &mut attached.progress) {
+            Some(Progress::Asking(exchange)) => exchange.client.look_again(now),
+            Some(Progress::Failed { again, .. }) => *again = now,
+            Some(Progress::Configured) | None => {}
+        }
+    }
+
+    /// What the card had went with it.
+    fn let_go(&mut self) {
+        let Some(gone) = self.attached.take() else { return };
+        say!("network card {} is gone", gone.card.name);
+        self.filter(sys::link_layer::every_card);
+    }
+
+    fn attach(&mut self, card: Card) {
+        // From here on only of this card: each container's cables come and go, too.
+        let index = card.index;
+        self.filter(|links| sys::link_layer::only_card(links, index));
+        let progress = self.begin(&card, FIRST_PAUSE);
+        let carrier = card::has_carrier(Path::new(CLASS_NET), &card);
+        self.attached = Some(Attached { card, carrier, progress });
+    }
+
+    /// Without the filter more is heard than is of use, which is no harm.
+    fn filter(&self, set: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>) {
+        if let Some(Err(error)) = self.links().map(set) {
+            say!("network: cannot choose which cards to watch: {error}");
+        }
+    }
+
+    fn begin(&self, card: &Card, pause: Duration) -> Progress {
+        self.try_begin(card).unwrap_or_else(|error| {
+            say!("{}; tried again in {} s", chain(&error), pause.as_secs());
+            Progress::Failed { again: since_boot() + pause, pause }
+        })
+    }
+
+    fn try_begin(&self, card: &Card) -> Result<Progress, NetError> {
         accept_router_advertisements(&card.name);
-        link::up(card.index, None).map_err(failed("switch it on"))?;
+        link::up(card.index, None).map_err(|source| failed(card, "switch it on", source))?;
         match self.net {
-            Net::None => Ok(()),
+            Net::None => Ok(Progress::Configured),
             Net::Static { address, prefix, gateway, dns } => {
                 let options = Options { router: Some(gateway), dns: vec![dns], ..Options::default() };
-                self.apply(&Lease { address, prefix, options })
+                let steps = changes::between(None, &Lease { address, prefix, options });
+                self.configure(card, steps).map(|()| Progress::Configured)
             }
-            Net::Dhcp => {
-                let socket = dhcp_socket(&card.name).map_err(failed("open a DHCP socket"))?;
-                let client = Client::new(card.mac, seed(card), now);
-                self.exchange = Some(Exchange { client, socket });
-                Ok(())
-            }
+            Net::Dhcp => Exchange::begin(card, since_boot())
+                .map(|exchange| Progress::Asking(Box::new(exchange)))
+                .map_err(|source| failed(card, "open a DHCP socket", source)),
         }
     }
 
     /// Time passes.
-    pub fn tick(&mut self, now: Instant) {
-        if let Some(exchange) = &mut self.exchange {
-            let acts = exchange.client.tick(now);
-            self.perform(acts);
+    pub fn tick(&mut self) {
+        let now = since_boot();
+        match &mut self.attached {
+            Some(Attached { card, progress: Progress::Failed { again, pause }, .. }) if now >= *again => {
+                let (card, pause) = (card.clone(), (*pause * 2).min(LONGEST_PAUSE));
+                let progress = self.begin(&card, pause);
+                self.set_progress(progress);
+            }
+            Some(Attached { progress: Progress::Asking(exchange), .. }) => {
+                let acts = exchange.client.tick(now);
+                self.perform(acts);
+            }
+            _ => {}
         }
     }
 
-    /// Packets came.
-    pub fn receive(&mut self, now: Instant) {
-        let mut bytes = [0; 1500];
-        while let Some(exchange) = &mut self.exchange {
-            let Ok((length, from)) = exchange.socket.recv_from(&mut bytes) else { return };
-            if from.port() == SERVER_PORT {
-                let acts = exchange.client.receive(&bytes[..length], now);
-                self.perform(acts);
-            }
+    fn set_progress(&mut self, progress: Progress) {
+        if let Some(attached) = &mut self.attached {
+            attached.progress = progress;
+        }
+    }
+
+    /// Packets came. No more at a time than this, lest a flood of them holds up the keeper.
+    pub fn receive(&mut self) {
+        for _ in 0..64 {
+            let Some(exchange) = self.exchange_mut() else { return };
+            let Some(packet) = exchange.receive() else { return };
+            let acts = exchange.client.receive(&packet, since_boot());
+            self.perform(acts);
         }
     }
 
     fn perform(&mut self, acts: Vec<Act>) {
         for act in acts {
             match act {
-                Act::Send { bytes, to } => self.send(&bytes, to),
-                Act::Apply(lease) => match self.apply(&lease) {
-                    Ok(()) => say!("network: {}/{} by DHCP", lease.address, lease.prefix),
-                    Err(error) => say!("{}", crate::messages::chain(&error)),
-                },
+                Act::Send { bytes, to } => {
+                    self.exchange().into_iter().for_each(|exchange| exchange.send(&bytes, to));
+                }
+                Act::Apply { before, lease } => self.apply(before.as_ref(), &lease),
                 Act::Lost(lease) => self.lose(&lease),
+            }
+        }
+        if let Some(Attached { card, progress: Progress::Asking(exchange), .. }) = &mut self.attached {
+            exchange.prick_ears(card);
+        }
+    }
+
+    fn apply(&mut self, before: Option<&Lease>, lease: &Lease) {
+        let Some(card) = self.attached.as_ref().map(|attached| attached.card.clone()) else { return };
+        let steps = changes::between(before, lease);
+        let moved = steps.contains(&Step::AddAddress(lease.address, lease.prefix));
+        match self.configure(&card, steps) {
+            Ok(()) if moved => say!("network: {}/{} by DHCP", lease.address, lease.prefix),
+            Ok(()) => {}
+            Err(error) => {
+                say!("{}; asked again in {} s", chain(&error), LONGEST_PAUSE.as_secs());
+                let again = since_boot() + LONGEST_PAUSE;
+                self.set_progress(Progress::Failed { again, pause: LONGEST_PAUSE });
             }
         }
     }
 
-    /// A packet that cannot be sent (no carrier yet) is lost like any other: the client asks again.
-    fn send(&self, bytes: &[u8], to: Option<Ipv4Addr>) {
-        if let Some(exchange) = &self.exchange {
-            let to = SocketAddrV4::new(to.unwrap_or(Ipv4Addr::BROADCAST), SERVER_PORT);
-            let _ = exchange.socket.send_to(bytes, to);
+    /// Does every step. Only a card without an address is a failure: what else the kernel refuses (a route of a careless
+    /// server) is told, and the rest is of use all the same.
+    fn configure(&self, card: &Card, steps: Vec<Step>) -> Result<(), NetError> {
+        let mut outcome = Ok(());
+        for step in steps {
+            let needed = matches!(step, Step::AddAddress(..));
+            match self.take(card, step) {
+                Err(error) if needed => outcome = Err(error),
+                Err(error) => say!("{}", chain(&error)),
+                Ok(()) => {}
+            }
         }
+        outcome
     }
 
-    fn apply(&self, lease: &Lease) -> Result<(), NetError> {
-        let Some(card) = &self.card else { return Ok(()) };
-        let failed = |what| move |source| NetError::Configure { card: card.name.clone(), what, source };
-        let options = &lease.options;
-        // An MTU below IPv4's least (RFC 791) would switch the protocol off.
-        let mtu = options.mtu.filter(|mtu| *mtu >= 576);
-        link::up(card.index, mtu).map_err(failed("set the mtu"))?;
-        link::add_address(card.index, lease.address, lease.prefix).map_err(failed("set the address"))?;
-        for (destination, prefix, gateway) in routes(options) {
-            link::set_route(card.index, destination, prefix, gateway).map_err(failed("set a route"))?;
-        }
-        resolver::write(Path::new(RESOLV_CONF), &options.dns, options.domain.as_deref())
-            .map_err(|source| NetError::Resolver { source })?;
-        if let Some(name) = options.host_name.as_ref().filter(|_| !self.keep_hostname) {
-            let short = name.split('.').next().unwrap_or(name);
-            rustix::system::sethostname(short.as_bytes())
-                .map_err(|e| failed("set the host name")(e.into()))?;
-        }
-        Ok(())
+    fn take(&self, card: &Card, step: Step) -> Result<(), NetError> {
+        let index = card.index;
+        let (done, what) = match step {
+            Step::RemoveAddress(address, prefix) => {
+                (link::remove_address(index, address, prefix), format!("remove {address}/{prefix}"))
+            }
+            Step::Mtu(mtu) => (link::up(index, Some(mtu)), format!("set the mtu to {mtu}")),
+            Step::AddAddress(address, prefix) => {
+                (link::add_address(index, address, prefix), format!("set the address {address}/{prefix}"))
+            }
+            Step::RemoveRoute(route) => (link::remove_route(index, route), route_words("remove", route)),
+            Step::SetRoute(route) => (link::set_route(index, route), route_words("set", route)),
+            Step::Resolver(servers, domain) => {
+                let written = resolver::write(Path::new(RESOLV_CONF), &servers, domain.as_deref());
+                (written, format!("write {RESOLV_CONF}"))
+            }
+            Step::HostName(_) if self.keep_hostname => return Ok(()),
+            Step::HostName(name) => {
+                let short = name.split('.').next().unwrap_or(&name);
+                let set = rustix::system::sethostname(short.as_bytes()).map_err(io::Error::from);
+                (set, format!("name the machine {short}"))
+            }
+        };
+        done.map_err(|source| failed(card, what, source))
     }
 
     fn lose(&self, lease: &Lease) {
-        let Some(card) = &self.card else { return };
+        let Some(Attached { card, .. }) = &self.attached else { return };
         say!("network: {} is no longer ours", lease.address);
-        if let Err(error) = link::remove_address(card.index, lease.address, lease.prefix) {
-            say!("network: cannot remove {}: {error}", lease.address);
+        if let Err(error) = self.take(card, Step::RemoveAddress(lease.address, lease.prefix)) {
+            say!("{}", chain(&error));
         }
     }
+}
+
+fn failed(card: &Card, what: impl Into<String>, source: io::Error) -> NetError {
+    NetError::Configure { card: card.name.clone(), what: what.into(), source }
+}
+
+fn route_words(verb: &str, (destination, prefix, gateway): changes::Route) -> String {
+    format!("{verb} the route to {destination}/{prefix} by {gateway}")
+}
+
+/// See [`Moment`].
+fn since_boot() -> Moment {
+    let time = clock_gettime(ClockId::Boottime);
+    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
 }
 
 /// 2: even when the engine makes this machine a router (Documentation/networking/ip-sysctl). All other cards leave it
@@ -208,50 +350,5 @@ fn accept_router_advertisements(card: &str) {
         && let Err(error) = std::fs::write(&path, "2")
     {
         say!("network card {card}: no IPv6 by router advertisement: {error}");
-    }
-}
-
-/// RFC 3442: classless routes replace the router. A link's own routes come first, for gateways behind them.
-fn routes(options: &Options) -> Vec<(Ipv4Addr, u8, Ipv4Addr)> {
-    if options.routes.is_empty() {
-        return options.router.map(|router| (Ipv4Addr::UNSPECIFIED, 0, router)).into_iter().collect();
-    }
-    let mut routes = options.routes.clone();
-    routes.sort_by_key(|(_, _, gateway)| !gateway.is_unspecified());
-    routes
-}
-
-/// Bound to the card, so that it works before there is an address or a route.
-fn dhcp_socket(card: &str) -> io::Result<UdpSocket> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = socket(AddressFamily::Inet, SockType::Datagram, flags, None)?;
-    setsockopt(&socket, sockopt::Broadcast, &true)?;
-    setsockopt(&socket, sockopt::BindToDevice, &card.into())?;
-    bind(socket.as_raw_fd(), &SockaddrIn::new(0, 0, 0, 0, CLIENT_PORT))?;
-    Ok(socket.into())
-}
-
-/// Differs between cards and boots; nothing depends on its being hard to guess, so it does not wait for entropy.
-fn seed(card: &Card) -> u32 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-    let mac = card.mac.iter().fold(0u32, |sum, byte| sum.wrapping_mul(31).wrapping_add((*byte).into()));
-    mac ^ (time.tv_nsec as u32) ^ (time.tv_sec as u32).rotate_left(16)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn classless_routes_replace_the_router() {
-        let router = Some(Ipv4Addr::new(10, 0, 0, 1));
-        let mut options = Options { router, ..Options::default() };
-        assert_eq!(routes(&options), [(Ipv4Addr::UNSPECIFIED, 0, Ipv4Addr::new(10, 0, 0, 1))]);
-        let gateway = Ipv4Addr::new(10, 0, 0, 9);
-        options.routes = vec![(Ipv4Addr::UNSPECIFIED, 0, gateway), (gateway, 32, Ipv4Addr::UNSPECIFIED)];
-        assert_eq!(
-            routes(&options),
-            [(gateway, 32, Ipv4Addr::UNSPECIFIED), (Ipv4Addr::UNSPECIFIED, 0, gateway)]
-        );
     }
 }

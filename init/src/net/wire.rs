@@ -3,9 +3,14 @@
 //! Written here because the crates for it bring a DNS library with Unicode tables into PID 1, for a fixed header
 //! and a list of options.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::ops::Range;
 
 const HEADER: usize = 236;
+/// The header's fields for a server's name and a boot file, which may hold options instead (option 52).
+const NAME: Range<usize> = 44..108;
+const FILE: Range<usize> = 108..236;
 const COOKIE: [u8; 4] = [99, 130, 83, 99];
 /// BOOTP's smallest message; older relays drop shorter ones (RFC 1542 section 2.1).
 const SHORTEST: usize = 300;
@@ -18,12 +23,18 @@ const OPTION_DOMAIN: u8 = 15;
 const OPTION_MTU: u8 = 26;
 const OPTION_REQUESTED: u8 = 50;
 const OPTION_LEASE: u8 = 51;
+const OPTION_OVERLOAD: u8 = 52;
 const OPTION_KIND: u8 = 53;
 const OPTION_SERVER: u8 = 54;
 const OPTION_PARAMETERS: u8 = 55;
+const OPTION_LONGEST: u8 = 57;
 const OPTION_T1: u8 = 58;
 const OPTION_T2: u8 = 59;
 const OPTION_ROUTES: u8 = 121;
+
+/// What fits into an Ethernet frame behind the headers of IPv4 and UDP; without the word a server stops at 548 bytes, and
+/// leaves out what does not fit.
+const LONGEST: u16 = 1472;
 
 /// Hardware address of an Ethernet card.
 pub type Mac = [u8; 6];
@@ -150,6 +161,8 @@ impl Question {
         ];
         out.extend([OPTION_PARAMETERS, wanted.len() as u8]);
         out.extend(wanted);
+        out.extend([OPTION_LONGEST, 2]);
+        out.extend(LONGEST.to_be_bytes());
         out.push(255);
         out.resize(out.len().max(SHORTEST), 0);
         out
@@ -165,11 +178,11 @@ impl Answer {
             return None;
         }
         let (mut kind, mut server, mut options) = (None, None, Options::default());
-        for (code, value) in Fields(fields) {
+        for (code, value) in collected(header, fields) {
             match code {
-                OPTION_KIND => kind = answer_kind(value),
-                OPTION_SERVER => server = address(value),
-                _ => options.take(code, value),
+                OPTION_KIND => kind = answer_kind(&value),
+                OPTION_SERVER => server = address(&value),
+                _ => options.take(code, &value),
             }
         }
         Some(Answer {
@@ -181,6 +194,27 @@ impl Answer {
             options,
         })
     }
+}
+
+/// Every option once: one that is longer than 255 bytes comes in pieces, which belong together in their order, those in
+/// `file` and `sname` behind the others (RFC 3396 sections 5 and 7).
+fn collected(header: &[u8], fields: &[u8]) -> BTreeMap<u8, Vec<u8>> {
+    let mut options = BTreeMap::<u8, Vec<u8>>::new();
+    let mut add = |fields| {
+        for (code, value) in Fields(fields) {
+            options.entry(code).or_default().extend_from_slice(value);
+        }
+    };
+    add(fields);
+    let overload = Fields(fields).find(|(code, _)| *code == OPTION_OVERLOAD);
+    let places: &[Range<usize>] = match overload {
+        Some((_, [1])) => &[FILE],
+        Some((_, [2])) => &[NAME],
+        Some((_, [3])) => &[FILE, NAME],
+        _ => &[],
+    };
+    places.iter().for_each(|place| add(&header[place.clone()]));
+    options
 }
 
 fn answer_kind(value: &[u8]) -> Option<AnswerKind> {
@@ -231,6 +265,16 @@ fn name(value: &[u8]) -> Option<String> {
     (!text.is_empty() && text.len() <= 253 && text.chars().all(plain)).then(|| text.to_owned())
 }
 
+/// What UDP carries from `port` to another, out of a packet that begins with its IPv4 header (RFC 791, RFC 768).
+/// The checksum is not looked at: a packet of the same host may not have been given one yet.
+pub fn udp_payload(packet: &[u8], port: u16) -> Option<&[u8]> {
+    let number = |at: usize| Some(u16::from_be_bytes(*packet.get(at..)?.first_chunk()?));
+    let (udp, total) = (usize::from(packet.first()? & 15) * 4, usize::from(number(2)?));
+    let end = udp + usize::from(number(udp + 4)?);
+    let whole = udp >= 20 && end <= total;
+    (whole && number(udp)? == port).then(|| packet.get(udp + 8..end)).flatten()
+}
+
 /// RFC 3442: prefix length, as many bytes of destination as it needs, gateway.
 fn routes(mut value: &[u8]) -> Option<Vec<(Ipv4Addr, u8, Ipv4Addr)>> {
     let mut found = Vec::new();
@@ -241,7 +285,10 @@ fn routes(mut value: &[u8]) -> Option<Vec<(Ipv4Addr, u8, Ipv4Addr)>> {
         let (significant, rest) = rest.split_at_checked(usize::from(length).div_ceil(8))?;
         let mut destination = [0; 4];
         destination[..significant.len()].copy_from_slice(significant);
-        found.push((destination.into(), length, address(rest)?));
+        // "the client MUST mask": the kernel refuses a destination with bits behind its prefix.
+        let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+        let destination = Ipv4Addr::from_bits(u32::from_be_bytes(destination) & mask);
+        found.push((destination, length, address(rest)?));
         value = &rest[4..];
     }
     Some(found)
@@ -365,7 +412,62 @@ pub(crate) mod tests {
         assert_eq!(Answer::decode(&[2; 100]), None);
     }
 
+    #[test]
+    fn a_long_option_comes_in_pieces_and_in_other_fields() {
+        let route = |n: u8| [24, 10, 0, n, 10, 0, 0, 1];
+        let all: Vec<u8> = (0..40).flat_map(route).collect();
+        let mut bytes = packet(
+            7,
+            [9; 6],
+            [1, 1, 1, 1],
+            &[(53, &[5]), (52, &[3]), (121, &all[..253]), (6, &[1, 1, 1, 1]), (121, &all[253..300])],
+        );
+        let field = |bytes: &mut [u8], code: u8, value: &[u8]| {
+            bytes[..2].copy_from_slice(&[code, value.len() as u8]);
+            bytes[2..2 + value.len()].copy_from_slice(value);
+            bytes[2 + value.len()] = 255;
+        };
+        field(&mut bytes[NAME], 6, &[2, 2, 2, 2]);
+        field(&mut bytes[FILE], 121, &all[300..]);
+        let options = Answer::decode(&bytes).unwrap().options;
+        assert_eq!(options.dns, [Ipv4Addr::new(1, 1, 1, 1), Ipv4Addr::new(2, 2, 2, 2)]);
+        assert_eq!(options.routes.len(), 40);
+        assert_eq!(options.routes[39], ([10, 0, 39, 0].into(), 24, [10, 0, 0, 1].into()));
+        // Without the word those fields are a name and a file.
+        let at = bytes.windows(3).position(|three| three == [52, 1, 3]).unwrap();
+        bytes[at + 2] = 0;
+        assert_eq!(Answer::decode(&bytes).unwrap().options.dns, [Ipv4Addr::new(1, 1, 1, 1)]);
+    }
+
+    #[test]
+    fn bits_behind_a_routes_prefix_are_cleared() {
+        let check = |value: &[u8], want: [u8; 4], prefix| {
+            assert_eq!(routes(value).unwrap(), [(want.into(), prefix, [10, 0, 0, 9].into())], "{value:?}");
+        };
+        check(&[20, 192, 168, 255, 10, 0, 0, 9], [192, 168, 240, 0], 20);
+        check(&[1, 255, 10, 0, 0, 9], [128, 0, 0, 0], 1);
+        check(&[0, 10, 0, 0, 9], [0, 0, 0, 0], 0);
+        check(&[32, 1, 2, 3, 4, 10, 0, 0, 9], [1, 2, 3, 4], 32);
+    }
+
+    #[test]
+    fn a_datagram_is_taken_out_of_its_packet() {
+        let mut packet = vec![0x46, 0, 0, 35, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 2, 2, 10, 0, 2, 15];
+        packet.extend([7, 7, 7, 7]);
+        packet.extend([0, 67, 0, 68, 0, 11, 0, 0, b'a', b'b', b'c', 0, 0, 0]);
+        assert_eq!(udp_payload(&packet, 67), Some(&b"abc"[..]));
+        assert_eq!(udp_payload(&packet, 66), None);
+        for length in 0..35 {
+            assert_eq!(udp_payload(&packet[..length], 67), None, "{length}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn any_packet_is_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = udp_payload(&bytes, 67);
+        }
+
         #[test]
         fn any_bytes_are_read_without_panic(tail in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut bytes = packet(1, [0; 6], [0; 4], &[(53, &[5])]);

@@ -102,7 +102,7 @@ impl Appliance {
         self.until("init to be there", || fs::read_to_string(&children).ok()?.trim().parse().ok())
     }
 
-    fn until<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    pub fn until<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         let end = Instant::now() + PATIENCE;
         loop {
             if let Some(found) = look() {
@@ -113,11 +113,16 @@ impl Appliance {
         }
     }
 
+    /// PID 1, as this machine sees it.
+    pub fn init(&self) -> u32 {
+        self.init
+    }
+
     pub fn console(&self) -> String {
         fs::read_to_string(self.folder.path().join("console")).unwrap_or_default()
     }
 
-    fn inside(&self, path: &str) -> PathBuf {
+    pub fn inside(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{path}", self.init))
     }
 

@@ -1,12 +1,14 @@
-//! `init` as PID 1 of new namespaces, with a small engine made for the purpose: what it holds survives the engine.
+//! `init` as PID 1 of new namespaces, with a small engine made for the purpose: what it holds survives the engine, and
+//! its uplink keeps its address ([`uplink`]).
 //!
-//! Needs root and a cgroup2 mount; without them each test says so and passes. No VM, no network.
+//! Needs root and a cgroup2 mount; without them each test says so and passes. No VM, no network but its own.
 
 // Helpers of tests are tests too, which clippy.toml's exception does not see.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod appliance;
 mod engine;
+mod uplink;
 
 use appliance::{Appliance, Ended};
 use std::io::Write;

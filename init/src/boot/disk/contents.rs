@@ -13,9 +13,13 @@ pub const MARK: &[u8; 32] = b"pinnace: data disk in the making\n".first_chunk().
 const LABEL: &[u8] = b"pinnace";
 
 /// A disk is blank if so much of its beginning and of its end is zero: partition tables, LVM, RAID and file systems
-/// all have something there.
-const HEAD: u64 = 1 << 20;
-const TAIL: u64 = 64 << 10;
+/// all have something there. VMware's begins at 1 MiB exactly; RAID of the old form (md 0.90) has its only mark between 64
+/// and 128 KiB before the end.
+const HEAD: u64 = 2 << 20;
+const TAIL: u64 = 128 << 10;
+
+/// EXT4_ERROR_FS in `s_state`: the kernel has met something that cannot be.
+const STATE_ERROR: u64 = 2;
 
 /// See [`look`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +32,8 @@ pub enum Contents {
     Ours {
         /// Its size, in blocks of [`BLOCK`] bytes.
         blocks: u64,
+        /// It says of itself that it needs to be repaired.
+        broken: bool,
     },
     /// Something that is not ours.
     Other(&'static str),
@@ -84,7 +90,9 @@ impl<'a> SuperBlock<'a> {
         let name = self.0[0x78..0x88].split(|byte| *byte == 0).next();
         match (name == Some(LABEL), 1024 << self.word(0x18).min(16)) {
             (false, _) => Contents::Other("another file system"),
-            (true, BLOCK) => Contents::Ours { blocks: self.blocks() },
+            (true, BLOCK) => {
+                Contents::Ours { blocks: self.blocks(), broken: self.word(0x3a) & STATE_ERROR != 0 }
+            }
             (true, _) => Contents::Other("a file system with another block size"),
         }
     }
@@ -122,7 +130,8 @@ mod tests {
         check(8 << 20, &[], Contents::Blank);
         check(8 << 20, &[(0, MARK)], Contents::Unfinished);
         check(8 << 20, &[(510, &[0x55, 0xaa])], other.clone());
-        check(8 << 20, &[((1 << 20) - 1, b"x")], other.clone());
+        check(8 << 20, &[(1 << 20, &[0x0d, 0xd0, 0x01, 0xc0])], other.clone());
+        check(8 << 20, &[((8 << 20) - (128 << 10), &[0xfc, 0x4e, 0x2b, 0xa9])], other.clone());
         check(8 << 20, &[((8 << 20) - 512, b"EFI PART")], other);
         check(8 << 20, &[(4 << 20, b"far inside, where nothing announces itself")], Contents::Blank);
         check(100, &[], Contents::Other("less than one block"));
@@ -135,7 +144,9 @@ mod tests {
             (1024 + 0x60, &[0x80]),
             (1024 + 0x150, &[1]),
         ];
-        check(8 << 20, &ours, Contents::Ours { blocks: 256 | 1 << 32 });
+        check(8 << 20, &ours, Contents::Ours { blocks: 256 | 1 << 32, broken: false });
+        let broken = [&ours[..], &[(1024 + 0x3a, &[3])]].concat();
+        check(8 << 20, &broken, Contents::Ours { blocks: 256 | 1 << 32, broken: true });
         check(8 << 20, &ours[..2], Contents::Other("a file system with another block size"));
     }
 }

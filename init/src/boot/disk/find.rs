@@ -7,34 +7,40 @@ use std::time::{Duration, Instant};
 
 use super::DiskError;
 
-/// Devices behind slow buses come late; one that is missing shall not hang the boot.
-const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Waits for the device.
-pub fn wait(wanted: &str) -> Result<PathBuf, DiskError> {
-    let until = Instant::now() + PATIENCE;
+/// Waits for the device, since those behind slow buses come late; one that is missing shall not hang the boot.
+pub fn wait(wanted: &str, patience: Duration) -> Result<PathBuf, DiskError> {
+    let until = Instant::now() + patience;
     loop {
-        if let Some(device) = find(wanted, Path::new("/sys/block"), Path::new("/dev")) {
+        if let Some(device) = find(wanted, Path::new("/sys/block"), Path::new("/dev"))? {
             return Ok(device);
         }
         if Instant::now() >= until {
-            return Err(DiskError::Missing { wanted: wanted.to_owned(), seconds: PATIENCE.as_secs() });
+            return Err(DiskError::Missing { wanted: wanted.to_owned(), seconds: patience.as_secs() });
         }
         sleep(PAUSE);
     }
 }
 
-/// A path below `dev` as it is; else the disk whose serial number it is.
-fn find(wanted: &str, sys_block: &Path, dev: &Path) -> Option<PathBuf> {
+/// A path below `dev` as it is; else the disk whose serial number it is. Two with one number, such as a disk and its
+/// restored copy, are a toss-up whose loser is somebody's data: neither is taken.
+fn find(wanted: &str, sys_block: &Path, dev: &Path) -> Result<Option<PathBuf>, DiskError> {
     if wanted.starts_with('/') {
         let path = PathBuf::from(wanted);
-        return path.exists().then_some(path);
+        return Ok(path.exists().then_some(path));
     }
-    let disks = fs::read_dir(sys_block).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
-    let disk = disks.into_iter().find(|disk| serial(disk).as_deref() == Some(wanted))?;
-    let device = dev.join(disk.file_name()?);
-    device.exists().then_some(device)
+    let disks = fs::read_dir(sys_block).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let same = disks.filter(|disk| serial(disk).as_deref() == Some(wanted));
+    let devices = same.filter_map(|disk| Some(dev.join(disk.file_name()?))).filter(|device| device.exists());
+    let mut devices: Vec<PathBuf> = devices.collect();
+    devices.sort();
+    match &devices[..] {
+        [first, second, ..] => {
+            Err(DiskError::Twice { wanted: wanted.to_owned(), first: first.clone(), second: second.clone() })
+        }
+        _ => Ok(devices.pop()),
+    }
 }
 
 /// virtio keeps it beside the disk, NVMe and MMC beside the controller; SCSI in its page 80, after 4 bytes of header.
@@ -70,7 +76,8 @@ mod tests {
             fs::write(dev.join(disk), "").unwrap();
         }
         let check = |wanted: &str, name: Option<&str>| {
-            assert_eq!(find(wanted, &block, &dev), name.map(|name| dev.join(name)), "{wanted}");
+            let found = find(wanted, &block, &dev).unwrap();
+            assert_eq!(found, name.map(|name| dev.join(name)), "{wanted}");
         };
         check("pinnace-data", Some("vdb"));
         check("NV1", Some("nvme0n1"));
@@ -78,5 +85,10 @@ mod tests {
         check("absent", None);
         check(dev.join("vda").to_str().unwrap(), Some("vda"));
         check("/dev/does-not-exist", None);
+        fs::write(block.join("vda/serial"), "NV1").unwrap();
+        let error = find("NV1", &block, &dev).unwrap_err().to_string();
+        let (first, second) = (dev.join("nvme0n1"), dev.join("vda"));
+        let both = format!("{} and {}", first.display(), second.display());
+        assert!(error.starts_with(&format!("data disk NV1 is there twice, as {both}")), "{error}");
     }
 }

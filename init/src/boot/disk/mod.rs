@@ -1,30 +1,36 @@
-//! The data disk: found, made if it is blank, mounted, grown to the device's size.
+//! The data disk: found, made if it is blank, repaired if it must be, mounted, grown to the device's size.
 //!
 //! ```text
-//!             Blank ─────┐
-//!                        ├─► write the template ─┐
-//!   look ──── Unfinished ┘                       ├─► mount ─► grow
+//!             Blank ─────┐                         ┌─ repair ◄─┐ fails, or finds a fault
+//!                        ├─► write the template ─┐ ▼           │
+//!   look ──── Unfinished ┘                       ├─► mount ────┴─► grow
 //!        ──── Ours ──────────────────────────────┘
 //!        ──── anything else: refused, never written to
 //! ```
 
 mod contents;
 mod find;
+mod identity;
+mod repair;
 mod template;
 
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use contract::paths::{DATA, DATA_TEMPLATE};
+use contract::paths::{DATA, DATA_TEMPLATE, E2FSCK};
+use rustix::fs::{OFlags, StatVfsMountFlags, statvfs};
 use rustix::mount::{MountFlags, UnmountFlags, mount as mount_fs, mount_remount, unmount as unmount_fs};
 
-use crate::messages::say;
+use crate::messages::{chain, say};
 
-use super::{BootError, Machine};
+use super::{BootError, Machine, root};
 use contents::Contents;
+use identity::Identity;
+use repair::RepairError;
 use template::{Device, TemplateError};
 
 /// Bytes of a block of the file system.
@@ -43,6 +49,18 @@ pub enum DiskError {
         wanted: String,
         /// How long it was waited for.
         seconds: u64,
+    },
+    /// Two devices.
+    #[error(
+        "data disk {wanted} is there twice, as {first} and {second}: detach one, or name the other by data=/dev/NAME"
+    )]
+    Twice {
+        /// As the settings name it.
+        wanted: String,
+        /// A device file.
+        first: PathBuf,
+        /// Another.
+        second: PathBuf,
     },
     /// Somebody else's.
     #[error("data disk {device} holds {what} and is left alone: attach an empty disk")]
@@ -68,7 +86,15 @@ pub enum DiskError {
         /// Why.
         source: TemplateError,
     },
-    /// The file system is broken beyond what its journal repairs, or the device failed.
+    /// The program that repairs could not, or could not be started.
+    #[error("cannot repair data disk {device}")]
+    Repair {
+        /// Its device file.
+        device: PathBuf,
+        /// Why.
+        source: RepairError,
+    },
+    /// The file system is broken beyond repair, or the device failed.
     #[error("cannot mount data disk {device}")]
     Mount {
         /// Its device file.
@@ -78,39 +104,76 @@ pub enum DiskError {
     },
 }
 
+/// How long a device is waited for where the settings say nothing.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// The whole way.
 pub fn mount(machine: &mut Machine) -> Result<(), BootError> {
     let wanted = machine.settings.data.clone().ok_or(DiskError::Unnamed)?;
-    let device = find::wait(&wanted)?;
-    let blocks = prepare(&device)?;
-    mount_fs(&device, DATA, "ext4", MountFlags::NOATIME, c"discard,errors=remount-ro")
-        .map_err(|error| DiskError::Mount { device: device.clone(), source: error.into() })?;
+    let patience = machine.settings.data_wait.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.into()));
+    let device = find::wait(&wanted, patience)?;
+    let blocks = mount_sound(&device)?;
     if let Err(error) = grow(&device, blocks) {
         say!("data disk {} could not be grown: {error}", device.display());
     }
+    // The programs for a disk that is blank or broken are memory.
+    let rootfs = machine.rootfs.as_ref().map(AsFd::as_fd);
+    [DATA_TEMPLATE, E2FSCK].iter().for_each(|path| root::forget(rootfs, Path::new(path)));
     Ok(())
 }
 
-/// Makes a file system where there is none; returns its size in blocks.
-fn prepare(device: &Path) -> Result<u64, DiskError> {
+/// Mounts it, repaired where it must be; returns its size in blocks.
+///
+/// A fault that the kernel met in an earlier boot may be known to the journal alone: then the mount succeeds, and writes
+/// it into the super block.
+fn mount_sound(device: &Path) -> Result<u64, DiskError> {
+    let mount = || {
+        mount_fs(device, DATA, "ext4", MountFlags::NOATIME, c"discard,errors=remount-ro")
+            .map_err(|error| DiskError::Mount { device: device.to_owned(), source: error.into() })
+    };
+    let found = prepare(device)?;
+    if !found.broken {
+        match mount() {
+            Ok(()) if !prepare(device)?.broken => return Ok(found.blocks),
+            Ok(()) => unmount_data(),
+            Err(error) => say!("{}", chain(&error)),
+        }
+    }
+    say!("data disk {} is repaired: this may take a while", device.display());
+    repair::run(device).map_err(|source| DiskError::Repair { device: device.to_owned(), source })?;
+    let found = prepare(device)?;
+    mount().map(|()| found.blocks)
+}
+
+/// A disk with our file system.
+struct Found {
+    blocks: u64,
+    broken: bool,
+}
+
+/// Makes a file system where there is none.
+fn prepare(device: &Path) -> Result<Found, DiskError> {
     let unreadable = |source| DiskError::Read { device: device.to_owned(), source };
     match contents::look(&File::open(device).map_err(unreadable)?).map_err(unreadable)? {
-        Contents::Ours { blocks } => Ok(blocks),
+        Contents::Ours { blocks, broken } => Ok(Found { blocks, broken }),
         Contents::Other(what) => Err(DiskError::Foreign { device: device.to_owned(), what }),
         Contents::Blank | Contents::Unfinished => {
             say!("data disk {} is blank: making its file system", device.display());
-            make(device).map_err(|source| DiskError::Make { device: device.to_owned(), source })
+            let made = make(device);
+            let blocks = made.map_err(|source| DiskError::Make { device: device.to_owned(), source })?;
+            Ok(Found { blocks, broken: false })
         }
     }
 }
 
 fn make(device: &Path) -> Result<u64, TemplateError> {
     let template = File::open(DATA_TEMPLATE).map_err(|source| TemplateError::Template { source })?;
-    let disk = File::options().read(true).write(true).open(device);
-    template::write(
-        io::BufReader::new(template),
-        &mut Device::new(disk.map_err(|source| TemplateError::Disk { source })?),
-    )
+    // O_EXCL: not one that is mounted, or part of something larger (open(2), "block devices").
+    let exclusive = OFlags::EXCL.bits().cast_signed();
+    let disk = File::options().read(true).write(true).custom_flags(exclusive).open(device);
+    let mut disk = Device::new(disk.map_err(|source| TemplateError::Disk { source })?);
+    let identity = Identity::random().map_err(|source| TemplateError::Random { source })?;
+    template::write(io::BufReader::new(template), &mut disk, &identity)
 }
 
 /// The mounted file system of `blocks` blocks gets all of the device.
@@ -127,8 +190,18 @@ fn grow(device: &Path, blocks: u64) -> io::Result<()> {
 const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Whether the kernel has made the data read-only, which it does when it meets something that cannot be
+/// (`errors=remount-ro`): nothing is kept any more, and the next boot repairs it.
+pub fn is_read_only() -> bool {
+    statvfs(DATA).is_ok_and(|data| data.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
 /// All that was written is on the disk when this returns, unless it says otherwise.
 pub fn unmount(_: &mut Machine) {
+    unmount_data();
+}
+
+fn unmount_data() {
     for _ in 0..TRIES {
         match unmount_fs(DATA, UnmountFlags::empty()) {
             Ok(()) => return,

@@ -17,6 +17,7 @@ use std::os::unix::fs::FileExt;
 
 use super::BLOCK;
 use super::contents::{MARK, blocks};
+use super::identity::Identity;
 
 const SECTOR: usize = 512;
 
@@ -42,6 +43,12 @@ pub enum TemplateError {
         has: u64,
         /// The least size.
         needs: u64,
+    },
+    /// The kernel has no random numbers.
+    #[error("no random numbers for it")]
+    Random {
+        /// The kernel's word.
+        source: io::Error,
     },
     /// The disk failed.
     #[error("it cannot be written")]
@@ -98,8 +105,13 @@ impl Target for Device {
     }
 }
 
-/// Puts `template` (see [`contract::paths::DATA_TEMPLATE`]) on `disk`. Returns the size of the file system in blocks.
-pub fn write(mut template: impl Read, disk: &mut impl Target) -> Result<u64, TemplateError> {
+/// Puts `template` (see [`contract::paths::DATA_TEMPLATE`]) on `disk`, as a file system of that identity. Returns its size
+/// in blocks.
+pub fn write(
+    mut template: impl Read,
+    disk: &mut impl Target,
+    identity: &Identity,
+) -> Result<u64, TemplateError> {
     let broken = |source| TemplateError::Template { source };
     let failed = |source| TemplateError::Disk { source };
     let (start, mut first) = next(&mut template).map_err(broken)?;
@@ -110,6 +122,7 @@ pub fn write(mut template: impl Read, disk: &mut impl Target) -> Result<u64, Tem
     }
     begin(disk, total).map_err(failed)?;
     let rest = first.split_off(BLOCK as usize);
+    identity.put(&mut first);
     let mut run = (BLOCK, rest);
     loop {
         if !run.1.is_empty() {

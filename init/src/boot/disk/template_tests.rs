@@ -97,22 +97,30 @@ impl Target for Cut {
     }
 }
 
+const IDENTITY: Identity = Identity { uuid: [5; 16], hash_seed: [6; 16] };
+
+fn put(template: &[u8], disk: &mut Cut) -> Result<u64, TemplateError> {
+    write(template, disk, &IDENTITY)
+}
+
 fn is_finished(disk: &Cut) {
-    assert_eq!(disk.contents(), Contents::Ours { blocks: BLOCKS });
-    assert!(disk.durable[..template().len()] == template(), "the disk is the template");
+    assert_eq!(disk.contents(), Contents::Ours { blocks: BLOCKS, broken: false });
+    let mut template = template();
+    IDENTITY.put(&mut template[..BLOCK as usize]);
+    assert!(disk.durable[..template.len()] == template, "the disk is the template");
 }
 
 /// Cuts after `operations`, then boots again with power. Returns whether the first boot came to its end.
 fn cut_and_boot_again(start: &[u8], operations: usize, luck: u64) -> bool {
     let mut disk = Cut::new(start.to_vec(), operations, luck);
-    let finished = write(&packed()[..], &mut disk).is_ok();
+    let finished = put(&packed(), &mut disk).is_ok();
     disk.settle(false);
     match disk.contents() {
         Contents::Ours { .. } => {}
         Contents::Blank | Contents::Unfinished => {
             assert!(!finished, "a boot that came to its end left a finished disk");
             disk.operations_left = usize::MAX;
-            assert_eq!(write(&packed()[..], &mut disk).unwrap(), BLOCKS);
+            assert_eq!(put(&packed(), &mut disk).unwrap(), BLOCKS);
         }
         other => panic!("cut after {operations}: {other:?}"),
     }
@@ -140,7 +148,7 @@ fn old_data_in_the_middle_does_not_shine_through() {
 fn what_cannot_work_is_refused_before_the_disk_is_touched() {
     let check = |size: usize, template: &[u8], want: &str| {
         let mut disk = Cut::new(vec![0; size], usize::MAX, 0);
-        assert_eq!(write(template, &mut disk).unwrap_err().to_string(), want);
+        assert_eq!(put(template, &mut disk).unwrap_err().to_string(), want);
         assert_eq!(disk.contents(), Contents::Blank);
     };
     check(1 << 20, &packed(), "it has 1 MiB and needs 2 MiB");
@@ -154,7 +162,7 @@ fn what_cannot_work_is_refused_before_the_disk_is_touched() {
 fn a_template_that_breaks_off_never_looks_finished() {
     for length in (4200..packed().len()).step_by(1000) {
         let mut disk = Cut::new(vec![0; SIZE], usize::MAX, 0);
-        write(&packed()[..length], &mut disk).unwrap_err();
+        put(&packed()[..length], &mut disk).unwrap_err();
         disk.settle(true);
         assert_eq!(disk.contents(), Contents::Unfinished);
     }
