@@ -26,6 +26,7 @@ mod limits;
 mod log_drivers;
 mod login;
 mod logs;
+mod machine;
 mod manage;
 mod network;
 mod process;
