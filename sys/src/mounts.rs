@@ -17,6 +17,12 @@ impl MountAttributes {
     pub const NODEV: MountAttributes = MountAttributes(0x4);
     /// Programs cannot be executed.
     pub const NOEXEC: MountAttributes = MountAttributes(0x8);
+    /// Reading changes no time.
+    pub const NOATIME: MountAttributes = MountAttributes(0x10);
+    /// Reading changes the time always, rather than once a day.
+    pub const STRICTATIME: MountAttributes = MountAttributes(0x20);
+    /// Reading a folder changes no time.
+    pub const NODIRATIME: MountAttributes = MountAttributes(0x80);
 
     /// Both sets.
     #[must_use]
@@ -44,7 +50,12 @@ pub enum Propagation {
     Slave,
     /// Both ways.
     Shared,
+    /// Neither way, and it cannot be mounted elsewhere.
+    Unbindable,
 }
+
+/// The field of times, see mount_setattr(2).
+const ATIME: u64 = 0x70;
 
 #[repr(C)]
 struct MountAttr {
@@ -67,12 +78,14 @@ pub fn mount_setattr(
 ) -> io::Result<()> {
     let attr = MountAttr {
         attr_set: set.0,
-        attr_clr: 0,
+        // The three ways of times are one field, which is cleared before it is set.
+        attr_clr: if set.0 & ATIME != 0 { ATIME } else { 0 },
         propagation: match propagation {
             None => 0,
             Some(Propagation::Private) => libc::MS_PRIVATE,
             Some(Propagation::Slave) => libc::MS_SLAVE,
             Some(Propagation::Shared) => libc::MS_SHARED,
+            Some(Propagation::Unbindable) => libc::MS_UNBINDABLE,
         },
         userns_fd: 0,
     };

@@ -448,3 +448,50 @@ fn a_container_is_started_while_its_files_are_read() {
     app.api().get(&archive(&name, "/tmp/within")).is(200);
     app.docker(["diff", &name]).succeeds().mentions("A /tmp/within\n");
 }
+
+/// K7: GNU tar writes files with holes in three forms, and so do others.
+#[test]
+fn files_with_holes_are_taken_in_every_form() {
+    let app = appliance();
+    let name = sleeping(app, "cp-holes", &[]);
+    let dir = folder();
+    let (holes, size) = (dir.path().join("holes"), 64 << 20);
+    let file = std::fs::File::create(&holes).expect("a file");
+    file.set_len(size).expect("a long file");
+    std::os::unix::fs::FileExt::write_all_at(&file, b"middle", size / 2).expect("content");
+    for version in ["0.0", "0.1", "1.0"] {
+        let sparse = format!("--sparse-version={version}");
+        let args = ["--sparse", "--format=posix", &sparse, "-C", text(dir.path()), "-c", "holes"];
+        let archive = pinnace_tests::Program::new("tar", app.patience()).args(args).run().succeeds().stdout;
+        assert!(archive.len() < 1 << 20, "{version}: tar wrote the holes");
+        app.docker_fed(archive, ["cp", "-", &format!("{}:/tmp", &*name)]).succeeds();
+        let script = "stat -c '%s %b' /tmp/holes; tr -d '\\0' < /tmp/holes; rm /tmp/holes";
+        let told = app.docker(["exec", &name, "sh", "-c", script]).succeeds().text();
+        let (numbers, content) = told.split_once('\n').expect("two lines");
+        let (length, blocks) = numbers.split_once(' ').expect("two numbers");
+        assert_eq!((length, content), ("67108864", "middle"), "{version}");
+        if !is_reference(app) {
+            assert!(
+                blocks.parse::<u64>().expect("a number") < 1000,
+                "{version}: the holes were filled: {blocks}"
+            );
+        }
+    }
+}
+
+/// K5
+#[test]
+fn a_new_container_has_its_working_folder() {
+    let app = appliance();
+    let (name, image) = (app.name("cp-workdir"), app.busybox());
+    let create = ["create", "--name", &name, "--workdir", "/home/foo/bar", "--user", "guest", "--read-only"];
+    app.docker(create.into_iter().chain([image.as_str(), "true"])).succeeds();
+    let bytes = app.api().get(&archive(&name, "/home/foo")).is(200).body;
+    assert_eq!(names(&bytes), ["foo/", "foo/bar/"]);
+    let changes = app.docker(["diff", &name]).succeeds().lines();
+    assert_eq!(changes, ["C /home", "A /home/foo", "A /home/foo/bar"]);
+    // One that the image has is left as it is.
+    let other = app.name("cp-workdir-there");
+    app.docker(["create", "--name", &other, "--workdir", "/etc", &image, "true"]).succeeds();
+    app.docker(["diff", &other]).prints("");
+}

@@ -93,3 +93,13 @@ fn an_export_is_the_root_without_mounts() {
     check();
     app.docker(["export", "no-such"]).fails().says_on_stderr("No such container: no-such");
 }
+
+/// K2
+#[test]
+fn no_changes_are_told_as_null() {
+    let app = appliance();
+    let name = app.name("diff-null");
+    app.docker(["create", "--name", &name, &app.busybox(), "true"]).succeeds();
+    let answer = app.api().get(&format!("/containers/{}/changes", &*name)).is(200);
+    assert_eq!(answer.text(), "null\n");
+}

@@ -111,6 +111,111 @@ fn what_cannot_be_executed_is_told() {
     app.docker(["exec", "-u", "nobody-here", &name, "true"]).fails();
 }
 
+/// G20
+#[test]
+fn what_cannot_be_begun_is_told_as_runc_tells_it() {
+    let app = appliance();
+    let name = sleeper("exec-words");
+    let (api, path) = (app.api(), format!("/containers/{}/exec", &*name));
+    let check = |fields: serde_json::Value, status: u16, words: &str, code: i64| {
+        let mut create = json!({ "Cmd": ["true"], "AttachStdout": true, "AttachStderr": true });
+        create.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+        let id = api.post_json(&path, create.clone()).is(201).json()["Id"].clone();
+        let exec = format!("/exec/{}", id.as_str().expect("an id"));
+        let stream = api.hijack(&format!("{exec}/start"), Body::Json(&json!({})));
+        let told = Frames::read(stream).stdout();
+        assert_eq!(told, format!("OCI runtime exec failed: exec failed: {words}\r\n"), "{create}");
+        assert_eq!(api.get(&format!("{exec}/json")).json()["ExitCode"], code, "{create}");
+        let id = api.post_json(&path, create).is(201).json()["Id"].clone();
+        let start = format!("/exec/{}/start", id.as_str().expect("an id"));
+        api.post_json(&start, json!({ "Detach": true })).refuses(status, words);
+    };
+    let unable = "unable to start container process: ";
+    let chdir =
+        |path: &str, why: &str| format!("{unable}chdir to cwd (\"{path}\") set in config.json failed: {why}");
+    check(json!({ "WorkingDir": "/nope" }), 400, &chdir("/nope", "no such file or directory"), 127);
+    let hint = ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path \
+                exists and is the expected type";
+    let no_folder = format!("{}{hint}", chdir("/etc/passwd", "not a directory"));
+    check(json!({ "WorkingDir": "/etc/passwd" }), 400, &no_folder, 127);
+    check(json!({ "WorkingDir": "rel" }), 500, "Cwd must be an absolute path", 128);
+    let exec = |words: &str| format!("{unable}exec: {words}");
+    check(json!({ "Cmd": ["/nope"] }), 400, &exec("\"/nope\": stat /nope: no such file or directory"), 127);
+    check(json!({ "Cmd": ["nope"] }), 400, &exec("\"nope\": executable file not found in $PATH"), 127);
+    check(json!({ "Cmd": ["/etc/passwd"] }), 400, &exec("\"/etc/passwd\": permission denied"), 126);
+}
+
+/// G15
+#[test]
+fn an_unknown_user_is_refused_at_the_create() {
+    let app = appliance();
+    let name = sleeper("exec-users");
+    let create = |user: &str| {
+        let body = json!({ "Cmd": ["true"], "User": user });
+        app.api().post_json(&format!("/containers/{}/exec", &*name), body)
+    };
+    create("nope").refuses(400, "unable to find user nope: no matching entries in passwd file");
+    create("root:nope").refuses(400, "unable to find group nope: no matching entries in group file");
+    for big in ["2147483648", "0:2147483648", "-1", "4294967295"] {
+        create(big).refuses(400, "uids and gids must be in range 0-2147483647");
+    }
+    for good in ["", "guest", "1000:99999", "guest:", ":", "01", "2147483647"] {
+        create(good).is(201);
+    }
+}
+
+/// G4, G16: the start says how the stream is written, the create whether the program has a terminal.
+#[test]
+fn the_start_decides_the_form_of_the_stream() {
+    let app = appliance();
+    let name = sleeper("exec-form");
+    let api = app.api();
+    let run = |terminal: bool, start: serde_json::Value| {
+        let script = "echo out; tty; echo err >&2";
+        let create = json!({
+            "Cmd": ["sh", "-c", script], "AttachStdout": true, "AttachStderr": true, "Tty": terminal,
+        });
+        let id = api.post_json(&format!("/containers/{}/exec", &*name), create).is(201).json()["Id"].clone();
+        let id = id.as_str().expect("an id").to_owned();
+        let stream = api.hijack(&format!("/exec/{id}/start"), Body::Json(&start));
+        let kind = stream.head.header("content-type").expect("a type").to_owned();
+        (kind, stream)
+    };
+    let (kind, stream) = run(true, json!({ "Tty": false }));
+    assert_eq!(kind, "application/vnd.docker.multiplexed-stream");
+    let frames = Frames::read(stream);
+    assert!(frames.stdout().starts_with("out\r\n/dev/pts/"), "{:?}", frames.stdout());
+    assert_eq!(frames.stderr(), "");
+    // A raw stream has no place for standard error.
+    let (kind, mut stream) = run(false, json!({ "Tty": true }));
+    assert_eq!(kind, "application/vnd.docker.raw-stream");
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut text).expect("text");
+    assert_eq!(text, "out\nnot a tty\n");
+    let (kind, stream) = run(true, json!({}));
+    assert_eq!(kind, "application/vnd.docker.multiplexed-stream");
+    assert!(Frames::read(stream).stdout().ends_with("err\r\n"));
+}
+
+/// G4
+#[test]
+fn only_attached_streams_are_sent() {
+    let app = appliance();
+    let name = sleeper("exec-streams");
+    let api = app.api();
+    let run = |fields: serde_json::Value| {
+        let mut create = json!({ "Cmd": ["sh", "-c", "echo out; echo err >&2"] });
+        create.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+        let id = api.post_json(&format!("/containers/{}/exec", &*name), create).is(201).json()["Id"].clone();
+        let id = id.as_str().expect("an id").to_owned();
+        let frames = Frames::read(api.hijack(&format!("/exec/{id}/start"), Body::Json(&json!({}))));
+        (frames.stdout(), frames.stderr())
+    };
+    assert_eq!(run(json!({ "AttachStdout": true })), ("out\n".to_owned(), String::new()));
+    assert_eq!(run(json!({ "AttachStderr": true })), (String::new(), "err\n".to_owned()));
+    assert_eq!(run(json!({})), (String::new(), String::new()));
+}
+
 /// G15
 #[test]
 fn exec_needs_a_running_container() {

@@ -245,3 +245,147 @@ fn a_shared_pid_namespace_keeps_no_end_a_secret() {
         ["run", "--rm", "--pid=host", &app.busybox(), "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"];
     app.docker(list).succeeds().never_mentions("sleep 600 sleep 600");
 }
+
+/// What `create` answers to a `HostConfig`.
+fn create(name: &str, host: serde_json::Value) -> pinnace_tests::api::Response {
+    let app = appliance();
+    let body = json!({ "Image": app.busybox(), "Cmd": ["true"], "HostConfig": host });
+    app.api().post_json(&format!("/containers/create?name={name}"), body)
+}
+
+#[test]
+fn nothing_is_mounted_over_the_root() {
+    let app = appliance();
+    let name = app.name("mount-root");
+    for root in ["/", "//", "/.", "/../", "/a/../"] {
+        let text = "invalid specification: destination can't be '/'";
+        create(&name, json!({ "Tmpfs": { root: "" } })).refuses(400, text);
+        if !is_reference(app) {
+            create(&name, json!({ "Binds": [format!("/tmp:{root}")] })).refuses(400, text);
+        }
+    }
+    create(&name, json!({ "Tmpfs": { "rel": "" } })).refuses(400, "mount path must be absolute");
+}
+
+#[test]
+fn each_place_is_mounted_on_once() {
+    let app = appliance();
+    let name = app.name("mount-twice");
+    let twice = [
+        json!({ "Binds": ["/tmp:/a", "/etc:/a"] }),
+        json!({ "Binds": ["/tmp:/a", "/etc:/a/"] }),
+        json!({ "Binds": ["/tmp:/a", "/etc:/b/../a"] }),
+        json!({ "Binds": ["/tmp:/a"], "Tmpfs": { "/a": "" } }),
+    ];
+    for host in twice {
+        create(&name, host).refuses(400, "Duplicate mount point: /a");
+    }
+    create(&name, json!({ "Tmpfs": { "/a": "", "/a/": "" } })).is(201);
+}
+
+#[test]
+fn memory_file_systems_take_the_options_of_mounts() {
+    let app = appliance();
+    let image = app.busybox();
+    let run = |option: &str| {
+        let tmpfs = format!("/t:{option}");
+        let script = "grep ' /t ' /proc/self/mountinfo";
+        app.docker(["run", "--rm", "--tmpfs", &tmpfs, &image, "sh", "-c", script])
+    };
+    run("shared").succeeds().mentions(" shared:");
+    run("rslave,defaults,sync,mand").succeeds().never_mentions("shared:");
+    run("unbindable").succeeds().mentions(" unbindable ");
+    run("noatime,nodiratime").succeeds().mentions("noatime");
+    run("size=1m,mpol=default").succeeds().mentions("size=1024k");
+    run("nope").fails().says_on_stderr("invalid tmpfs option \"nope\"");
+}
+
+#[test]
+fn annotations_are_kept_and_shown() {
+    let app = appliance();
+    let name = app.name("annotations");
+    create(&name, json!({ "Annotations": { "": "b" } }))
+        .refuses(400, "the empty string is not permitted as an annotation key");
+    create(&name, json!({ "Annotations": { "io.x": "", "a": "b" } })).is(201);
+    let shown = app.inspect(&name)["HostConfig"]["Annotations"].clone();
+    assert_eq!(shown, json!({ "io.x": "", "a": "b" }));
+}
+
+#[test]
+fn masked_paths_are_there() {
+    let app = appliance();
+    let name = app.name("masked");
+    create(&name, json!({})).is(201);
+    let shown = app.inspect(&name)["HostConfig"]["MaskedPaths"].clone();
+    let shown: Vec<&str> =
+        shown.as_array().expect("a list").iter().filter_map(|path| path.as_str()).collect();
+    assert_eq!(shown[..2], ["/proc/asound", "/proc/acpi"]);
+    let thermal: Vec<&str> =
+        shown.iter().copied().filter(|path| path.ends_with("/thermal_throttle")).collect();
+    let image = app.busybox();
+    for path in thermal {
+        app.docker(["run", "--rm", "--privileged", &image, "ls", path]).succeeds();
+    }
+}
+
+#[test]
+fn what_linux_has_not_is_passed_over() {
+    let app = appliance();
+    let name = app.name("windows");
+    let host =
+        json!({ "CpuCount": 1, "CpuPercent": 10, "KernelMemory": 10_000_000, "KernelMemoryTCP": 10_000_000 });
+    let answer = create(&name, host).is(201).json();
+    assert_eq!(answer["Warnings"], json!(["linux does not support CPU percent. Percent discarded."]));
+}
+
+#[test]
+fn a_start_that_fails_tells_why_as_docker_does() {
+    let app = appliance();
+    let image = app.busybox();
+    let run = |options: &[&str]| {
+        let args = ["run", "--rm", "--network", "none"].into_iter().chain(options.iter().copied());
+        app.docker(args.chain([image.as_str(), "true"]))
+    };
+    run(&["--sysctl", "net.nope=1"])
+        .exits(127)
+        .says_on_stderr("open /proc/sys/net/nope: no such file or directory");
+    run(&["--sysctl", "kernel.msgmax=x"])
+        .exits(125)
+        .says_on_stderr("write /proc/sys/kernel/msgmax: invalid argument");
+    run(&["--user", "nope"])
+        .exits(125)
+        .says_on_stderr("unable to find user nope: no matching entries in passwd file");
+    run(&["--user", "2147483648"]).exits(125).says_on_stderr("uids and gids must be in range 0-2147483647");
+    run(&["--group-add", "2147483648"])
+        .exits(125)
+        .says_on_stderr("uids and gids must be in range 0-2147483647");
+    run(&["--volume", "/etc/passwd:/etc"])
+        .exits(127)
+        .says_on_stderr("not a directory: Are you trying to mount");
+    run(&["--tmpfs", "/t:size=abc"]).exits(125).says_on_stderr("invalid argument");
+    let name = app.name("start-fails");
+    create(&name, json!({ "Sysctls": { "net.nope": "1" }, "NetworkMode": "none" })).is(201);
+    let told = app.api().post(&format!("/containers/{}/start", &*name)).is(400).json()["message"].clone();
+    let state = app.inspect(&name)["State"].clone();
+    assert_eq!((&state["Error"], &state["ExitCode"]), (&told, &json!(127)), "{state}");
+    assert!(!told.as_str().expect("words").contains("os error"), "{told}");
+}
+
+#[test]
+fn cgroups_are_written_to_where_that_was_asked_for() {
+    let app = appliance();
+    let image = app.busybox();
+    let run = |options: &[&str]| {
+        let args = ["run", "--rm"].into_iter().chain(options.iter().copied());
+        app.docker(args.chain([image.as_str(), "grep", " /sys/fs/cgroup", "/proc/mounts"]))
+    };
+    for option in ["writable-cgroups", "writable-cgroups=true", "writable-cgroups:true"] {
+        run(&["--security-opt", option]).succeeds().mentions(" rw,");
+    }
+    for option in ["writable-cgroups=false", "no-new-privileges"] {
+        run(&["--security-opt", option]).succeeds().mentions(" ro,");
+    }
+    run(&["--security-opt", "writable-cgroups=x"])
+        .fails()
+        .says_on_stderr("invalid --security-opt 2: \"writable-cgroups=x\"");
+}

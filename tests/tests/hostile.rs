@@ -246,3 +246,23 @@ fn links_swapped_under_an_exec_lead_nowhere() {
     }
     assert!(ran > 0, "no exec came through");
 }
+
+/// A machine of its own, since everybody else would have to wait for a processor.
+#[test]
+fn a_fork_bomb_without_a_limit_leaves_room_to_end_it() {
+    let shared = appliance();
+    if shared.backend != pinnace_tests::Backend::Qemu {
+        skip!("what is full is the machine, which must be one of its own");
+    }
+    let dir = tempfile::tempdir().expect("a folder for the appliance");
+    let app = &Appliance::boot(shared.backend, dir.path());
+    let image = shared.busybox();
+    app.docker(["pull", &image]).succeeds();
+    let name = app.name("bomb-unlimited");
+    let script = "b() { while :; do b & done; }; b 2> /dev/null & exec sleep 600";
+    app.docker(["run", "--detach", "--name", &name, &image, "sh", "-c", script]).succeeds();
+    std::thread::sleep(Duration::from_secs(20));
+    app.api().get("/_ping").is(200);
+    app.docker(["rm", "--force", &name]).succeeds();
+    app.docker(["run", "--rm", &image, "echo", "undisturbed"]).prints("undisturbed\n").succeeds();
+}

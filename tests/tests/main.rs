@@ -33,6 +33,7 @@ mod process;
 mod ps;
 mod pull;
 mod raw;
+mod refusals;
 mod restart;
 mod run;
 mod states;
@@ -44,6 +45,7 @@ mod system;
 mod top;
 mod upgrade;
 mod userns;
+mod versions;
 
 use pinnace_tests::{Appliance, Backend};
 

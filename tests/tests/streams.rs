@@ -256,3 +256,25 @@ fn a_websocket_carries_both_directions() {
     assert_eq!(message(&mut socket).0, 0x88);
     api.get(&path).refuses(400, "websocket");
 }
+
+/// G13
+#[test]
+fn input_that_nobody_reads_does_not_hold_back_the_output_of_a_websocket() {
+    let app = appliance();
+    let (api, name) = (app.api(), app.name("websocket-full"));
+    let script = "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 0.2; echo tick $i; done";
+    let body = json!({ "Image": app.busybox(), "Cmd": ["sh", "-c", script], "OpenStdin": true });
+    api.post_json(&format!("/containers/create?name={}", &*name), body).is(201);
+    let path = format!("/containers/{}/attach/ws?stream=1&stdin=1&stdout=1", &*name);
+    let mut socket = api.websocket(&path);
+    api.post(&format!("/containers/{}/start", &*name)).is(204);
+    // More than a pipe takes; 126 announces a length of two bytes.
+    for _ in 0..3 {
+        let head = [0x82, 0x80 | 126, 0xff, 0xff, 0, 0, 0, 0];
+        socket.write_all(&[&head[..], &[b'x'; 0xffff]].concat()).expect("the socket takes bytes");
+    }
+    for tick in 1..=10 {
+        assert_eq!(message(&mut socket), (0x82, format!("tick {tick}\n").into_bytes()));
+    }
+    assert_eq!(message(&mut socket).0, 0x88);
+}

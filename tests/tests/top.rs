@@ -53,6 +53,43 @@ fn columns_are_chosen() {
     app.docker(["top", &name, "axo", "pid,user,args"]).succeeds().mentions("sleep 600");
 }
 
+/// L2
+#[test]
+fn rows_are_sorted_as_asked() {
+    let app = appliance();
+    let name = sleeping(app, "top-sort", &[]);
+    app.docker(["exec", "--detach", &name, "sleep", "700"]).succeeds();
+    let ends = |words: &[&str]| {
+        let lines = app.docker(["top", &name].into_iter().chain(words.iter().copied())).succeeds().lines();
+        lines[1..]
+            .iter()
+            .filter_map(|line| line.split(' ').next_back().map(str::to_owned))
+            .collect::<Vec<_>>()
+    };
+    pinnace_tests::eventually("both run", app.patience(), || (ends(&["aux"]).len() == 2).then_some(()));
+    assert_eq!(ends(&["-o", "pid,args", "--sort=args"]), ["600", "700"]);
+    assert_eq!(ends(&["-o", "pid,args", "--sort", "-args"]), ["700", "600"]);
+    assert_eq!(ends(&["aux", "--sort=-pid"]), ["700", "600"]);
+    assert_eq!(ends(&["axo", "pid,args", "k", "-args"]), ["700", "600"]);
+    let bad = format!("/containers/{}/top?ps_args=aux+--sort%3Dnope", &*name);
+    app.api().get(&bad).refuses(500, "ps: error: unknown sort specifier");
+}
+
+/// L1
+#[test]
+fn a_program_that_was_just_started_is_told_with_its_arguments() {
+    let app = appliance();
+    let image = app.busybox();
+    for _ in 0..20 {
+        let name = app.name("top-soon");
+        app.docker(["create", "--name", &name, &image, "sleep", "600"]).succeeds();
+        let api = app.api();
+        api.post(&format!("/containers/{}/start", &*name)).is(204);
+        let rows = api.get(&format!("/containers/{}/top?ps_args=-o+pid,args", &*name)).is(200).json();
+        assert_eq!(rows["Processes"][0][1], "sleep 600", "{rows}");
+    }
+}
+
 /// L2, L3
 #[test]
 fn bad_words_are_refused() {
@@ -62,7 +99,7 @@ fn bad_words_are_refused() {
     top("-o+user").refuses(500, "Couldn't find PID field in ps output");
     if !is_reference(app) {
         top("-o+user%3DPID").refuses(500, "specifying \"user=PID\" is not allowed");
-        top("--sort+pid").refuses(500, "ps: unsupported argument \"--sort\"");
+        top("-L").refuses(500, "ps: unsupported argument \"-L\"");
     }
     app.docker(["kill", &name]).succeeds();
     app.docker(["wait", &name]).succeeds();

@@ -48,6 +48,30 @@ fn below<'a>(place: &'a str, id: &str) -> &'a str {
     path.split_once(id).map_or("", |(_, rest)| rest.trim_matches('/'))
 }
 
+/// Processes and threads that the engine, PID 1 and the kernel always find room for.
+const ROOM: u64 = 512;
+
+/// Limits what all containers below `group` have together, so that a fork bomb without a limit of its own leaves room for
+/// those who are to end it. A limit that is there already stays: it is somebody's wish.
+pub(super) fn keep_room(group: &Path) {
+    let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let machine = ["/proc/sys/kernel/threads-max", "/proc/sys/kernel/pid_max"];
+    let Some(all) = machine.into_iter().filter_map(number).min() else { return };
+    let limited = Cgroup::open(group).and_then(|cgroup| match cgroup.read("pids.max")?.trim() {
+        "max" => cgroup.write("pids.max", &most(all).to_string()),
+        _ => Ok(()),
+    });
+    if let Err(error) = limited {
+        // An odd host of the namespace backend has no such controller.
+        tracing::warn!(%error, "nothing keeps containers from using up the machine's processes");
+    }
+}
+
+/// What of `all` processes and threads containers get.
+fn most(all: u64) -> u64 {
+    all.saturating_sub((all / 8).max(ROOM)).max(1)
+}
+
 impl Shared {
     /// Cgroup of a container.
     pub(super) fn cgroup(&self, record: &Record) -> PathBuf {
@@ -79,7 +103,11 @@ impl Shared {
     /// The parent is a cgroup with processes, or the kernel refuses it.
     pub(super) fn make_cgroup(&self, record: &Record) -> Result<Cgroup, CgroupError> {
         if !record.host.cgroup_parent.is_empty() {
-            cgroup::make_parent(&self.settings.cgroups, &cleaned(&record.host.cgroup_parent))?;
+            let parent = cleaned(&record.host.cgroup_parent);
+            cgroup::make_parent(&self.settings.cgroups, &parent)?;
+            if let Some(top) = parent.iter().next() {
+                keep_room(&self.settings.cgroups.join(top));
+            }
         }
         Cgroup::create_anew(&self.cgroup(record))
     }
@@ -113,6 +141,13 @@ mod tests {
             ("0::/else\n".to_owned(), ""),
         ] {
             assert_eq!(below(&place, &id), expected, "{place}");
+        }
+    }
+
+    #[test]
+    fn room_is_kept_on_every_machine() {
+        for (all, expected) in [(32_768, 28_672), (4096, 3584), (1000, 488), (512, 1), (10, 1)] {
+            assert_eq!(most(all), expected, "{all}");
         }
     }
 

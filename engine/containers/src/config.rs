@@ -1,6 +1,8 @@
 //! What a container shall be, as its creator said it and as it is recorded.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -129,6 +131,8 @@ pub struct HostConfig {
     pub device_requests: Vec<DeviceRequest>,
     /// What it may use.
     pub resources: Resources,
+    /// For whoever reads them.
+    pub annotations: BTreeMap<String, String>,
     /// Rows and columns of the first terminal.
     pub console_size: (u16, u16),
     /// Instead of the default list.
@@ -176,6 +180,7 @@ impl Default for HostConfig {
             device_cgroup_rules: vec![],
             device_requests: vec![],
             resources: Resources::default(),
+            annotations: BTreeMap::new(),
             console_size: (0, 0),
             masked_paths: None,
             readonly_paths: None,
@@ -186,7 +191,7 @@ impl Default for HostConfig {
 impl HostConfig {
     /// Paths nobody inside may read.
     pub fn masked(&self) -> Vec<String> {
-        self.listed(&self.masked_paths, &MASKED)
+        self.listed(&self.masked_paths, masked_by_default())
     }
 
     /// Paths nobody inside may write.
@@ -194,29 +199,44 @@ impl HostConfig {
         self.listed(&self.readonly_paths, &READONLY)
     }
 
-    fn listed(&self, own: &Option<Vec<String>>, default: &[&str]) -> Vec<String> {
+    fn listed(&self, own: &Option<Vec<String>>, default: &[impl ToString]) -> Vec<String> {
         match own {
             _ if self.privileged => vec![],
             Some(own) => own.clone(),
-            None => default.iter().map(|path| (*path).to_owned()).collect(),
+            None => default.iter().map(ToString::to_string).collect(),
         }
     }
 }
 
-/// Docker's default lists.
-const MASKED: [&str; 13] = [
-    "/proc/acpi",
+/// Docker's default lists, and how hot each processor is: what a processor does may be guessed from it.
+const MASKED: [&str; 12] = [
     "/proc/asound",
+    "/proc/acpi",
     "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
     "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
     "/proc/timer_list",
     "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
+    "/proc/sched_debug",
+    "/proc/scsi",
     "/sys/firmware",
-    "/sys/devices/system/cpu/cpu0/thermal_throttle",
+    "/sys/devices/virtual/powercap",
 ];
 const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+fn masked_by_default() -> &'static [String] {
+    static PATHS: OnceLock<Vec<String>> = OnceLock::new();
+    PATHS.get_or_init(|| {
+        let processors =
+            possible_processors().map(|n| format!("/sys/devices/system/cpu/cpu{n}/thermal_throttle"));
+        let there = processors.filter(|path| Path::new(path).exists());
+        MASKED.iter().map(|path| (*path).to_owned()).chain(there).collect()
+    })
+}
+
+/// Numbers of the processors that the machine may have while it runs.
+fn possible_processors() -> impl Iterator<Item = u32> {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
+    super::resources::numbers(&text).unwrap_or_default().into_iter()
+}

@@ -250,7 +250,7 @@ fn merge(mut config: Config, image: &ImageConfig) -> Config {
 }
 
 /// The path without `.`, `..` and repeated slashes, as Go's path.Clean gives it.
-fn clean(path: &str) -> String {
+pub(super) fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {

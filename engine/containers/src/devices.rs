@@ -81,15 +81,10 @@ pub(super) fn meet(requests: &[DeviceRequest]) -> Result<(), ContainerError> {
 pub(super) fn nodes(host: &HostConfig) -> Result<Vec<(Device, String)>, ContainerError> {
     let mut all = Vec::new();
     for mapping in &host.devices {
-        let found =
-            devices::devices_at(Path::new(&mapping.on_host)).map_err(|error| ContainerError::Start {
-                prefix: "",
-                cause: format!(
-                    "error gathering device information while adding custom device \"{}\": {error}",
-                    mapping.on_host
-                ),
-                exit_code: 128,
-            })?;
+        let found = devices::devices_at(Path::new(&mapping.on_host)).map_err(|error| {
+            let what = "error gathering device information while adding custom device";
+            ContainerError::unprepared(format!("{what} \"{}\": {error}", mapping.on_host))
+        })?;
         for mut device in found {
             let below = device.path.strip_prefix(&mapping.on_host).unwrap_or_default();
             device.path = format!("{}{below}", mapping.in_container);

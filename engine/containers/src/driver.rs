@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::container::Container;
-use super::error::ContainerError;
+use super::error::{ContainerError, FAILED};
 use super::exec::ExecState;
 use super::files::on_files;
 use super::health::Probe;
@@ -26,6 +26,7 @@ use super::restart::{RestartPolicy, Restarts};
 use super::state::{Ended, Running, State};
 use super::update::Update;
 use model::events::Subject;
+use model::in_go_words;
 use model::timestamp::Timestamp;
 use networks::Endpoint;
 use process::{Pump, Sink};
@@ -242,7 +243,7 @@ impl Driver {
         if let Err(error) = &started {
             let exit_code = match error {
                 ContainerError::Start { exit_code, .. } => *exit_code,
-                _ => 128,
+                _ => FAILED,
             };
             self.start_failed(error, exit_code, queue).await;
         }
@@ -286,11 +287,11 @@ impl Driver {
         let born = self.run.take().is_some();
         self.container.console.close();
         self.undo().await;
-        if born || matches!(error, ContainerError::Start { exit_code: 126 | 127, .. }) {
+        if born || matches!(error, ContainerError::Start { registered: true, .. }) {
             self.await_burial(queue).await;
         }
         let before = self.state().ended().cloned().unwrap_or_default();
-        let ended = Ended { exit_code, error: error.to_string(), oom_killed: false, ..before };
+        let ended = Ended { exit_code, error: in_go_words(&error.to_string()), oom_killed: false, ..before };
         let ran = ended.started_at != Timestamp(0);
         let record = self.amend(|record| {
             let recorded = if ran { Recorded::Exited } else { Recorded::Created };
@@ -528,10 +529,22 @@ impl Driver {
         // After all were told: the next order waits for it, and nobody else needs to.
         self.undo().await;
         if auto_remove {
-            if let Err(error) = self.remove_now().await {
-                tracing::error!(container = self.container.id(), %error, "cannot remove an ended container");
+            match self.remove_now().await {
+                Ok(()) => self.acknowledge(),
+                Err(error) => {
+                    tracing::error!(container = self.container.id(), %error, "cannot remove an ended container");
+                    self.stay();
+                }
             }
-            self.acknowledge();
+        }
+    }
+
+    /// An ended container whose removal failed stays one that ended: it can be seen and removed by hand, and PID 1 keeps
+    /// its exit until that is on disk.
+    fn stay(&mut self) {
+        self.record_exit();
+        if let State::Removing(ended) = self.state() {
+            self.publish(State::Exited(ended));
         }
     }
 

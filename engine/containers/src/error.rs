@@ -1,7 +1,9 @@
 //! What can be wrong with a request about containers. The texts are Docker's, which clients match.
 
+use std::fmt::Display;
+
 use images::ImageError;
-use model::ErrorKind;
+use model::{ErrorKind, in_go_words};
 use networks::NetworksError;
 use store::StoreError;
 
@@ -37,7 +39,13 @@ pub enum ContainerError {
     #[error("already so")]
     AlreadySo,
     #[error("{prefix}{cause}")]
-    Start { prefix: &'static str, cause: String, exit_code: i32 },
+    Start {
+        prefix: &'static str,
+        cause: String,
+        exit_code: i32,
+        /// PID 1 was told of the process, and will tell its end.
+        registered: bool,
+    },
     #[error(transparent)]
     Image(#[from] ImageError),
     #[error(transparent)]
@@ -58,11 +66,31 @@ pub enum ContainerError {
 pub(super) const START_PREFIX: &str = "failed to create task for container: failed to create shim task: OCI \
     runtime create failed: runc create failed: unable to start container process: error during container init: ";
 
+/// The exit code of a container that could not be started for reasons of the engine's.
+pub(super) const FAILED: i32 = 128;
+
+const NOT_A_DIRECTORY: &str = "not a directory";
+const MOUNT_HINT: &str = ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path \
+    exists and is the expected type";
+
+/// What dockerd makes of a runtime's words: as in a shell, 127 is for what is not there, 126 for what may not be run.
+fn exit_code_of(cause: &str) -> i32 {
+    let says = |words: &[&str]| words.iter().any(|words| cause.contains(words));
+    match cause {
+        _ if says(&["executable file not found", "no such file or directory", NOT_A_DIRECTORY]) => 127,
+        _ if says(&["permission denied"]) => 126,
+        _ => FAILED,
+    }
+}
+
 /// The same in front of a failed exec.
 pub(super) const EXEC_PREFIX: &str =
     "OCI runtime exec failed: exec failed: unable to start container process: ";
 
-/// The same where the runtime refuses the configuration itself.
+/// The same where the runtime refuses the configuration of an exec itself.
+pub(super) const EXEC_CREATE_PREFIX: &str = "OCI runtime exec failed: exec failed: ";
+
+/// The same where the runtime refuses the configuration of a container itself.
 pub(super) const CREATE_PREFIX: &str = "failed to create task for container: failed to create shim task: OCI runtime \
     create failed: runc create failed: ";
 
@@ -91,8 +119,43 @@ impl ContainerError {
         }
     }
 
+    /// A start that the runtime refused, in the words of runc: dockerd makes the exit code of them, and so do its clients.
+    pub(super) fn start(prefix: &'static str, cause: impl Display) -> ContainerError {
+        let mut cause = in_go_words(&cause.to_string());
+        let exit_code = exit_code_of(&cause);
+        if cause.contains(NOT_A_DIRECTORY) {
+            cause += MOUNT_HINT;
+        }
+        ContainerError::Start { prefix, cause, exit_code, registered: false }
+    }
+
+    /// A start that was refused before the runtime was asked.
+    pub(super) fn unprepared(cause: impl Display) -> ContainerError {
+        let cause = in_go_words(&cause.to_string());
+        ContainerError::Start { prefix: "", cause, exit_code: FAILED, registered: false }
+    }
+
     pub(super) fn machine(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> ContainerError {
         let what = what.into();
         move |source| ContainerError::Machine { what, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_follow_from_the_words() {
+        let check = |cause: &str, expected: i32, hint: bool| {
+            let error = ContainerError::start(START_PREFIX, cause);
+            let ContainerError::Start { cause: told, exit_code, .. } = &error else { panic!("{error}") };
+            assert_eq!((*exit_code, told.ends_with(MOUNT_HINT)), (expected, hint), "{cause}");
+        };
+        check("open /proc/sys/net/nope: No such file or directory (os error 2)", 127, false);
+        check("exec: \"x\": executable file not found in $PATH", 127, false);
+        check("exec: \"/x\": permission denied", 126, false);
+        check("mount: Not a directory (os error 20)", 127, true);
+        check("write /proc/sys/net/x: Invalid argument (os error 22)", 128, false);
     }
 }

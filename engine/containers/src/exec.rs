@@ -1,21 +1,22 @@
 //! Further processes in a running container.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use contract::keeper::Exit;
+use runtime::cgroup::Cgroup;
 use runtime::launch::{Forerunner, Joined, Launched, Registration};
 use runtime::stdio::{Ends, Stdio};
-use runtime::{cgroup::Cgroup, user};
+use runtime::user::{self, Identity};
 use rustix::fs::OFlags;
 use tokio::sync::{mpsc, watch};
 
 use super::container::Container;
 use super::driver::{acknowledge, exit_code};
-use super::error::{ContainerError, EXEC_PREFIX};
+use super::error::{ContainerError, EXEC_CREATE_PREFIX, EXEC_PREFIX};
 use super::launch;
 use super::legality::{Verb, permit};
 use super::note::{Note, key};
@@ -180,13 +181,18 @@ impl Containers {
     /// Prepares an exec.
     ///
     /// # Errors
-    /// The container does not run, or the command is empty.
-    pub fn create_exec(&self, reference: &str, config: ExecConfig) -> Result<String, ContainerError> {
+    /// The container does not run, the command is empty, or the user is not known in the container.
+    pub async fn create_exec(&self, reference: &str, config: ExecConfig) -> Result<String, ContainerError> {
         let container = self.find(reference)?;
         if config.command.is_empty() {
             return Err(ContainerError::Invalid("No exec command specified".to_owned()));
         }
         permit(&container.snapshot().state, Verb::Exec, container.id())?;
+        if !config.user.is_empty() {
+            let (container, user) = (container.clone(), config.user.clone());
+            let looking = tokio::task::spawn_blocking(move || find_user(&container, &user).map(drop));
+            looking.await.unwrap_or_else(|_| Err(launch::panicked()))?;
+        }
         let id = new_id();
         let shown = shown(&config.command);
         let exec = new_exec(id.clone(), container.id().to_owned(), config, ExecState::Created);
@@ -392,11 +398,49 @@ fn leave(container: &Container, exec: &Exec) {
 /// The words of a failed start, for an exec.
 fn of_exec(error: ContainerError) -> ContainerError {
     match error {
-        ContainerError::Start { cause, exit_code, .. } => {
-            ContainerError::Start { prefix: EXEC_PREFIX, cause, exit_code }
+        ContainerError::Start { cause, exit_code, registered, .. } => {
+            ContainerError::Start { prefix: EXEC_PREFIX, cause, exit_code, registered }
         }
         other => other,
     }
+}
+
+/// What runc refuses of an exec, in its words.
+fn check(config: &ExecConfig) -> Result<(), ContainerError> {
+    if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
+        return Err(ContainerError::start(EXEC_CREATE_PREFIX, "Cwd must be an absolute path"));
+    }
+    match config.env.iter().find(|word| word.starts_with('=')) {
+        Some(word) => Err(ContainerError::start(
+            EXEC_PREFIX,
+            format!("environment variable name can't be empty: {word:?}"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Who a process of a running container is to be, by the container's own files.
+fn find_user(container: &Container, user: &str) -> Result<Identity, ContainerError> {
+    let (_, _, root) = running_root(container)?;
+    let groups = &container.record().host.group_add;
+    user::resolve(root.as_fd(), user, groups).map_err(|error| ContainerError::Invalid(error.to_string()))
+}
+
+/// The first process of a running container, by number and descriptor, and its root folder.
+fn running_root(container: &Container) -> Result<(u32, OwnedFd, OwnedFd), ContainerError> {
+    let not_running = || ContainerError::Conflict(format!("container {} is not running", container.id()));
+    let pid = container.snapshot().state.running().ok_or_else(not_running)?.pid;
+    let process_id = rustix::process::Pid::from_raw(pid.cast_signed()).ok_or_else(not_running)?;
+    let pidfd = rustix::process::pidfd_open(process_id, rustix::process::PidfdFlags::empty())
+        .map_err(|_| not_running())?;
+    // Its end may be on its way, and its number another's already: of the kernel's own processes, say.
+    if !runtime::proc::is_in_cgroup(pid, container.id()).unwrap_or(false) {
+        return Err(not_running());
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = Path::new("/proc").join(pid.to_string()).join("root");
+    let root = rustix::fs::open(&root, flags, rustix::fs::Mode::empty()).map_err(|_| not_running())?;
+    Ok((pid, pidfd, root))
 }
 
 fn start_blocking(
@@ -407,26 +451,13 @@ fn start_blocking(
     console_size: Option<(u16, u16)>,
 ) -> Result<(Launched, Ends), ContainerError> {
     let record = container.record();
-    let not_running = || ContainerError::Conflict(format!("container {} is not running", container.id()));
-    let pid = container.snapshot().state.running().ok_or_else(not_running)?.pid;
-    let process_id = rustix::process::Pid::from_raw(pid.cast_signed()).ok_or_else(not_running)?;
-    let pidfd = rustix::process::pidfd_open(process_id, rustix::process::PidfdFlags::empty())
-        .map_err(|_| not_running())?;
-    // Its end may be on its way, and its number another's already: of the kernel's own processes, say.
-    if !runtime::proc::is_in_cgroup(pid, container.id()).unwrap_or(false) {
-        return Err(not_running());
-    }
+    let (pid, pidfd, root) = running_root(container)?;
     let cgroup = Cgroup::open(&shared.cgroup_of_first(&record, pid))
         .map_err(|error| ContainerError::machine("open the cgroup")(std::io::Error::other(error)))?;
     // It is made beside what follows.
     let forerunner = Forerunner::call(cgroup.fd()).map_err(|error| of_exec(launch::launch_error(error)))?;
-    let root = rustix::fs::open(
-        Path::new(&format!("/proc/{pid}/root")),
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        rustix::fs::Mode::empty(),
-    )
-    .map_err(|_| not_running())?;
     let config = &exec.config;
+    check(config)?;
     let user = if config.user.is_empty() { &record.config.user } else { &config.user };
     let identity = user::resolve(root.as_fd(), user, &record.host.group_add)
         .map_err(|error| ContainerError::Invalid(error.to_string()))?;

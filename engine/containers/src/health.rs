@@ -185,23 +185,6 @@ fn pause(check: &Healthcheck, status: HealthStatus, age: Duration) -> Duration {
     }
 }
 
-/// A duration as Go prints it: `30s`, `1m0s`, `500ms`, `1.5s`.
-fn go(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let fraction = |whole: u64, rest: u64, digits: usize, unit: &str| {
-        let rest = format!("{rest:0digits$}");
-        let rest = rest.trim_end_matches('0');
-        if rest.is_empty() { format!("{whole}{unit}") } else { format!("{whole}.{rest}{unit}") }
-    };
-    let nanos = u64::from(duration.subsec_nanos());
-    match seconds {
-        0 => fraction(nanos / 1_000_000, nanos % 1_000_000, 6, "ms"),
-        1..60 => fraction(seconds, nanos, 9, "s"),
-        60..3600 => format!("{}m{}", seconds / 60, fraction(seconds % 60, nanos, 9, "s")),
-        _ => format!("{}h{}m{}", seconds / 3600, seconds / 60 % 60, fraction(seconds % 60, nanos, 9, "s")),
-    }
-}
-
 /// The beginning of an output.
 #[derive(Default)]
 struct Said {
@@ -272,7 +255,7 @@ impl Containers {
             probe: true,
             ..ExecConfig::default()
         };
-        let id = self.create_exec(container.id(), config)?;
+        let id = self.create_exec(container.id(), config).await?;
         // Nobody will ask for it any more; one a second would be many.
         let _forgotten = Forgotten { shared: &self.shared, id: &id };
         self.follow_probe(&id, patience).await
@@ -298,7 +281,7 @@ impl Containers {
         exec.kill();
         let _ = tokio::time::timeout(AFTER_KILL, run).await;
         let output = text();
-        let text = format!("Health check exceeded timeout ({})", go(patience));
+        let text = format!("Health check exceeded timeout ({})", model::duration::print(patience));
         Ok((-1, if output.is_empty() { text } else { format!("{text}: {output}") }))
     }
 }
@@ -430,16 +413,6 @@ mod tests {
         assert_eq!(pause(HealthStatus::Starting, 59), 1);
         assert_eq!(pause(HealthStatus::Healthy, 50), 10);
         assert_eq!(pause(HealthStatus::Starting, 60), 20);
-    }
-
-    #[test]
-    fn durations_are_printed_as_go_prints_them() {
-        let check = |millis: u64, expected: &str| assert_eq!(go(Duration::from_millis(millis)), expected);
-        check(30_000, "30s");
-        check(500, "500ms");
-        check(1500, "1.5s");
-        check(60_000, "1m0s");
-        check(3_723_000, "1h2m3s");
     }
 
     #[test]

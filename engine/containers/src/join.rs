@@ -134,8 +134,7 @@ fn process_namespace(shared: &Shared, id: &str, kind: &str) -> Result<OwnedFd, C
 }
 
 fn joining_pid(error: ContainerError) -> ContainerError {
-    let prefix = "failed to join PID namespace: ";
-    ContainerError::Start { prefix, cause: error.to_string(), exit_code: 128 }
+    ContainerError::unprepared(format!("failed to join PID namespace: {error}"))
 }
 
 /// The other's pid namespace with a view of it.

@@ -11,14 +11,13 @@ use runtime::cgroup::{self, Cgroup};
 use runtime::devices::{Gate, GateError};
 use runtime::launch::{
     BindMount, CapabilitySets, Device, LaunchError, Launched, Process, Registration, Rlimit, Spec,
-    TmpfsMount, VolumeKind, VolumeMount, resource_by_name,
+    VolumeKind, VolumeMount, resource_by_name,
 };
 use runtime::network::Mac;
 use runtime::rootfs::{self, PrepareError, Root};
 use runtime::seccomp::{self, Profile};
 use runtime::stdio::{Ends, Stdio};
 use runtime::user::{self, Identity};
-use sys::mounts::MountAttributes;
 
 use super::config::{Config, HostConfig};
 use super::container::Container;
@@ -64,7 +63,7 @@ pub(super) fn validate(config: &Config, host: &HostConfig) -> Result<(), Contain
     }
     if !matches!(host.network_mode.as_str(), "bridge" | "none" | "host") {
         return Err(ContainerError::NotSupported(format!(
-            "network mode {} is not supported yet: use bridge, none or host",
+            "the network mode {} is not supported by this release of Pinnace yet",
             host.network_mode
         )));
     }
@@ -86,7 +85,7 @@ pub(super) fn validate(config: &Config, host: &HostConfig) -> Result<(), Contain
     mac(host)?;
     capability_set(host)?;
     SecurityOptions::parse(host)?;
-    volumes(host).map(drop)
+    super::mounts::volumes(host).map(drop)
 }
 
 /// The hardware address that was asked for.
@@ -115,11 +114,7 @@ pub(super) fn start(
     let mut steps = super::steps::Steps::begin();
     let record = container.record();
     super::devices::meet(&record.host.device_requests)?;
-    super::sysctls::check(&record.host).map_err(|cause| ContainerError::Start {
-        prefix: CREATE_PREFIX,
-        cause,
-        exit_code: 128,
-    })?;
+    super::sysctls::check(&record.host).map_err(|cause| ContainerError::start(CREATE_PREFIX, cause))?;
     let cgroup = make_cgroup(shared, &record)?;
     steps.done("cgroup");
     super::join::meet_mapped_ids(&record.host, shared.settings.ids)?;
@@ -133,8 +128,8 @@ pub(super) fn start(
     write_network_files(shared, container, &record, attachment.endpoint.as_ref())?;
     steps.done("files");
     let identity = user::resolve(root.as_fd(), &record.config.user, &record.host.group_add)
-        .map_err(|error| start_text(error.to_string(), 126))?;
-    let uid = ids.to_host(identity.ids.uid).map_err(|error| start_text(error.to_string(), 128))?;
+        .map_err(ContainerError::unprepared)?;
+    let uid = ids.to_host(identity.ids.uid).map_err(ContainerError::unprepared)?;
     let stdio = if record.config.tty {
         let size = record.host.console_size;
         Stdio::terminal(uid, (size != (0, 0)).then_some(size), ids)
@@ -177,36 +172,25 @@ pub(super) fn panicked() -> ContainerError {
     ContainerError::machine("start the container")(std::io::Error::other("the launching thread panicked"))
 }
 
-fn start_text(cause: String, exit_code: i32) -> ContainerError {
-    ContainerError::Start { prefix: START_PREFIX, cause, exit_code }
-}
-
 pub(super) fn start_error(error: PrepareError) -> ContainerError {
-    start_text(error.to_string(), 128)
+    ContainerError::start(START_PREFIX, error)
 }
 
 pub(super) fn launch_error(error: LaunchError) -> ContainerError {
-    use rustix::io::Errno;
-    if let LaunchError::Prepare(PrepareError { what, source: Errno::NOTDIR }) = &error {
-        let text = format!(
-            "{what}: not a directory: Are you trying to mount a directory onto a file (or vice-versa)? Check if the \
-             specified host path exists and is the expected type"
-        );
-        return start_text(text, 127);
+    let executed = matches!(error, LaunchError::Exec { .. });
+    let mut told = ContainerError::start(START_PREFIX, error);
+    if let ContainerError::Start { registered, .. } = &mut told {
+        *registered = executed;
     }
-    let exit_code = match &error {
-        LaunchError::Exec { errno: Errno::NOENT | Errno::NOTDIR, .. } => 127,
-        LaunchError::Exec { .. } => 126,
-        _ => 128,
-    };
-    start_text(error.to_string(), exit_code)
+    told
 }
 
 fn make_cgroup(shared: &Shared, record: &Record) -> Result<Cgroup, ContainerError> {
-    let failed = |error: cgroup::CgroupError| start_text(error.to_string(), 128);
+    let failed = |error: cgroup::CgroupError| ContainerError::start(START_PREFIX, error);
     let cgroup = shared.make_cgroup(record).map_err(failed)?;
     let host = &record.host;
-    let limits = limits(shared, &host.resources).map_err(|error| start_text(error.to_string(), 128))?;
+    let limits =
+        limits(shared, &host.resources).map_err(|error| ContainerError::start(START_PREFIX, error))?;
     for (file, value) in limits {
         cgroup.write(file, &value).map_err(failed)?;
     }
@@ -243,7 +227,7 @@ fn gate(host: &HostConfig, cgroup: &Cgroup) -> Result<(), ContainerError> {
             tracing::warn!(%error, "devices are not gated");
             Ok(())
         }
-        Err(error) => Err(start_text(error.to_string(), 128)),
+        Err(error) => Err(ContainerError::start(START_PREFIX, error)),
     }
 }
 
@@ -299,7 +283,7 @@ fn write_network_files(
 
 /// What is mounted into the root.
 pub(super) fn mounts(container: &Container, record: &Record) -> Result<Vec<VolumeMount>, ContainerError> {
-    let mut mounts = volumes(&record.host)?;
+    let mut mounts = super::mounts::volumes(&record.host)?;
     for name in ["resolv.conf", "hostname", "hosts"] {
         let source = container.folder.join(name);
         let bind = BindMount { source, readonly: record.host.readonly_rootfs, recursive: false };
@@ -338,6 +322,7 @@ fn spec(
         readonly_paths: host.readonly(),
         sysctls: host.sysctls.clone().into_iter().collect(),
         writable_sys: host.privileged,
+        writable_cgroups: host.privileged || SecurityOptions::parse(host)?.writable_cgroups,
     })
 }
 
@@ -358,7 +343,7 @@ fn first_process(record: &Record, identity: &Identity) -> Result<Process, Contai
         SeccompChoice::Unconfined => None,
         SeccompChoice::Profile(profile) => {
             let filter = profile.filter(&seccomp::Host::this(bounding));
-            Some(std::sync::Arc::new(filter.map_err(|error| start_text(error.to_string(), 128))?))
+            Some(std::sync::Arc::new(filter.map_err(|error| ContainerError::start(START_PREFIX, error))?))
         }
     };
     let limit = |value: i64| u64::try_from(value).ok();
@@ -459,6 +444,7 @@ enum SeccompChoice {
 }
 
 struct SecurityOptions {
+    writable_cgroups: bool,
     no_new_privileges: bool,
     seccomp: SeccompChoice,
 }
@@ -466,10 +452,18 @@ struct SecurityOptions {
 impl SecurityOptions {
     fn parse(host: &HostConfig) -> Result<SecurityOptions, ContainerError> {
         let invalid = |text: String| ContainerError::Invalid(text);
-        let mut options = SecurityOptions { no_new_privileges: false, seccomp: SeccompChoice::Builtin };
+        let mut options = SecurityOptions {
+            writable_cgroups: false,
+            no_new_privileges: false,
+            seccomp: SeccompChoice::Builtin,
+        };
         for option in &host.security_opt {
             if option == "no-new-privileges" {
                 options.no_new_privileges = true;
+                continue;
+            }
+            if option == "writable-cgroups" {
+                options.writable_cgroups = true;
                 continue;
             }
             let Some((key, value)) = option.split_once(['=', ':']) else {
@@ -477,6 +471,12 @@ impl SecurityOptions {
             };
             match (key, value) {
                 ("no-new-privileges", "true" | "false") => options.no_new_privileges = value == "true",
+                ("writable-cgroups", "1" | "t" | "T" | "true" | "True" | "TRUE") => {
+                    options.writable_cgroups = true
+                }
+                ("writable-cgroups", "0" | "f" | "F" | "false" | "False" | "FALSE") => {
+                    options.writable_cgroups = false;
+                }
                 ("seccomp", "unconfined") => options.seccomp = SeccompChoice::Unconfined,
                 ("seccomp", "builtin") => options.seccomp = SeccompChoice::Builtin,
                 ("seccomp", text) => {
@@ -491,75 +491,4 @@ impl SecurityOptions {
         }
         Ok(options)
     }
-}
-
-fn volumes(host: &HostConfig) -> Result<Vec<VolumeMount>, ContainerError> {
-    let mut mounts = Vec::new();
-    for (target, options) in &host.tmpfs {
-        mounts.push(VolumeMount { target: target.clone(), kind: VolumeKind::Tmpfs(tmpfs(target, options)?) });
-    }
-    for bind in &host.binds {
-        mounts.push(bind_mount(bind)?);
-    }
-    Ok(mounts)
-}
-
-fn bind_mount(text: &str) -> Result<VolumeMount, ContainerError> {
-    let mut parts = text.split(':');
-    let (source, target) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    if !source.starts_with('/') {
-        let text = format!("volume {source} is not supported yet: only absolute paths can be mounted");
-        return Err(ContainerError::NotSupported(text));
-    }
-    let invalid = || ContainerError::Invalid(format!("invalid volume specification: '{text}'"));
-    if !target.starts_with('/') || target == "/" {
-        return Err(invalid());
-    }
-    let mut readonly = false;
-    for option in parts.next().unwrap_or_default().split(',').filter(|option| !option.is_empty()) {
-        match option {
-            "ro" => readonly = true,
-            // Labels have no meaning without SELinux; consistency none on one machine.
-            "rw" | "z" | "Z" | "rprivate" | "private" | "consistent" | "cached" | "delegated" => {}
-            _ => return Err(invalid()),
-        }
-    }
-    if parts.next().is_some() {
-        return Err(invalid());
-    }
-    let bind = BindMount { source: PathBuf::from(source), readonly, recursive: true };
-    Ok(VolumeMount { target: target.to_owned(), kind: VolumeKind::Bind(bind) })
-}
-
-fn tmpfs(target: &str, text: &str) -> Result<TmpfsMount, ContainerError> {
-    if !target.starts_with('/') {
-        return Err(ContainerError::Invalid(format!(
-            "invalid mount path: '{target}' mount path must be absolute"
-        )));
-    }
-    let (mut noexec, mut nosuid, mut nodev, mut readonly) = (true, true, true, false);
-    let mut options = Vec::new();
-    for word in text.split(',').filter(|word| !word.is_empty()) {
-        match (word, word.split_once('=')) {
-            ("noexec" | "exec", _) => noexec = word == "noexec",
-            ("nosuid" | "suid", _) => nosuid = word == "nosuid",
-            ("nodev" | "dev", _) => nodev = word == "nodev",
-            ("ro" | "rw", _) => readonly = word == "ro",
-            (_, Some((key @ ("size" | "mode" | "uid" | "gid" | "nr_inodes" | "nr_blocks"), value))) => {
-                options.push((key.to_owned(), value.to_owned()));
-            }
-            _ => return Err(ContainerError::Invalid(format!("invalid tmpfs option {word:?}"))),
-        }
-    }
-    let mut attributes = MountAttributes::default();
-    let flags = [
-        (noexec, MountAttributes::NOEXEC),
-        (nosuid, MountAttributes::NOSUID),
-        (nodev, MountAttributes::NODEV),
-        (readonly, MountAttributes::RDONLY),
-    ];
-    for (_, flag) in flags.iter().filter(|(set, _)| *set) {
-        attributes = attributes.and(*flag);
-    }
-    Ok(TmpfsMount { source: "tmpfs", options, attributes })
 }

@@ -124,7 +124,8 @@ impl Containers {
     /// Every container, newest first.
     pub fn list(&self) -> Vec<Arc<Container>> {
         let mut all: Vec<_> = self.shared.index().by_id.values().cloned().collect();
-        all.sort_by_key(|container| std::cmp::Reverse(container.record().created));
+        // Each record is looked at once, under its lock.
+        all.sort_by_cached_key(|container| std::cmp::Reverse(container.record().created));
         all
     }
 

@@ -39,9 +39,14 @@ impl Containers {
             // A container that removes itself is on its way; force waits for that.
             Err(ContainerError::Conflict(_)) if force && is_going(&container.snapshot().state) => {
                 let mut states = container.watch();
-                let gone = states.wait_for(|snapshot| matches!(snapshot.state, State::Removed(_)));
-                let _ = tokio::time::timeout(Duration::from_secs(10), gone).await;
-                Ok(())
+                let settled = states.wait_for(|snapshot| !matches!(snapshot.state, State::Removing(_)));
+                let _ = tokio::time::timeout(Duration::from_secs(10), settled).await;
+                match container.snapshot().state {
+                    State::Removed(_) => Ok(()),
+                    State::Removing(_) => permit(&container.snapshot().state, Verb::Remove, reference),
+                    // Its own removal failed; this one tells why, or does better.
+                    _ => container.order(Order::Remove).await,
+                }
             }
             other => other,
         }

@@ -15,6 +15,21 @@ pub struct DeviceRate {
     pub rate: u64,
 }
 
+/// A list of limits for single block devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceList {
+    /// Weights.
+    Weight,
+    /// Bytes read a second.
+    ReadBps,
+    /// Bytes written a second.
+    WriteBps,
+    /// Reads a second.
+    ReadIops,
+    /// Writes a second.
+    WriteIops,
+}
+
 /// Zero or empty is "not limited", and "as it is" in an update.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -293,12 +308,35 @@ impl Resources {
         }
     }
 
-    /// Takes over what `new` names.
+    fn devices(&self, list: DeviceList) -> &Vec<DeviceRate> {
+        match list {
+            DeviceList::Weight => &self.blkio_weight_device,
+            DeviceList::ReadBps => &self.blkio_read_bps,
+            DeviceList::WriteBps => &self.blkio_write_bps,
+            DeviceList::ReadIops => &self.blkio_read_iops,
+            DeviceList::WriteIops => &self.blkio_write_iops,
+        }
+    }
+
+    fn devices_mut(&mut self, list: DeviceList) -> &mut Vec<DeviceRate> {
+        match list {
+            DeviceList::Weight => &mut self.blkio_weight_device,
+            DeviceList::ReadBps => &mut self.blkio_read_bps,
+            DeviceList::WriteBps => &mut self.blkio_write_bps,
+            DeviceList::ReadIops => &mut self.blkio_read_iops,
+            DeviceList::WriteIops => &mut self.blkio_write_iops,
+        }
+    }
+
+    /// Takes over what `new` names, and the whole of `lists`, be they empty.
     ///
     /// # Errors
     /// dockerd's text where the two contradict each other.
-    pub(super) fn update(&mut self, new: &Resources) -> Result<(), &'static str> {
+    pub(super) fn update(&mut self, new: &Resources, lists: &[DeviceList]) -> Result<(), &'static str> {
         self.contradicts(new)?;
+        for list in lists {
+            self.devices_mut(*list).clone_from(new.devices(*list));
+        }
         let numbers = [
             (&mut self.memory, new.memory),
             (&mut self.memory_swap, new.memory_swap),
@@ -391,6 +429,17 @@ impl Resources {
         Ok(files)
     }
 
+    /// What takes a line of [`Resources::files`] back, where the kernel keeps it until told otherwise: limits of single
+    /// block devices.
+    pub(super) fn takes_back(file: &str, line: &str) -> Option<String> {
+        let (device, limit) = line.split_once(' ')?;
+        match limit.split_once('=') {
+            Some((key, _)) if file == "io.max" => Some(format!("{device} {key}=max")),
+            None if file.ends_with("weight") && device.contains(':') => Some(format!("{device} default")),
+            _ => None,
+        }
+    }
+
     fn io_files(
         &self,
         weight: Option<&'static str>,
@@ -436,7 +485,7 @@ fn io_weight(weight: u64) -> u64 {
 }
 
 /// The numbers of a list such as `0-2,4`.
-fn numbers(list: &str) -> Option<Vec<u32>> {
+pub(super) fn numbers(list: &str) -> Option<Vec<u32>> {
     let mut all = Vec::new();
     for part in list.split(',').map(str::trim).filter(|_| !list.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -565,11 +614,35 @@ mod tests {
     #[test]
     fn updates_keep_what_they_do_not_name() {
         let mut old = some(|r| (r.memory, r.memory_swap, r.cpu_shares) = (10, 20, 5));
-        old.update(&some(|r| (r.memory, r.pids_limit) = (15, Some(3)))).unwrap();
+        old.update(&some(|r| (r.memory, r.pids_limit) = (15, Some(3))), &[]).unwrap();
         assert_eq!((old.memory, old.memory_swap, old.cpu_shares, old.pids_limit), (15, 20, 5, Some(3)));
-        let text = old.update(&some(|r| r.memory = 30)).unwrap_err();
+        let text = old.update(&some(|r| r.memory = 30), &[]).unwrap_err();
         assert!(text.starts_with("Memory limit should be smaller than already set memoryswap limit"));
         let mut nano = some(|r| r.nano_cpus = 1);
-        assert!(nano.update(&some(|r| r.cpu_quota = 1000)).unwrap_err().contains("NanoCPUs has already"));
+        assert!(
+            nano.update(&some(|r| r.cpu_quota = 1000), &[]).unwrap_err().contains("NanoCPUs has already")
+        );
+    }
+
+    #[test]
+    fn lists_of_devices_are_replaced_as_a_whole() {
+        let rate = |path: &str| vec![DeviceRate { path: path.to_owned(), rate: 5 }];
+        let mut old = some(|r| (r.blkio_read_bps, r.blkio_write_bps) = (rate("a"), rate("b")));
+        old.update(&some(|r| r.blkio_read_iops = rate("c")), &[DeviceList::ReadIops, DeviceList::ReadBps])
+            .unwrap();
+        assert_eq!(old.blkio_read_bps, []);
+        assert_eq!((old.blkio_write_bps, old.blkio_read_iops), (rate("b"), rate("c")));
+    }
+
+    #[test]
+    fn limits_of_devices_are_taken_back() {
+        let check = |file: &str, line: &str, expected: Option<&str>| {
+            assert_eq!(Resources::takes_back(file, line).as_deref(), expected, "{file} {line}");
+        };
+        check("io.max", "8:0 rbps=1000", Some("8:0 rbps=max"));
+        check("io.bfq.weight", "8:0 500", Some("8:0 default"));
+        check("io.weight", "500", None);
+        check("cpu.max", "1000 100000", None);
+        check("memory.max", "7", None);
     }
 }

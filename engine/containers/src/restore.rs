@@ -128,6 +128,7 @@ impl Containers {
             std::fs::create_dir_all(settings.data.join("containers"))?;
             std::fs::create_dir_all(self.shared.spools())?;
             std::fs::create_dir_all(self.shared.cgroups())?;
+            super::cgroups::keep_room(&self.shared.cgroups());
             runtime::rootfs::base_layer(&settings.data.join("base"), settings.ids)
         };
         make().map_err(ContainerError::machine("prepare the engine's folders"))

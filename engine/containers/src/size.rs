@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, FileType, statat};
 
 use super::container::Container;
 use super::registry::Containers;
+use content::archive::share::Share;
 use content::archive::walk::{Onward, walk};
 
 /// Bytes on disk.
@@ -31,10 +32,14 @@ impl Containers {
     }
 }
 
-/// Sum of the files' lengths, as dockerd counts; a file with several names counts once. What cannot be read (any more), or
+/// What an inode among those with several names takes, in bytes.
+const SEEN_COST: usize = 32;
+
+/// Sum of the files' lengths, as dockerd counts; a file with several names counts once. Where there are too many of these to
+/// remember, each name counts for its part. What cannot be read (any more), or
 /// is deeper than any path leads, is left out.
 pub(super) fn of_folder(folder: &Path) -> u64 {
-    let (mut sum, mut seen) = (0, HashSet::new());
+    let (mut sum, mut seen, mut share) = (0, HashSet::new(), Share::default());
     let Ok(top) = std::fs::File::open(folder) else { return 0 };
     let walked = walk(top.as_fd(), |met| {
         let Ok(meta) = statat(met.folder, met.name, AtFlags::SYMLINK_NOFOLLOW) else {
@@ -42,9 +47,15 @@ pub(super) fn of_folder(folder: &Path) -> u64 {
         };
         match FileType::from_raw_mode(meta.st_mode) {
             FileType::Directory => return Ok(Onward::Into),
-            FileType::RegularFile if meta.st_nlink == 1 || seen.insert(meta.st_ino) => {
-                sum += meta.st_size.cast_unsigned();
-            }
+            FileType::RegularFile if meta.st_nlink == 1 => sum += meta.st_size.cast_unsigned(),
+            FileType::RegularFile if seen.contains(&meta.st_ino) => {}
+            FileType::RegularFile => match share.grow(SEEN_COST) {
+                Ok(()) => {
+                    seen.insert(meta.st_ino);
+                    sum += meta.st_size.cast_unsigned();
+                }
+                Err(_) => sum += meta.st_size.cast_unsigned() / meta.st_nlink.max(1) as u64,
+            },
             _ => {}
         }
         Ok(Onward::Past)

@@ -6,7 +6,7 @@ use super::error::ContainerError;
 use super::files::on_files;
 use super::launch;
 use super::registry::Containers;
-use super::resources::{Resources, Support};
+use super::resources::{DeviceList, Resources, Support};
 use super::restart::RestartPolicy;
 use super::state::State;
 use runtime::cgroup::Cgroup;
@@ -17,6 +17,8 @@ use store::Durability;
 pub struct Update {
     /// New limits.
     pub resources: Resources,
+    /// Lists among them that replace those there are, as a whole.
+    pub lists: Vec<DeviceList>,
     /// New restart policy.
     pub restart: Option<RestartPolicy>,
 }
@@ -69,10 +71,13 @@ impl Driver {
         // The kernel reclaims what is above a new limit of memory before it answers.
         let written = on_files(move || {
             let cgroup = Cgroup::open(&path)?;
+            // What is limited no more, before what is limited otherwise.
+            let gone = old.iter().filter(|limit| !new.contains(limit));
+            let taken_back = gone.filter_map(|(file, line)| Some((file, Resources::takes_back(file, line)?)));
             // More swap before more memory or less: the kernel takes each value by itself.
-            new.iter()
-                .filter(|limit| !old.contains(limit))
-                .try_for_each(|(file, value)| cgroup.write(file, value))
+            let changed = new.iter().filter(|limit| !old.contains(limit));
+            let changed = changed.map(|(file, value)| (file, value.clone()));
+            taken_back.chain(changed).try_for_each(|(file, value)| cgroup.write(file, &value))
         });
         written.await?.map_err(|error| failed(std::io::Error::other(error)))
     }
@@ -80,7 +85,7 @@ impl Driver {
 
 fn updated(host: &HostConfig, update: &Update) -> Result<HostConfig, &'static str> {
     let mut host = host.clone();
-    host.resources.update(&update.resources)?;
+    host.resources.update(&update.resources, &update.lists)?;
     if let Some(restart) = update.restart {
         if host.auto_remove && restart != RestartPolicy::No {
             return Err("Restart policy cannot be updated because AutoRemove is enabled for the container");

@@ -72,7 +72,11 @@ impl Disk {
         let left = names(&disk.tmp)?;
         if !left.is_empty() {
             let sweeper = disk.clone();
-            std::thread::spawn(move || left.iter().for_each(|name| sweeper.remove_temporary(name)));
+            let sweeping = std::thread::Builder::new().name("sweeper".to_owned());
+            let sweep = move || left.iter().for_each(|name| sweeper.remove_temporary(name));
+            if let Err(error) = sweeping.spawn(sweep) {
+                tracing::warn!(%error, "what an interrupted download left behind waits for the next start");
+            }
         }
         Ok(disk)
     }

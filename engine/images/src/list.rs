@@ -102,10 +102,13 @@ fn only_fitting(image: Arc<Image>, patterns: &[String]) -> Option<Arc<Image>> {
     any.then(|| Arc::new(Image { repo_tags, repo_digests, ..Image::clone(&image) }))
 }
 
+/// A pattern may be for a name as people write it or for the whole of it, with its tag or without.
 fn fits_reference(pattern: &str, familiar: &str) -> bool {
-    let repository = Reference::parse(familiar).map(|reference| reference.familiar_name());
-    fits(pattern.as_bytes(), familiar.as_bytes())
-        || repository.is_ok_and(|name| fits(pattern.as_bytes(), name.as_bytes()))
+    let Ok(reference) = Reference::parse(familiar) else {
+        return fits(pattern.as_bytes(), familiar.as_bytes());
+    };
+    let names = [familiar.to_owned(), reference.familiar_name(), reference.to_string(), reference.name()];
+    names.iter().any(|name| fits(pattern.as_bytes(), name.as_bytes()))
 }
 
 /// Go's `path.Match`: `*` and `?` do not take a slash, `[a-z]` and `[^a-z]` are sets, `\` quotes.
@@ -174,6 +177,11 @@ mod tests {
             ("debian:1\\2", "debian:12", true),
             ("[", "debian:12", false),
             ("debia", "debian:12", false),
+            ("docker.io/library/debian", "debian:12", true),
+            ("docker.io/library/deb*:12", "debian:12", true),
+            ("docker.io/*/debian", "debian:12", true),
+            ("docker.io/debian", "debian:12", false),
+            ("docker.io/me/app", "me/app:1", true),
         ] {
             assert_eq!(fits_reference(pattern, name), expected, "{pattern} {name}");
         }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here acts on the machine or keeps anything on disk.
 
+pub mod duration;
 pub mod error;
 pub mod events;
 pub mod id;
@@ -9,5 +10,5 @@ pub mod platform;
 pub mod reference;
 pub mod timestamp;
 
-pub use error::ErrorKind;
+pub use error::{ErrorKind, in_go_words};
 pub use platform::Platform;

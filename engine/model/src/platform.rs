@@ -43,7 +43,8 @@ impl Platform {
         Platform { os: "linux".to_owned(), architecture, variant }
     }
 
-    /// Reads `os/arch[/variant]`, `os` or `arch`; what is left out is the host's.
+    /// Reads `os/arch[/variant]`, `os` or `arch`; what is left out is the host's. A single word must be known, to tell
+    /// what it is; of systems and architectures that nobody has heard of there is no image.
     pub fn parse(text: &str) -> Result<Platform, UnknownPlatform> {
         let unknown = || UnknownPlatform(text.to_owned());
         let host = Platform::host();
@@ -51,15 +52,21 @@ impl Platform {
         let words: Vec<&str> = lower.split('/').collect();
         let (os, architecture, variant) = match words[..] {
             [os] if KNOWN_SYSTEMS.contains(&os) => (os, host.architecture.as_str(), host.variant.as_str()),
-            [architecture] => (host.os.as_str(), architecture, ""),
+            [architecture] if KNOWN_ARCHITECTURES.contains(&normal(architecture, "").0.as_str()) => {
+                (host.os.as_str(), architecture, "")
+            }
             [os, architecture] => (os, architecture, ""),
             [os, architecture, variant] => (os, architecture, variant),
             _ => return Err(unknown()),
         };
-        let (architecture, variant) = normal(architecture, variant);
-        if !KNOWN_SYSTEMS.contains(&os) || !KNOWN_ARCHITECTURES.contains(&architecture.as_str()) {
+        let is_word = |word: &&str| {
+            !word.is_empty()
+                && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+        };
+        if !words.iter().all(is_word) {
             return Err(unknown());
         }
+        let (architecture, variant) = normal(architecture, variant);
         Ok(Platform { os: os.to_owned(), architecture, variant })
     }
 
@@ -141,10 +148,11 @@ mod tests {
             ("LINUX/aarch64", "linux/arm64/v8"),
             ("arm64", "linux/arm64/v8"),
             ("linux/arm/v6", "linux/arm/v6"),
+            ("plan9/nope", "plan9/nope"),
         ] {
             assert_eq!(Platform::parse(text).unwrap().to_string(), expected);
         }
-        for bad in ["foobar", "linux/foo", "foo/amd64", "a/b/c/d", ""] {
+        for bad in ["foobar", "linux/f%o", "linux/", "a/b/c/d", ""] {
             let error = Platform::parse(bad).unwrap_err().to_string();
             assert!(error.contains("unknown operating system or architecture"), "{error}");
         }

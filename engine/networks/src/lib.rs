@@ -181,6 +181,11 @@ impl Networks {
         self.changed.notify_all();
     }
 
+    /// Addresses of the default bridge that containers have, and the gateway's.
+    pub fn in_use(&self) -> usize {
+        self.addresses.lock().expect("no holder of the addresses panics").by_container.len() + 1
+    }
+
     /// Id of a network of that name.
     pub fn id(&self, name: &str) -> Option<&str> {
         self.ids.get(name).map(String::as_str)

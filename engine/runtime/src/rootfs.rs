@@ -180,7 +180,7 @@ pub fn tmpfs(tmpfs: &TmpfsMount, ids: IdMap) -> Result<OwnedFd, PrepareError> {
             mount::fsconfig_set_string(fs.as_fd(), key.as_str(), moved.as_deref().unwrap_or(value))?;
         }
         let mount = finish(&fs, MountAttrFlags::empty())?;
-        set_attributes(mount.as_fd(), tmpfs.attributes)?;
+        set_attributes(mount.as_fd(), tmpfs.attributes, tmpfs.propagation)?;
         Ok(mount)
     };
     make().when(|| format!("mount tmpfs with options {:?}", tmpfs.options))
@@ -329,8 +329,12 @@ pub fn bind(bind: &BindMount) -> Result<OwnedFd, PrepareError> {
     make().when(|| format!("bind {}", bind.source.display()))
 }
 
-fn set_attributes(mount: BorrowedFd<'_>, attributes: MountAttributes) -> Result<(), Errno> {
-    mount_setattr(mount, c"", attributes, None, false)
+fn set_attributes(
+    mount: BorrowedFd<'_>,
+    attributes: MountAttributes,
+    propagation: Option<Propagation>,
+) -> Result<(), Errno> {
+    mount_setattr(mount, c"", attributes, propagation, false)
         .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
 }
 

@@ -18,7 +18,13 @@ pub enum UserError {
     /// Not in /etc/group.
     #[error("unable to find group {0}: no matching entries in group file")]
     Group(String),
+    /// No container has such a number.
+    #[error("uids and gids must be in range 0-{ID_MAX}")]
+    Range,
 }
+
+/// The highest number of a user or group that Docker takes.
+const ID_MAX: u32 = i32::MAX as u32;
 
 /// A resolved identity with its home.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,8 +94,9 @@ fn resolve_in(
         None => (user, None),
     };
     let wanted = if user.is_empty() { "0" } else { user };
-    let number: Option<u32> = wanted.parse().ok();
-    let entry = passwd(passwd_text).find(|e| e.name == wanted || Some(e.uid) == number);
+    let number = number(wanted)?;
+    // What is a number is never taken for a name.
+    let entry = passwd(passwd_text).find(|e| number.map_or(e.name == wanted, |uid| e.uid == uid));
     let (uid, mut gid, name, home) = match (&entry, number) {
         (Some(entry), _) => (entry.uid, entry.gid, entry.name, entry.home),
         (None, Some(uid)) => (uid, 0, "", "/"),
@@ -117,10 +124,23 @@ fn resolve_in(
 }
 
 fn group_id(text: &str, wanted: &str) -> Result<u32, UserError> {
-    let number: Option<u32> = wanted.parse().ok();
-    let found =
-        group(text).find(|(name, gid, _)| *name == wanted || Some(*gid) == number).map(|(_, gid, _)| gid);
-    found.or(number).ok_or_else(|| UserError::Group(wanted.to_owned()))
+    let number = number(wanted)?;
+    let known = || group(text).find(|(name, _, _)| *name == wanted).map(|(_, gid, _)| gid);
+    number.or_else(known).ok_or_else(|| UserError::Group(wanted.to_owned()))
+}
+
+/// The number that the text is, as Go reads one; `None` where it is a name.
+fn number(text: &str) -> Result<Option<u32>, UserError> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(None);
+    }
+    // Too many digits are out of range as well.
+    text.parse()
+        .ok()
+        .filter(|id| (0..=i64::from(ID_MAX)).contains(id))
+        .map(|id: i64| Some(id as u32))
+        .ok_or(UserError::Range)
 }
 
 #[cfg(test)]
@@ -147,6 +167,13 @@ mod tests {
         check("app:staff", &[], Ok((1000, 50, &[50], "/home/app")));
         check("4242", &[], Ok((4242, 0, &[0], "/")));
         check("4242:77", &["wheel"], Ok((4242, 77, &[77, 10], "/")));
+        check("01000", &[], Ok((1000, 1001, &[1001, 50, 10], "/home/app")));
+        check("2147483647:+7", &[], Ok((2_147_483_647, 7, &[7], "/")));
+        for big in ["2147483648", "4294967295", "-1", "99999999999999999999", "0:2147483648", "app:-5"] {
+            check(big, &[], Err(UserError::Range));
+        }
+        check("app", &["2147483648"], Err(UserError::Range));
+        check("0x10", &[], Err(UserError::User("0x10".into())));
         check("nobody", &[], Err(UserError::User("nobody".into())));
         check("app:nogroup", &[], Err(UserError::Group("nogroup".into())));
     }

@@ -103,6 +103,7 @@ impl Bench {
             readonly_paths: vec!["/proc/sys".into()],
             sysctls: vec![],
             writable_sys: false,
+            writable_cgroups: false,
         }
     }
 

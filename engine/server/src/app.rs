@@ -76,7 +76,7 @@ impl App {
         let networks = Arc::new(Networks::open(&store, PathBuf::from(paths::RESOLV_CONF), ids)?);
         let keeper = keeper.context("PID 1 gave no keeper socket")?;
         let keeper = Arc::new(Keeper::connect(keeper)?);
-        bring_networks_up(networks.clone(), settings.backend);
+        bring_networks_up(networks.clone(), settings.backend).context("bring the networks up")?;
         let places = containers::Settings {
             data,
             run: PathBuf::from(paths::RUN),
@@ -107,8 +107,8 @@ fn engine_id(store: &Store) -> anyhow::Result<String> {
 }
 
 /// The bridge needs modules that PID 1 loads while the engine already serves.
-fn bring_networks_up(networks: Arc<Networks>, backend: Backend) {
-    std::thread::spawn(move || {
+fn bring_networks_up(networks: Arc<Networks>, backend: Backend) -> std::io::Result<()> {
+    let bring_up = move || {
         let ready = Path::new(paths::MODULES_READY);
         // Without the mark after so long the modules failed; then the kernel's own answer is the error.
         for _ in 0..1200 {
@@ -120,7 +120,8 @@ fn bring_networks_up(networks: Arc<Networks>, backend: Backend) {
         networks.bring_up();
         // What the first container would otherwise pay for.
         containers::warm_up();
-    });
+    };
+    std::thread::Builder::new().name("networks".to_owned()).spawn(bring_up).map(drop)
 }
 
 fn registry(settings: &Settings) -> Arc<dyn images::registry::Registry> {

@@ -2,11 +2,14 @@
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Frame, Incoming};
+use hyper::body::Frame;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, UPGRADE};
-use hyper::{HeaderMap, Method, Request};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Method};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
+
+use crate::body::{Unread, drain};
 
 use crate::fold;
 use crate::query::Query;
@@ -26,20 +29,20 @@ pub struct Call {
     pub query: Query,
     /// Headers.
     pub headers: HeaderMap,
-    request: Option<Request<Incoming>>,
+    method: Method,
+    body: Unread,
 }
 
 impl Call {
     /// Takes a request apart.
-    pub fn new(version: ApiVersion, name: String, request: Request<Incoming>) -> Call {
-        let query = Query::parse(request.uri().query().unwrap_or_default());
-        let headers = request.headers().clone();
-        Call { version, name, query, headers, request: Some(request) }
+    pub fn new(version: ApiVersion, name: String, head: Parts, body: Unread) -> Call {
+        let query = Query::parse(head.uri.query().unwrap_or_default());
+        Call { version, name, query, headers: head.headers, method: head.method, body }
     }
 
     /// The method.
     pub fn is_head(&self) -> bool {
-        self.request.as_ref().is_some_and(|request| request.method() == Method::HEAD)
+        self.method == Method::HEAD
     }
 
     /// Whether the client asks for a raw connection.
@@ -64,8 +67,7 @@ impl Call {
     /// The rest of the body, piece by piece; the receiver ends with it, or with an error where the client goes.
     pub fn pieces(&mut self) -> mpsc::Receiver<std::io::Result<Bytes>> {
         let (sender, receiver) = mpsc::channel(4);
-        let Some(request) = self.request.take() else { return receiver };
-        let mut body = request.into_body();
+        let Some(mut body) = self.body.take() else { return receiver };
         tokio::spawn(async move {
             while let Some(frame) = body.frame().await {
                 let piece = match frame.map(Frame::into_data) {
@@ -75,7 +77,8 @@ impl Call {
                     Err(error) => Err(std::io::Error::other(error)),
                 };
                 if sender.send(piece).await.is_err() {
-                    return;
+                    // The handler has seen enough, its client goes on writing.
+                    return drain(body).await;
                 }
             }
         });
@@ -83,9 +86,10 @@ impl Call {
     }
 
     async fn bytes(&mut self) -> Result<Bytes, ApiError> {
-        let Some(request) = self.request.as_mut() else { return Ok(Bytes::new()) };
-        let body = Limited::new(request.body_mut(), JSON_MAX);
-        body.collect().await.map(|body| body.to_bytes()).map_err(|error| {
+        let Some(mut body) = self.body.take() else { return Ok(Bytes::new()) };
+        let collected = Limited::new(&mut body, JSON_MAX).collect().await;
+        self.body.give_back(body);
+        collected.map(|body| body.to_bytes()).map_err(|error| {
             if error.is::<LengthLimitError>() {
                 return ApiError::bad_request("request body too large");
             }

@@ -22,31 +22,57 @@ pub const RAW: &str = "application/vnd.docker.raw-stream";
 /// Framed streams.
 pub const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
 
-/// The content type of a container's output.
-pub fn content_type(tty: bool, version: ApiVersion) -> &'static str {
-    if !tty && version >= ApiVersion(1, 42) { MULTIPLEXED } else { RAW }
+/// How output is written onto a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// As it comes: a terminal's. Standard error has no place in it.
+    Raw,
+    /// Each piece behind a header of stream and length.
+    Framed,
 }
 
-/// A piece of output as it goes over the wire: behind a header of stream and length unless it is a terminal's.
-pub fn frame(stream: Stream, bytes: Bytes, tty: bool) -> Bytes {
-    if tty {
-        return bytes;
+impl Form {
+    /// Of what a container or an exec prints.
+    pub fn of(tty: bool) -> Form {
+        if tty { Form::Raw } else { Form::Framed }
     }
-    let mut framed = BytesMut::with_capacity(8 + bytes.len());
-    put_frame(&mut framed, stream, &bytes, tty);
-    framed.freeze()
-}
 
-/// [`frame`], behind others.
-pub fn put_frame(out: &mut BytesMut, stream: Stream, bytes: &[u8], tty: bool) {
-    if !tty {
-        out.put_u32(match stream {
-            Stream::Stdout => 1 << 24,
-            Stream::Stderr => 2 << 24,
-        });
-        out.put_u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+    /// The content type that names it.
+    pub fn content_type(self, version: ApiVersion) -> &'static str {
+        match self {
+            Form::Framed if version >= ApiVersion(1, 42) => MULTIPLEXED,
+            _ => RAW,
+        }
     }
-    out.extend_from_slice(bytes);
+
+    /// A piece of output as it goes over the wire.
+    pub fn piece(self, stream: Stream, bytes: Bytes) -> Bytes {
+        match (self, stream) {
+            (Form::Raw, Stream::Stdout) => bytes,
+            (Form::Raw, Stream::Stderr) => Bytes::new(),
+            (Form::Framed, _) => {
+                let mut framed = BytesMut::with_capacity(8 + bytes.len());
+                self.put(&mut framed, stream, &bytes);
+                framed.freeze()
+            }
+        }
+    }
+
+    /// [`Form::piece`], behind others.
+    pub fn put(self, out: &mut BytesMut, stream: Stream, bytes: &[u8]) {
+        match (self, stream) {
+            (Form::Raw, Stream::Stderr) => return,
+            (Form::Raw, Stream::Stdout) => {}
+            (Form::Framed, _) => {
+                out.put_u32(match stream {
+                    Stream::Stdout => 1 << 24,
+                    Stream::Stderr => 2 << 24,
+                });
+                out.put_u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+            }
+        }
+        out.extend_from_slice(bytes);
+    }
 }
 
 /// Where the client's bytes go.
@@ -73,17 +99,19 @@ pub enum Typed {
 /// The request's body cannot be read.
 pub async fn upgrade(
     call: &mut Call,
-    content_type: &'static str,
-    tty: bool,
+    form: Form,
     output: impl Future<Output = mpsc::Receiver<Chunk>> + Send + 'static,
     input: impl Input,
 ) -> Result<Reply, ApiError> {
     call.skip_body().await?;
-    let mut reply = if call.wants_upgrade() { switching(content_type) } else { plain() };
+    let mut reply = match call.wants_upgrade() {
+        true => switching(form.content_type(call.version)),
+        false => plain(),
+    };
     let taken = raw::take_over(&mut reply);
     tokio::spawn(async move {
         match taken.await {
-            Ok(Raw { connection, typed }) => copy(connection, typed, tty, output.await, input).await,
+            Ok(Raw { connection, typed }) => copy(connection, typed, form, output.await, input).await,
             // What the client asked for goes on without it.
             Err(_) => drop(output.await),
         }
@@ -110,10 +138,13 @@ fn plain() -> Reply {
 
 /// How long a client that was sent the end is listened to: closing with its bytes unread would reset the
 /// connection, and the client might lose output that is still on its way.
-const LINGER: std::time::Duration = std::time::Duration::from_secs(10);
+pub const LINGER: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// Between two looks whether the client has read the answer's head.
+/// Between the first two looks whether the client has read the answer's head; each pause is twice the one before.
 const READ_PAUSE: std::time::Duration = std::time::Duration::from_millis(1);
+
+/// The longest of these pauses: a client that was stopped in between costs next to nothing.
+const READ_PAUSE_MAX: std::time::Duration = std::time::Duration::from_millis(256);
 
 /// Between two looks whether a client is still there.
 const LOOK: std::time::Duration = std::time::Duration::from_secs(5);
@@ -122,7 +153,7 @@ const LOOK: std::time::Duration = std::time::Duration::from_secs(5);
 async fn copy(
     connection: UnixStream,
     typed: Bytes,
-    tty: bool,
+    form: Form,
     mut output: mpsc::Receiver<Chunk>,
     mut input: impl Input,
 ) {
@@ -154,7 +185,7 @@ async fn copy(
         if std::mem::take(&mut first) {
             head_read(&writer).await;
         }
-        let bytes = frame(chunk.stream, chunk.bytes, tty);
+        let bytes = form.piece(chunk.stream, chunk.bytes);
         if writer.write_all(&bytes).await.is_err() {
             break;
         }
@@ -182,8 +213,10 @@ async fn gone(writer: &OwnedWriteHalf) {
 /// Waits until the client has read the answer's head. docker-py and others read it through a buffer and the output past
 /// it, and would lose what came along with it.
 async fn head_read(writer: &OwnedWriteHalf) {
+    let mut pause = READ_PAUSE;
     while sys::socket::unread(writer.as_ref().as_fd()).is_ok_and(|bytes| bytes > 0) {
-        tokio::time::sleep(READ_PAUSE).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(READ_PAUSE_MAX);
     }
 }
 
@@ -210,8 +243,9 @@ mod tests {
 
     #[test]
     fn frames_have_stream_and_length() {
-        let framed = frame(Stream::Stderr, Bytes::from_static(b"abc"), false);
+        let framed = Form::Framed.piece(Stream::Stderr, Bytes::from_static(b"abc"));
         assert_eq!(&framed[..], [2, 0, 0, 0, 0, 0, 0, 3, b'a', b'b', b'c']);
-        assert_eq!(&frame(Stream::Stdout, Bytes::from_static(b"x"), true)[..], b"x");
+        assert_eq!(&Form::Raw.piece(Stream::Stdout, Bytes::from_static(b"x"))[..], b"x");
+        assert!(Form::Raw.piece(Stream::Stderr, Bytes::from_static(b"x")).is_empty());
     }
 }

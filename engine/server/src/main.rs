@@ -7,6 +7,7 @@
 #![recursion_limit = "256"]
 
 mod app;
+mod body;
 mod call;
 mod detach;
 mod fold;

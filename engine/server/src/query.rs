@@ -11,11 +11,7 @@ pub struct Query(Vec<(String, String)>);
 impl Query {
     /// Reads the part behind `?`.
     pub fn parse(text: &str) -> Query {
-        let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(key, true), decode(value, true))
-        });
-        Query(pairs.collect())
+        Query(form_urlencoded::parse(text.as_bytes()).into_owned().collect())
     }
 
     /// The first value; an empty one counts as absent.
@@ -126,26 +122,6 @@ impl Filters {
     }
 }
 
-/// Percent-decodes; `+` is a space in queries only.
-pub fn decode(text: &str, plus: bool) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, tail)) = rest.split_first() {
-        let hex = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        match (first, hex.and_then(|digits| u8::from_str_radix(digits, 16).ok())) {
-            (b'%', Some(byte)) => {
-                bytes.push(byte);
-                rest = &tail[2..];
-                continue;
-            }
-            (b'+', _) if plus => bytes.push(b' '),
-            _ => bytes.push(*first),
-        }
-        rest = tail;
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,7 +154,7 @@ mod tests {
 
     #[test]
     fn text_is_decoded() {
-        assert_eq!(decode("a%2Fb+c%zz", true), "a/b c%zz");
-        assert_eq!(decode("a+b", false), "a+b");
+        let query = Query::parse("k%2F=a%2Fb+c%zz&&x");
+        assert_eq!((query.get("k/"), query.get("x")), (Some("a/b c%zz"), None));
     }
 }

@@ -35,6 +35,11 @@ pub fn take_over(reply: &mut Reply) -> oneshot::Receiver<Raw> {
     receiver
 }
 
+/// Whether the connection of `reply` is taken over.
+pub fn is_taken(reply: &Reply) -> bool {
+    reply.extensions().get::<Taker>().is_some()
+}
+
 /// An answer after which its connection is no longer HTTP.
 pub struct Handover {
     head: String,

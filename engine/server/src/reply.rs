@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
 use hyper::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Response, StatusCode};
-use model::ErrorKind;
+use model::{ErrorKind, in_go_words};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -38,9 +38,9 @@ impl ApiError {
         ApiError { status: StatusCode::NOT_FOUND, message: "page not found".to_owned() }
     }
 
-    /// Any kind, with its text.
-    pub fn of(kind: ErrorKind, message: impl Into<String>) -> ApiError {
-        ApiError { status: status(kind), message: message.into() }
+    /// Any kind, with its text, in which the system speaks as it does in Go.
+    pub fn of(kind: ErrorKind, message: impl AsRef<str>) -> ApiError {
+        ApiError { status: status(kind), message: in_go_words(message.as_ref()) }
     }
 }
 

@@ -1,18 +1,21 @@
 //! Attach over a websocket (RFC 6455), for pages in a browser: what a container prints in binary messages, never framed by
 //! stream, and messages of either kind as its input.
 
+use bytes::Bytes;
+use futures_util::stream::SplitStream;
 use futures_util::{SinkExt, StreamExt};
 use hyper::StatusCode;
 use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
 use process::Chunk;
-use tokio::sync::mpsc;
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::call::Call;
-use crate::hijack::{Input, Typed};
+use crate::hijack::{Input, LINGER, Typed};
 use crate::raw::{self, Raw};
 use crate::reply::{self, ApiError, Reply};
 
@@ -45,34 +48,46 @@ pub fn upgrade(call: &Call, output: mpsc::Receiver<Chunk>, input: impl Input) ->
     Ok(reply)
 }
 
-async fn copy<S>(mut socket: WebSocketStream<S>, mut output: mpsc::Receiver<Chunk>, mut input: impl Input)
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-{
-    loop {
-        tokio::select! {
-            chunk = output.recv() => {
-                let Some(chunk) = chunk else { break };
-                if socket.send(Message::Binary(chunk.bytes)).await.is_err() {
-                    break;
-                }
-            }
-            message = socket.next() => {
-                let bytes = match message {
-                    Some(Ok(Message::Binary(bytes))) => bytes,
-                    Some(Ok(Message::Text(text))) => text.into(),
-                    // The library answers pings.
-                    Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
-                    // A websocket cannot be half closed.
-                    Some(Ok(Message::Close(_)) | Err(_)) | None => break,
-                };
-                // An error says that the program takes no more; what it prints is wanted still.
-                if matches!(input.write(&bytes).await, Ok(Typed::Detach)) {
-                    break;
-                }
+async fn copy(socket: WebSocketStream<UnixStream>, mut output: mpsc::Receiver<Chunk>, mut input: impl Input) {
+    let (mut to_client, mut from_client) = socket.split();
+    let (leaving, mut left) = oneshot::channel::<()>();
+    // A task of its own: a program that takes no input for now must not hold back its own output.
+    let mut reading = tokio::spawn(async move {
+        while let Some(bytes) = message(&mut from_client).await {
+            // An error says that the program takes no more; what it prints is wanted still.
+            if matches!(input.write(&bytes).await, Ok(Typed::Detach)) {
+                break;
             }
         }
+        drop(leaving);
+        input.finish().await;
+    });
+    loop {
+        let chunk = tokio::select! {
+            chunk = output.recv() => chunk,
+            _ = &mut left => None,
+        };
+        let Some(chunk) = chunk else { break };
+        if to_client.send(Message::Binary(chunk.bytes)).await.is_err() {
+            break;
+        }
     }
-    input.finish().await;
-    let _ = socket.close(None).await;
+    // A client that has gone needs no farewell.
+    let _ = to_client.close().await;
+    if tokio::time::timeout(LINGER, &mut reading).await.is_err() {
+        reading.abort();
+    }
+}
+
+/// The next thing that the client sent, up to its end; a websocket cannot be half closed.
+async fn message(from: &mut SplitStream<WebSocketStream<UnixStream>>) -> Option<Bytes> {
+    loop {
+        match from.next().await? {
+            Ok(Message::Binary(bytes)) => return Some(bytes),
+            Ok(Message::Text(text)) => return Some(text.into()),
+            // The library answers pings.
+            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
+            Ok(Message::Close(_)) | Err(_) => return None,
+        }
+    }
 }

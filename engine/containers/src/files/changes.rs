@@ -14,7 +14,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fgetxattr, getxattr, openat, statat};
 
 use content::archive::pack::proc_path;
-use content::archive::walk::{Met, NAME_COST, Onward, WAITING_MAX, below, names, walk};
+use content::archive::share::Share;
+use content::archive::walk::{Met, NAME_COST, Onward, below, names, walk};
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
@@ -45,21 +46,18 @@ pub(super) fn compare(upper: &Path, lower: OwnedFd) -> io::Result<Vec<Change>> {
         Err(rustix::io::Errno::NOENT) => return Ok(Vec::new()),
         other => other?,
     };
-    let mut found = Comparison { lower, opaque: None, changes: HashMap::new(), bytes: 0 };
+    let mut found = Comparison { lower, opaque: None, changes: HashMap::new(), share: Share::default() };
     walk(upper.as_fd(), |met| found.look_at(&met))?;
     Ok(found.finish())
 }
-
-/// Most memory for paths that have changed, bytes.
-const CHANGES_MAX: usize = 64 << 20;
 
 struct Comparison {
     lower: OwnedFd,
     /// The outermost folder on the way that hides the image's.
     opaque: Option<Vec<u8>>,
     changes: HashMap<Vec<u8>, ChangeKind>,
-    /// Bytes that they take.
-    bytes: usize,
+    /// The memory that they take.
+    share: Share,
 }
 
 impl Comparison {
@@ -88,8 +86,7 @@ impl Comparison {
     }
 
     fn note(&mut self, path: Vec<u8>, kind: ChangeKind) -> io::Result<()> {
-        self.bytes += path.len() + NAME_COST;
-        if self.bytes > CHANGES_MAX {
+        if self.share.grow(path.len() + NAME_COST).is_err() {
             return Err(io::Error::other("the container has too many changes to tell"));
         }
         self.changes.insert(path, kind);
@@ -118,7 +115,7 @@ impl Comparison {
         if !old_folder {
             return Ok(());
         }
-        let mut kept = HashSet::new();
+        let (mut kept, mut share) = (HashSet::new(), Share::default());
         if new_folder {
             let Ok(folder) = openat(met.folder, met.name, FOLDER | OFlags::NOFOLLOW, Mode::empty()) else {
                 return Ok(());
@@ -126,10 +123,10 @@ impl Comparison {
             if !self.hides(met.path, &folder) {
                 return Ok(());
             }
-            kept.extend(names(&folder, WAITING_MAX)?);
+            kept.extend(names(&folder, &mut share)?);
         }
         let Ok(old) = below(self.lower.as_fd(), met.path, FOLDER) else { return Ok(()) };
-        for name in names(&old, WAITING_MAX)?.into_iter().filter(|name| !kept.contains(name)) {
+        for name in names(&old, &mut share)?.into_iter().filter(|name| !kept.contains(name)) {
             let path = [met.path, b"/", name.as_slice()].concat();
             self.note(path, ChangeKind::Deleted)?;
         }

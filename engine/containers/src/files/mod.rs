@@ -30,6 +30,7 @@ use tokio::sync::Semaphore;
 use super::container::Container;
 use super::error::ContainerError;
 use super::registry::Containers;
+use super::state::State;
 use asked::Asked;
 
 pub use changes::{Change, ChangeKind};
@@ -163,6 +164,13 @@ impl Containers {
     pub fn changes(&self, container: &Container) -> Result<Vec<Change>, ContainerError> {
         let machine = |error| ContainerError::machine("compare the container with its image")(error);
         let lower = self.lower(container)?;
+        // With the working folder that a look at a new container makes.
+        let _view = match container.snapshot().state {
+            State::Created(_) if !container.record().config.working_dir.is_empty() => {
+                Some(self.view(container)?)
+            }
+            _ => None,
+        };
         changes::compare(&container.folder.join("upper"), lower).map_err(machine)
     }
 }

@@ -12,7 +12,8 @@
 // All of it runs on a file worker.
 #![allow(clippy::disallowed_methods)]
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use super::super::container::Container;
 use super::super::error::ContainerError;
 use super::super::launch;
 use super::super::registry::Containers;
+use super::super::state::State;
 
 /// Who has a container's overlay mounted.
 #[derive(Debug, Default)]
@@ -105,6 +107,14 @@ impl Containers {
             VolumeKind::Tmpfs(_) => false,
         });
         let ids = self.shared.ids(&record.host);
+        if !record.config.working_dir.is_empty() && matches!(container.snapshot().state, State::Created(_)) {
+            // dockerd makes it at the create, the first start here; who looks in between must find it. Where it cannot be
+            // made, the start says so.
+            let path = Path::new(&record.config.working_dir);
+            if let Err(error) = rootfs::make_mount_point(overlay.as_fd(), path, None, ids) {
+                tracing::debug!(container = container.id(), %error, "no working folder");
+            }
+        }
         let view = View::assemble(overlay, &mounts, record.host.readonly_rootfs, ids)
             .map_err(ContainerError::machine("mount the container's files"))?;
         let view = Arc::new(view);

@@ -5,7 +5,7 @@
 //! through the descriptor of what was made. Nothing that exists is ever opened for writing.
 
 use std::fs::File;
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -19,7 +19,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::pack::proc_path;
-use super::walk::{WAITING_MAX, below, names};
+use super::share::Share;
+use super::walk::{below, names};
 use crate::layer::{
     Archive, Kind, LayerError, Member, Refused, clean, create, decompressor, set_metadata, split, times,
     tolerate, xattrs,
@@ -241,7 +242,12 @@ impl Extractor<'_> {
                 mkdirat(folder, last, Mode::from_raw_mode(0o700))?;
                 self.known_folder(folder, path, member)
             }
-            Kind::File { .. } => self.file(folder, last, member, archive),
+            Kind::File { size } => {
+                let file = File::from(create(folder.as_fd(), last)?);
+                archive.write_to(&file, *size, &mut self.buffer)?;
+                set_metadata(&file, member)?;
+                Ok(futimens(&file, &times(member.mtime))?)
+            }
             Kind::HardLink { target } => self.hard_link(folder, path, target),
             Kind::Symlink { target } => {
                 symlinkat(target.as_slice(), folder, last)?;
@@ -255,25 +261,6 @@ impl Extractor<'_> {
             }
             Kind::Fifo => self.node(folder, last, member, FileType::Fifo, (0, 0)),
         }
-    }
-
-    fn file(
-        &mut self,
-        folder: &OwnedFd,
-        last: &[u8],
-        member: &Member,
-        archive: &mut Archive<impl Read>,
-    ) -> Result<(), Refused> {
-        let mut file = File::from(create(folder.as_fd(), last)?);
-        loop {
-            let count = archive.read(&mut self.buffer)?;
-            if count == 0 {
-                break;
-            }
-            file.write_all(&self.buffer[..count])?;
-        }
-        set_metadata(&file, member)?;
-        Ok(futimens(&file, &times(member.mtime))?)
     }
 
     /// The target is a name in the archive; its last component is not followed when it is a link.
@@ -343,7 +330,7 @@ fn remove_all(folder: BorrowedFd<'_>, name: &[u8], depth: usize) -> Result<(), R
         return Err(Errno::NAMETOOLONG.into());
     }
     let inner = openat(folder, name, FOLDER | OFlags::NOFOLLOW, Mode::empty())?;
-    for child in names(&inner, WAITING_MAX)? {
+    for child in names(&inner, &mut Share::default())? {
         remove_all(inner.as_fd(), &child, depth + 1)?;
     }
     Ok(unlinkat(folder, name, AtFlags::REMOVEDIR)?)

@@ -4,4 +4,5 @@
 pub mod extract;
 mod header;
 pub mod pack;
+pub mod share;
 pub mod walk;

@@ -10,11 +10,11 @@ use std::path::Path;
 use rustix::fs::{Dir, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 
+use super::share::Share;
+
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
 /// Folders on the way that stay open; deeper ones are opened again from the top.
 const OPEN_MAX: usize = 32;
-/// Most memory for names that wait for their turn, of all folders on the way, bytes.
-pub const WAITING_MAX: usize = 64 << 20;
 /// What a name takes beyond its own bytes.
 pub const NAME_COST: usize = 64;
 /// Longest path, in bytes: PATH_MAX of limits.h. Nothing deeper can be named, and what waits on the way to it would take memory by
@@ -55,7 +55,7 @@ struct Frame {
 /// Those of `visit`, and a tree of more names than memory should hold.
 pub fn walk(top: BorrowedFd<'_>, mut visit: impl FnMut(Met<'_>) -> io::Result<Onward>) -> io::Result<()> {
     let folder = openat(top, ".", FOLDER, Mode::empty())?;
-    let mut waiting = 0;
+    let mut waiting = Share::default();
     let mut stack = vec![frame(Vec::new(), folder, &mut waiting)?];
     while let Some(depth) = stack.len().checked_sub(1) {
         let frame_now = &mut stack[depth];
@@ -63,7 +63,7 @@ pub fn walk(top: BorrowedFd<'_>, mut visit: impl FnMut(Met<'_>) -> io::Result<On
             stack.pop();
             continue;
         };
-        waiting -= name.len() + NAME_COST;
+        waiting.shrink(name.len() + NAME_COST);
         if frame_now.folder.is_none() {
             frame_now.folder = again(top, &frame_now.path).ok();
         }
@@ -88,25 +88,21 @@ pub fn walk(top: BorrowedFd<'_>, mut visit: impl FnMut(Met<'_>) -> io::Result<On
     Ok(())
 }
 
-fn frame(path: Vec<u8>, folder: OwnedFd, waiting: &mut usize) -> io::Result<Frame> {
-    let names = names(&folder, WAITING_MAX - *waiting)?;
-    *waiting += names.iter().map(|name| name.len() + NAME_COST).sum::<usize>();
+fn frame(path: Vec<u8>, folder: OwnedFd, waiting: &mut Share) -> io::Result<Frame> {
+    let names = names(&folder, waiting)?;
     Ok(Frame { path, names: names.into_iter(), folder: Some(folder) })
 }
 
-/// The sorted names in a folder; they may take `most` bytes.
-pub fn names(folder: &OwnedFd, most: usize) -> io::Result<Vec<Vec<u8>>> {
-    let (mut names, mut bytes) = (Vec::new(), 0);
+/// The sorted names in a folder, which take their memory from `share`.
+pub fn names(folder: &OwnedFd, share: &mut Share) -> io::Result<Vec<Vec<u8>>> {
+    let mut names = Vec::new();
     for entry in Dir::read_from(folder)? {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if matches!(name, b"." | b"..") {
             continue;
         }
-        bytes += name.len() + NAME_COST;
-        if bytes > most {
-            return Err(io::Error::other("the folders have too many names"));
-        }
+        share.grow(name.len() + NAME_COST)?;
         names.push(name.to_vec());
     }
     names.sort_unstable();

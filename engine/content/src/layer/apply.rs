@@ -1,7 +1,7 @@
 //! Writes one member after the other into the layer's tree.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use runtime::ids::IdMap;
@@ -154,7 +154,10 @@ impl Applier {
             }
             Kind::File { size } => {
                 let file = self.replacing(folder, last, |_| create(folder, last))?;
-                self.fill(file, member, archive)?;
+                let file = File::from(file);
+                archive.write_to(&file, *size, &mut self.buffer)?;
+                set_metadata(&file, member)?;
+                futimens(&file, &times(member.mtime))?;
                 self.written.size += size;
             }
             Kind::HardLink { target } => self.make_link(folder, last, target)?,
@@ -236,24 +239,6 @@ impl Applier {
             }
             other => Ok(other?),
         }
-    }
-
-    fn fill(
-        &mut self,
-        file: OwnedFd,
-        member: &Member,
-        archive: &mut Archive<impl Read>,
-    ) -> Result<(), Refused> {
-        let mut file = File::from(file);
-        loop {
-            let count = archive.read(&mut self.buffer)?;
-            if count == 0 {
-                break;
-            }
-            file.write_all(&self.buffer[..count])?;
-        }
-        set_metadata(&file, member)?;
-        Ok(futimens(&file, &times(member.mtime))?)
     }
 
     fn set_time_later(&mut self, path: Vec<u8>, member: &Member) {

@@ -3,12 +3,16 @@
 //! The `tar` crate knows the fields of a header; members are walked here, because its own walk reads extended
 //! headers of any length into memory.
 
+use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{ErrorKind, Read};
+use std::os::unix::fs::FileExt;
 
 use tar::{EntryType, Header};
 
-use super::LayerError;
 use super::pax::Extended;
+use super::sparse::{Form, Lines, Piece, pieces};
+use super::{LayerError, Refused};
 
 const BLOCK: usize = 512;
 /// Longest extended header, in bytes; Go's archive/tar has the same limit.
@@ -37,7 +41,7 @@ pub struct Member {
 #[derive(Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // The words of tar(5) say it.
 pub enum Kind {
-    /// Its content follows, this many bytes.
+    /// Its content follows; so long is the file, with its holes.
     File {
         size: u64,
     },
@@ -65,12 +69,14 @@ pub struct Archive<R> {
     /// Content and padding of the present member that were not read yet, in bytes.
     content: u64,
     padding: u64,
+    /// Where in its file the unread content belongs.
+    pieces: VecDeque<Piece>,
 }
 
 impl<R: Read> Archive<R> {
     /// At its start.
     pub fn new(reader: R) -> Archive<R> {
-        Archive { reader, content: 0, padding: 0 }
+        Archive { reader, content: 0, padding: 0, pieces: VecDeque::new() }
     }
 
     /// The next member; what is left of the present one is skipped.
@@ -93,8 +99,37 @@ impl<R: Read> Archive<R> {
         }
     }
 
+    /// Writes the content of the present member, which is a file of that size. Its holes stay holes.
+    ///
+    /// # Errors
+    /// The stream broke, or the disk is full.
+    pub fn write_to(&mut self, file: &File, size: u64, buffer: &mut [u8]) -> Result<(), Refused> {
+        let mut end = 0;
+        while let Some(piece) = self.pieces.front_mut() {
+            let most = usize::try_from(piece.length).unwrap_or(usize::MAX).min(buffer.len());
+            let offset = piece.offset;
+            let count = self.read(&mut buffer[..most])?;
+            file.write_all_at(&buffer[..count], offset)?;
+            end = offset + count as u64;
+            self.advance(count as u64);
+        }
+        if end < size {
+            file.set_len(size)?;
+        }
+        Ok(())
+    }
+
+    /// So much of the present piece was read.
+    fn advance(&mut self, count: u64) {
+        let Some(piece) = self.pieces.front_mut() else { return };
+        (piece.offset, piece.length) = (piece.offset + count, piece.length - count);
+        if piece.length == 0 {
+            self.pieces.pop_front();
+        }
+    }
+
     /// Reads content of the present member; 0 at its end.
-    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, LayerError> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, LayerError> {
         let most = usize::try_from(self.content).unwrap_or(usize::MAX).min(buffer.len());
         if most == 0 {
             return Ok(0);
@@ -144,14 +179,46 @@ impl<R: Read> Archive<R> {
         Ok(data)
     }
 
+    /// Reads the map in front of the content of a sparse file.
+    fn map(&mut self) -> Result<Vec<u64>, LayerError> {
+        let (mut lines, mut block) = (Lines::default(), [0; BLOCK]);
+        for _ in 0..EXTENDED_MAX / BLOCK as u64 {
+            let mut filled = 0;
+            while filled < BLOCK {
+                match self.read(&mut block[filled..])? {
+                    0 => return Err(LayerError::Malformed("a sparse file without its map")),
+                    count => filled += count,
+                }
+            }
+            if let Some(map) = lines.block(&block)? {
+                return Ok(map);
+            }
+        }
+        Err(LayerError::Malformed("the map of a sparse file is longer than 1 MiB"))
+    }
+
     fn member(&mut self, header: &Header, extended: Extended) -> Result<Member, LayerError> {
         let old = header.as_old();
-        let path = extended.path.unwrap_or_else(|| header.path_bytes().into_owned());
+        let sparse = extended.sparse;
+        let named = sparse.name.clone().or(extended.path);
+        let path = named.unwrap_or_else(|| header.path_bytes().into_owned());
         let link = || header.link_name_bytes().map_or_else(Vec::new, |link| link.into_owned());
         let target = extended.link.unwrap_or_else(link);
         let size = extended.size.map_or_else(|| header_size(header), Ok)?;
-        let kind = kind(header, &path, target, size)?;
+        let mut kind = kind(header, &path, target, size)?;
         self.begin(if let Kind::File { size } = kind { size } else { 0 });
+        self.pieces.clear();
+        if let Kind::File { size } = &mut kind {
+            let file_size = sparse.file_size().unwrap_or(*size);
+            self.pieces = match sparse.form() {
+                Form::Whole => pieces(&[0, *size], *size, *size)?,
+                Form::Records => pieces(sparse.map()?, file_size, *size)?,
+                Form::Content => pieces(&self.map()?, file_size, self.content)?,
+            };
+            if sparse.form() != Form::Whole {
+                *size = file_size;
+            }
+        }
         Ok(Member {
             kind,
             path,

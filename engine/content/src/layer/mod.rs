@@ -11,12 +11,13 @@
 //! ```
 //!
 //! Deletions become what overlayfs understands: `.wh.NAME` a character device 0:0, `.wh..wh..opq` the xattr
-//! `trusted.overlay.opaque` (Documentation/filesystems/overlayfs.rst). Sparse archive members are refused.
+//! `trusted.overlay.opaque` (Documentation/filesystems/overlayfs.rst). Holes of files stay holes.
 
 mod apply;
 mod archive;
 mod name;
 mod pax;
+mod sparse;
 #[cfg(test)]
 mod tests;
 mod tree;

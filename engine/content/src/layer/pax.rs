@@ -1,7 +1,9 @@
 //! PAX extended headers (POSIX.1-2017, pax, "pax Extended Header").
 
 use super::LayerError;
+use super::sparse::Sparse;
 
+const SPARSE_PREFIX: &[u8] = b"GNU.sparse.";
 const XATTR_PREFIX: &[u8] = b"SCHILY.xattr.";
 const BROKEN: LayerError = LayerError::Malformed("broken PAX record");
 
@@ -16,6 +18,7 @@ pub(super) struct Extended {
     /// Seconds and nanoseconds.
     pub(super) mtime: Option<(i64, u32)>,
     pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) sparse: Sparse,
 }
 
 impl Extended {
@@ -43,11 +46,10 @@ impl Extended {
             b"uid" => self.uid = number(value)?,
             b"gid" => self.gid = number(value)?,
             b"mtime" => self.mtime = if given { Some(time(value)?) } else { None },
-            _ if key.starts_with(b"GNU.sparse.") => {
-                return Err(LayerError::Malformed("sparse members are not supported"));
-            }
             _ => {
-                if let Some(name) = key.strip_prefix(XATTR_PREFIX) {
+                if let Some(key) = key.strip_prefix(SPARSE_PREFIX) {
+                    self.sparse.set(key, value)?;
+                } else if let Some(name) = key.strip_prefix(XATTR_PREFIX) {
                     self.xattrs.retain(|(known, _)| known != name);
                     self.xattrs.push((name.to_vec(), value.to_vec()));
                 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use runtime::ids::IdMap;
@@ -372,11 +372,56 @@ fn extended_headers_override() {
 }
 
 #[test]
+fn holes_of_files_stay_holes_in_every_form() {
+    const WHOLE: u64 = 1 << 30;
+    let version = |minor: &'static [u8]| [("GNU.sparse.major", &b"0"[..]), ("GNU.sparse.minor", minor)];
+    let size = ("GNU.sparse.size", &b"1073741824"[..]);
+    let pairs = [
+        ("GNU.sparse.offset", &b"3"[..]),
+        ("GNU.sparse.numbytes", b"2"),
+        ("GNU.sparse.offset", b"1073741822"),
+        ("GNU.sparse.numbytes", b"2"),
+    ];
+    let listed = [("GNU.sparse.map", &b"3,2,1073741822,2"[..]), ("GNU.sparse.name", b"listed")];
+    let first = [
+        ("GNU.sparse.major", &b"1"[..]),
+        ("GNU.sparse.minor", b"0"),
+        ("GNU.sparse.name", b"first"),
+        ("GNU.sparse.realsize", b"1073741824"),
+    ];
+    let mut content = b"2\n3\n2\n1073741822\n2\n".to_vec();
+    content.resize(512, 0);
+    content.extend(b"abcd");
+    let world = unpacked(
+        Tar::default()
+            .pax(&[&version(b"0")[..], &[size], &pairs].concat())
+            .file("pairs", b"abcd")
+            .pax(&[&version(b"1")[..], &[size], &listed].concat())
+            .file("GNUSparseFile.1/x", b"abcd")
+            .pax(&first)
+            .file("GNUSparseFile.2/x", &content)
+            .file("after", b"1"),
+    );
+    for name in ["pairs", "listed", "first"] {
+        let (file, mut read) = (fs::File::open(world.at(name)).unwrap(), [9; 6]);
+        let (length, blocks) = (file.metadata().unwrap().len(), file.metadata().unwrap().blocks());
+        assert!(length == WHOLE && blocks < 100, "{name}: {length} bytes in {blocks} blocks");
+        file.read_exact_at(&mut read, 0).unwrap();
+        assert_eq!(&read, b"\0\0\0ab\0", "{name}");
+        file.read_exact_at(&mut read[..2], WHOLE - 2).unwrap();
+        assert_eq!(&read[..2], b"cd", "{name}");
+    }
+    assert_eq!(world.text("after"), "1");
+}
+
+#[test]
 fn broken_archives_are_refused() {
     assert!(
         refused(Tar::default().raw(b'S', b"x", b"", 0, (0, 0), b"")).contains("unhandled tar header type")
     );
-    assert!(refused(Tar::default().pax(&[("GNU.sparse.major", b"1")]).file("x", b"")).contains("sparse"));
+    let sparse: [(&str, &[u8]); 2] = [("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0")];
+    assert!(refused(Tar::default().pax(&sparse).file("x", b"")).contains("sparse"));
+    assert!(refused(Tar::default().pax(&[("GNU.sparse.map", b"0,9")]).file("x", b"a")).contains("sparse"));
     assert!(refused(Tar::default().file("", b"x")).contains("root of a layer"));
     assert!(refused(Tar::default().file("f", b"").file("f/x", b"")).contains("Not a directory"));
     let huge = vec![b'a'; (1 << 20) + 1];

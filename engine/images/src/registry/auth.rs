@@ -153,21 +153,7 @@ fn secret(text: String) -> Option<HeaderValue> {
 
 /// `application/x-www-form-urlencoded`.
 fn encode(fields: &[(&str, &str)]) -> String {
-    let mut text = String::new();
-    for (name, value) in fields {
-        if !text.is_empty() {
-            text.push('&');
-        }
-        text.push_str(name);
-        text.push('=');
-        for byte in value.bytes() {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => text.push(byte.into()),
-                _ => text.push_str(&format!("%{byte:02X}")),
-            }
-        }
-    }
-    text
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish()
 }
 
 /// Docker Hub's answer for a repository that does not exist or is private (RFC 6750, section 3.1).
@@ -258,7 +244,7 @@ mod tests {
         let credentials = Credentials::Password { username: "me".into(), password: "s".into() };
         let asked =
             token_request("https://a.test/t", Some("r x"), "repository:a:pull", &credentials).unwrap();
-        let expected = "https://a.test/t?scope=repository%3Aa%3Apull&service=r%20x&account=me";
+        let expected = "https://a.test/t?scope=repository%3Aa%3Apull&service=r+x&account=me";
         assert_eq!(asked.url.to_string(), expected);
         assert_eq!(asked.headers[AUTHORIZATION], "Basic bWU6cw==");
         let asked =

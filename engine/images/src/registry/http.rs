@@ -204,12 +204,8 @@ fn causes(error: &dyn std::error::Error) -> String {
     while let Some(source) = deepest.source() {
         deepest = source;
     }
-    let text = deepest.to_string();
     // The system's own words as Docker's users know them: "connection refused".
-    match text.split_once(" (os error") {
-        Some((words, _)) => words.to_lowercase(),
-        None => text,
-    }
+    model::in_go_words(&deepest.to_string())
 }
 
 #[cfg(test)]

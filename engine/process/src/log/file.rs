@@ -137,7 +137,12 @@ impl LogFile {
     fn compress(&mut self) {
         if self.compressing.as_ref().is_none_or(JoinHandle::is_finished) {
             let place = self.place.clone();
-            self.compressing = Some(std::thread::spawn(move || compress(&place)));
+            let compressor = std::thread::Builder::new().name("log-compressor".to_owned());
+            match compressor.spawn(move || compress(&place)) {
+                Ok(compressing) => self.compressing = Some(compressing),
+                // The next turn tries again.
+                Err(error) => tracing::warn!(%error, "a full log stays uncompressed"),
+            }
         }
     }
 }

@@ -188,7 +188,8 @@ impl Plan {
     /// The default mounts of security-relevant order: proc first, since later steps write below it.
     fn default_mounts(&mut self, spec: &Spec) {
         let quiet = MountAttributes::NOSUID.and(MountAttributes::NOEXEC).and(MountAttributes::NODEV);
-        let sys = if spec.writable_sys { quiet } else { quiet.and(MountAttributes::RDONLY) };
+        let unless = |writable: bool| if writable { quiet } else { quiet.and(MountAttributes::RDONLY) };
+        let (sys, cgroups) = (unless(spec.writable_sys), unless(spec.writable_cgroups));
         match spec.namespaces.pid {
             // A new one would show the pid namespace of the process that mounts it, which is still the engine's.
             Some(JoinPid::Container { .. }) => self.attach(Source::Proc, c"/proc"),
@@ -206,7 +207,12 @@ impl Plan {
             Shm::New { bytes } => {
                 let options =
                     vec![("mode".to_owned(), "1777".to_owned()), ("size".to_owned(), bytes.to_string())];
-                Some(Source::Tmpfs(TmpfsMount { source: "shm", options, attributes: quiet }))
+                Some(Source::Tmpfs(TmpfsMount {
+                    source: "shm",
+                    options,
+                    attributes: quiet,
+                    propagation: None,
+                }))
             }
         };
         if let Some(shm) = shm {
@@ -221,10 +227,10 @@ impl Plan {
         self.mount_new(c"sysfs", c"/sys", sys, false);
         if mapped && spec.namespaces.cgroup.is_some() {
             let source = PathBuf::from(contract::paths::CGROUP);
-            let tree = BindMount { source, readonly: !spec.writable_sys, recursive: false };
+            let tree = BindMount { source, readonly: !spec.writable_cgroups, recursive: false };
             self.attach(Source::Bind(tree), c"/sys/fs/cgroup");
         } else {
-            self.mount_new(c"cgroup2", c"/sys/fs/cgroup", sys, true);
+            self.mount_new(c"cgroup2", c"/sys/fs/cgroup", cgroups, true);
         }
     }
 

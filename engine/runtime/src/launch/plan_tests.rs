@@ -31,6 +31,7 @@ fn spec() -> Spec {
         readonly_paths: vec!["/proc/sys".into()],
         sysctls: vec![("net.ipv4.ip_forward".into(), "0".into())],
         writable_sys: false,
+        writable_cgroups: false,
     }
 }
 

@@ -76,7 +76,8 @@ pub enum LaunchError {
 fn exec_text(program: &str, errno: Errno) -> String {
     match errno {
         Errno::NOENT if !program.contains('/') => "executable file not found in $PATH".to_owned(),
-        Errno::NOENT | Errno::NOTDIR => format!("stat {program}: no such file or directory"),
+        Errno::NOENT => format!("stat {program}: no such file or directory"),
+        Errno::NOTDIR => format!("stat {program}: not a directory"),
         Errno::ACCESS => "permission denied".to_owned(),
         // What Go says, and behind it what docker's command line makes its exit code of.
         Errno::ISDIR => "is a directory: permission denied".to_owned(),

@@ -42,8 +42,10 @@ pub struct Spec {
     pub readonly_paths: Vec<String>,
     /// Below /proc/sys, dots as separators.
     pub sysctls: Vec<(String, String)>,
-    /// /sys and /sys/fs/cgroup writable.
+    /// /sys is writable.
     pub writable_sys: bool,
+    /// /sys/fs/cgroup is writable.
+    pub writable_cgroups: bool,
 }
 
 impl Spec {
@@ -229,6 +231,8 @@ pub struct TmpfsMount {
     pub options: Vec<(String, String)>,
     /// Mount attributes.
     pub attributes: sys::mounts::MountAttributes,
+    /// How mounts in it propagate; `None` is not at all.
+    pub propagation: Option<sys::mounts::Propagation>,
 }
 
 /// A device node.

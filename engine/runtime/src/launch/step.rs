@@ -153,7 +153,7 @@ impl Step {
     }
 
     /// What the step does, for the error's reader.
-    pub(super) fn describe(&self) -> String {
+    pub(super) fn describe(&self, errno: Errno) -> String {
         match self {
             Step::JoinNamespace { namespace } => format!("join {namespace:?} namespace"),
             Step::Unshare(_) => "make new namespaces".to_owned(),
@@ -165,11 +165,17 @@ impl Step {
             }
             Step::Mask { target } => format!("mask {}", target.to_string_lossy()),
             Step::MakeReadOnly { target } => format!("make {} read-only", target.to_string_lossy()),
+            // A value is refused by the write, a name by the open before it.
+            Step::Write { path, .. } if matches!(errno, Errno::NOENT | Errno::ACCESS | Errno::NOTDIR) => {
+                format!("open {}", path.to_string_lossy())
+            }
             Step::Write { path, .. } => format!("write {}", path.to_string_lossy()),
             Step::Rlimit(limit) => format!("set rlimit {:?}", limit.resource),
             Step::RaiseFiles { .. } => "set rlimit Nofile".to_owned(),
             Step::Identity { uid, gid, .. } => format!("become user {uid}:{gid}"),
-            Step::WorkingDirectory(path) => format!("chdir to cwd (\"{}\")", path.to_string_lossy()),
+            Step::WorkingDirectory(path) => {
+                format!("chdir to cwd (\"{}\") set in config.json failed", path.to_string_lossy())
+            }
             Step::Hostname(name) => format!("set host name {}", name.to_string_lossy()),
             Step::Register { .. } => "register with PID 1".to_owned(),
             Step::Seccomp(_) => "install the seccomp filter".to_owned(),

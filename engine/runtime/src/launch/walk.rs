@@ -116,6 +116,6 @@ pub(super) fn explain(plan: &Plan, step: usize, errno: Errno, process: &Process)
             let program = process.args.first().cloned().unwrap_or_default();
             LaunchError::Exec { program, errno }
         }
-        Some(step) => LaunchError::Step { step: step.describe(), errno },
+        Some(step) => LaunchError::Step { step: step.describe(errno), errno },
     }
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use containers::{Container, Size};
 use hyper::StatusCode;
 use model::Platform;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::lifecycle::to_its_end;
 use crate::app::App;
 use crate::call::Call;
 use crate::reply::{self, ApiError, Reply};
@@ -19,10 +20,7 @@ pub async fn create(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
     let mut create = body.into_create(call.version)?;
     create.platform = call.query.get("platform").map(Platform::parse).transpose()?;
     create.name = call.query.get("name").unwrap_or_default().to_owned();
-    // A client that goes away does not leave a half-made container: the creation goes on to its end.
-    let creating = tokio::spawn(async move { app.containers.create(create).await });
-    let created =
-        creating.await.map_err(|_| ApiError::of(model::ErrorKind::Internal, "the creation was lost"))??;
+    let created = to_its_end(async move { app.containers.create(create).await }).await?;
     Ok(reply::json(StatusCode::CREATED, &json!({ "Id": created.id, "Warnings": created.warnings })))
 }
 
@@ -31,17 +29,13 @@ pub(super) async fn measure(app: Arc<App>, container: Arc<Container>) -> Result<
     measuring.await.map_err(|_| ApiError::of(model::ErrorKind::Internal, "the measuring was lost"))
 }
 
-pub(super) fn add_size(value: &mut Value, size: Size) {
-    value["SizeRw"] = json!(size.writable);
-    value["SizeRootFs"] = json!(size.total);
-}
-
 /// `GET /containers/{id}/json`.
 pub async fn inspect(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
     let container = app.containers.find(&call.name)?;
     let mut value = inspect_wire(&container, &app.networks, call.version);
     if call.query.flag("size") {
-        add_size(&mut value, measure(app, container).await?);
+        let size = measure(app, container).await?;
+        (value["SizeRw"], value["SizeRootFs"]) = (json!(size.writable), json!(size.total));
     }
     Ok(reply::ok(&value))
 }

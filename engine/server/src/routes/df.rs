@@ -6,11 +6,12 @@ use containers::{Container, State};
 use serde_json::{Value, json};
 
 use super::containers::measure;
+use super::ps::truth;
 use crate::app::App;
 use crate::call::Call;
 use crate::reply::{self, ApiError, Reply};
 use crate::version::ApiVersion;
-use crate::wire::{images, summary::summary};
+use crate::wire::{images, summary::Rows};
 
 /// What can be asked for.
 const KINDS: [&str; 4] = ["container", "image", "volume", "build-cache"];
@@ -26,25 +27,32 @@ struct Usage {
 
 /// `GET /system/df`. There are no volumes and no build cache yet: their lists are empty.
 pub async fn df(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
-    let asked = call.query.all("type");
+    let asked = if call.version >= TYPES { call.query.all("type") } else { Vec::new() };
     if let Some(kind) = asked.iter().find(|kind| !KINDS.contains(kind)) {
         return Err(ApiError::bad_request(format!("unknown object type: {kind}")));
     }
     let wanted = |kind: &str| asked.is_empty() || asked.contains(&kind);
-    let verbose = call.query.flag("verbose");
+    let rows = rows(&call)?;
     let mut all = json!({});
     if wanted("image") {
-        add(&mut all, "Image", "Images", image_usage(&app, call.version), call.version, verbose);
-        if !(verbose && call.version >= SPLIT) {
+        add(&mut all, "Image", "Images", image_usage(&app, call.version), call.version, rows);
+        if rows == Detail::Beside {
             all["LayersSize"] = json!(app.images.layers_size());
         }
     }
     if wanted("container") {
-        add(&mut all, "Container", "Containers", container_usage(&app).await?, call.version, verbose);
+        add(
+            &mut all,
+            "Container",
+            "Containers",
+            container_usage(&app, call.version).await?,
+            call.version,
+            rows,
+        );
     }
     for (kind, noun, list) in [("volume", "Volume", "Volumes"), ("build-cache", "BuildCache", "BuildCache")] {
         if wanted(kind) {
-            add(&mut all, noun, list, Usage::default(), call.version, verbose);
+            add(&mut all, noun, list, Usage::default(), call.version, rows);
         }
     }
     Ok(reply::ok(&all))
@@ -53,19 +61,43 @@ pub async fn df(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
 /// The first version whose answer has sums, and rows only on request.
 const SPLIT: ApiVersion = ApiVersion(1, 52);
 
-fn add(all: &mut Value, noun: &str, list: &str, usage: Usage, version: ApiVersion, verbose: bool) {
+/// The first version in which a client names kinds.
+const TYPES: ApiVersion = ApiVersion(1, 42);
+
+/// Where the rows themselves are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    /// Nowhere: only their sums were asked for.
+    Absent,
+    /// Among the sums.
+    Within,
+    /// In lists beside the sums. Older clients sum up themselves, and who says nothing may be one that was only taught
+    /// the number of a newer version.
+    Beside,
+}
+
+fn rows(call: &Call) -> Result<Detail, ApiError> {
+    let verbose = call.query.get("verbose").filter(|text| !text.is_empty() && call.version >= SPLIT);
+    match verbose.map(|text| (truth(text), text)) {
+        None => Ok(Detail::Beside),
+        Some((Some(true), _)) => Ok(Detail::Within),
+        Some((Some(false), _)) => Ok(Detail::Absent),
+        Some((None, text)) => Err(ApiError::bad_request(format!("invalid value for verbose: {text}"))),
+    }
+}
+
+fn add(all: &mut Value, noun: &str, list: &str, usage: Usage, version: ApiVersion, rows: Detail) {
     if version >= SPLIT {
         let mut sums = json!({
             "ActiveCount": usage.active, "TotalCount": usage.rows.len(), "TotalSize": usage.total,
             "Reclaimable": usage.reclaimable,
         });
-        if verbose {
+        if rows == Detail::Within {
             sums["Items"] = json!(usage.rows);
         }
         all[format!("{noun}Usage")] = sums;
     }
-    // Older clients sum up themselves; dockerd still sends them the rows.
-    if !(verbose && version >= SPLIT) {
+    if rows == Detail::Beside {
         all[list] = json!(usage.rows);
     }
 }
@@ -77,7 +109,7 @@ fn image_usage(app: &App, version: ApiVersion) -> Usage {
     for image in app.images.list() {
         let shared = app.images.shared_size(&image);
         let users = containers.iter().filter(|c| c.record().image_id == image.id.as_str()).count();
-        let mut row = images::summary(&image, version, Some(shared));
+        let mut row = images::summary(&image, version, Some(shared), users);
         row["Containers"] = json!(users);
         usage.rows.push(row);
         if users > 0 {
@@ -89,13 +121,12 @@ fn image_usage(app: &App, version: ApiVersion) -> Usage {
     usage
 }
 
-async fn container_usage(app: &Arc<App>) -> Result<Usage, ApiError> {
+async fn container_usage(app: &Arc<App>, version: ApiVersion) -> Result<Usage, ApiError> {
     let mut usage = Usage::default();
     for container in app.containers.list() {
         let size = measure(app.clone(), container.clone()).await?;
-        let mut row = summary(&container, &app.images, &app.networks);
-        super::containers::add_size(&mut row, size);
-        usage.rows.push(row);
+        let row = Rows::new(&app.images, &app.networks, version).row(&container, Some(size));
+        usage.rows.push(json!(row));
         usage.total += size.writable;
         match in_use(&container) {
             true => usage.active += 1,

@@ -9,11 +9,13 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use super::lifecycle::to_its_end;
 use crate::app::App;
 use crate::call::Call;
 use crate::detach::DetachKeys;
-use crate::hijack::{self, Input, Typed, content_type};
+use crate::hijack::{self, Form, Input, Typed};
 use crate::reply::{self, ApiError, Reply};
+use crate::version::ApiVersion;
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
@@ -49,7 +51,7 @@ pub async fn create(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
         console_size: body.console_size,
         probe: false,
     };
-    let id = app.containers.create_exec(&call.name, config)?;
+    let id = app.containers.create_exec(&call.name, config).await?;
     Ok(reply::json(StatusCode::CREATED, &json!({ "Id": id })))
 }
 
@@ -57,45 +59,68 @@ pub async fn create(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
 #[serde(rename_all = "PascalCase", default)]
 struct StartBody {
     detach: bool,
+    tty: bool,
     console_size: Option<(u16, u16)>,
 }
+
+/// The first version whose requests bring a terminal's size.
+const CONSOLE_SIZE: ApiVersion = ApiVersion(1, 42);
 
 /// `POST /exec/{id}/start`.
 pub async fn start(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
     let body: StartBody = call.json().await?.unwrap_or_default();
+    let size = body.console_size.filter(|_| body.tty && call.version >= CONSOLE_SIZE);
     let exec = app.containers.find_exec(&call.name)?;
     if body.detach {
         let claimed = app.containers.claim_exec(&call.name)?;
-        let started = tokio::spawn(async move {
-            app.containers.start_exec(claimed, false, body.console_size).await.map(drop)
-        });
-        started.await.map_err(|_| ApiError::of(model::ErrorKind::Internal, "the exec was lost"))??;
+        to_its_end(async move { app.containers.start_exec(claimed, false, size).await.map(drop) }).await?;
         return Ok(reply::empty(StatusCode::OK));
     }
-    let tty = exec.config.tty;
     let keys = Some(exec.config.detach_keys.as_str()).filter(|keys| !keys.is_empty());
     let keys = DetachKeys::parse(keys)?;
     let claimed = app.containers.claim_exec(&call.name)?;
     // Clients that read the answer's head through a buffer would lose output that came along with it, so the
     // program is started only when the head is out, as dockerd does.
     let running = app.clone();
+    let attached = (exec.config.attach_stdout, exec.config.attach_stderr);
     let output = async move {
-        match running.containers.start_exec(claimed, true, body.console_size).await {
-            Ok(output) => output,
+        match running.containers.start_exec(claimed, true, size).await {
+            Ok(output) => only(attached, output),
             Err(error) => failure(&error),
         }
     };
-    let input =
-        Keyboard { app: app.clone(), typing: exec.config.attach_stdin, keys: tty.then_some(keys), exec };
-    let kind = content_type(tty, call.version);
-    hijack::upgrade(&mut call, kind, tty, output, input).await
+    // Whether the program has a terminal was said by the create, and its keys go with that; how the stream is written,
+    // by this request.
+    let keys = exec.config.tty.then_some(keys);
+    let input = Keyboard { app: app.clone(), typing: exec.config.attach_stdin, keys, exec };
+    hijack::upgrade(&mut call, Form::of(body.tty), output, input).await
+}
+
+/// What the create attached of the two streams. The rest is read and forgotten, so that the program does not wait for it.
+fn only((stdout, stderr): (bool, bool), mut output: mpsc::Receiver<Chunk>) -> mpsc::Receiver<Chunk> {
+    if stdout && stderr {
+        return output;
+    }
+    let (sender, attached) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while let Some(chunk) = output.recv().await {
+            let wanted = match chunk.stream {
+                Stream::Stdout => stdout,
+                Stream::Stderr => stderr,
+            };
+            if wanted && sender.send(chunk).await.is_err() {
+                return;
+            }
+        }
+    });
+    attached
 }
 
 fn failure(error: &ContainerError) -> mpsc::Receiver<Chunk> {
     let (sender, receiver) = mpsc::channel(1);
-    let bytes = format!("{error}\r\n").into();
-    // The channel is new and has room.
-    let _ = sender.try_send(Chunk { stream: Stream::Stderr, bytes });
+    let bytes = format!("{}\r\n", model::in_go_words(&error.to_string())).into();
+    // As dockerd tells it: in the place of the program's standard output. The channel is new and has room.
+    let _ = sender.try_send(Chunk { stream: Stream::Stdout, bytes });
     receiver
 }
 

@@ -93,7 +93,8 @@ pub async fn changes(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
     };
     let rows: Vec<Value> =
         changes.iter().map(|change| json!({ "Path": change.path, "Kind": kind(change.kind) })).collect();
-    Ok(reply::ok(&rows))
+    // An empty list of Go's that nobody has put anything into.
+    Ok(reply::ok(&if rows.is_empty() { Value::Null } else { json!(rows) }))
 }
 
 /// `GET /containers/{id}/export`.

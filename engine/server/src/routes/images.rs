@@ -1,15 +1,15 @@
 //! Tag Image: pull, list, inspect, history, tag, remove, prune.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::StatusCode;
-use images::{Filter, ImageError, Images, Labels, Prune, Pull, PullEvent};
+use images::{Filter, Image, ImageError, Images, Labels, Prune, Pull, PullEvent};
 use model::reference::{Digest, Reference};
 use model::timestamp::Timestamp;
-use model::{ErrorKind, Platform};
+use model::{ErrorKind, Platform, duration};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
@@ -17,6 +17,7 @@ use crate::app::App;
 use crate::call::Call;
 use crate::query::{Filters, Query};
 use crate::reply::{self, ApiError, Reply};
+use crate::version::ApiVersion;
 use crate::wire::images as wire;
 
 /// Records of a pull that wait for a slow client.
@@ -86,7 +87,7 @@ async fn run(
         (Err(error), None) => {
             tracing::warn!("pull: {error}");
             // The client may have gone.
-            let _ = lines.send(wire::failure(&error.to_string())).await;
+            let _ = lines.send(wire::failure(&model::in_go_words(&error.to_string()))).await;
         }
         (Ok(()), begun) => drop(begun.map(|begun| begun.send(Ok(())))),
     }
@@ -127,13 +128,18 @@ pub async fn list(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
         labels: labels(&filters),
         before: one(&filters, "before")?,
         since: one(&filters, "since")?,
-        until: until(&filters)?,
+        until: earliest(&filters)?,
         references: filters.get("reference").unwrap_or_default().to_vec(),
     };
     let shared_sizes = call.query.flag("shared-size");
+    let mut users = HashMap::<String, usize>::new();
+    for container in app.containers.list() {
+        *users.entry(container.record().image_id.clone()).or_default() += 1;
+    }
     let rows = app.images.list_filtered(&filter)?.into_iter().map(|image| {
         let shared_size = shared_sizes.then(|| app.images.shared_size(&image));
-        wire::summary(&image, call.version, shared_size)
+        let users = users.get(image.id.as_str()).copied().unwrap_or(0);
+        wire::summary(&image, call.version, shared_size, users)
     });
     Ok(reply::ok(&rows.collect::<Vec<_>>()))
 }
@@ -141,13 +147,27 @@ pub async fn list(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
 /// `GET /images/{name}/json`.
 pub async fn inspect(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
     let image = app.images.resolve(&call.name)?;
+    meets_platform(&image, &call, ApiVersion(1, 49))?;
     Ok(reply::ok(&wire::inspect(&image, call.version)))
 }
 
 /// `GET /images/{name}/history`.
 pub async fn history(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
     let image = app.images.resolve(&call.name)?;
+    meets_platform(&image, &call, ApiVersion(1, 48))?;
     Ok(reply::ok(&wire::history(&image)))
+}
+
+/// That the image is for the platform that was asked for, which versions before `since` do not know how to ask.
+fn meets_platform(image: &Image, call: &Call, since: ApiVersion) -> Result<(), ApiError> {
+    let asked = call.query.get("platform").filter(|text| !text.is_empty() && call.version >= since);
+    let Some(asked) = asked.map(wire::platform).transpose()? else { return Ok(()) };
+    let found = image.platform();
+    if asked.runs(&found) {
+        return Ok(());
+    }
+    let (reference, found, asked) = (call.name.clone(), found.to_string(), asked.to_string());
+    Err(ImageError::OtherPlatform { reference, found, asked }.into())
 }
 
 /// `POST /images/{name}/tag`.
@@ -228,39 +248,27 @@ pub(super) fn labels(filters: &Filters) -> Labels {
     Labels { with: pairs("label"), without: pairs("label!") }
 }
 
-/// A time, or how long ago.
+/// The time of the one `until`.
 pub(super) fn until(filters: &Filters) -> Result<Option<Timestamp>, ApiError> {
-    let Some(text) = one(filters, "until")? else { return Ok(None) };
+    one(filters, "until")?.as_deref().map(time).transpose()
+}
+
+/// The first of all times named: the others follow from it.
+fn earliest(filters: &Filters) -> Result<Option<Timestamp>, ApiError> {
+    let times = filters.get("until").unwrap_or_default().iter().map(|text| time(text));
+    Ok(times.collect::<Result<Vec<_>, _>>()?.into_iter().min())
+}
+
+/// A time, or how long ago.
+fn time(text: &str) -> Result<Timestamp, ApiError> {
     let ago = |duration: Duration| {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         Timestamp(Timestamp::now().0.saturating_sub(nanos))
     };
-    let time = Timestamp::parse_rfc3339(&text)
-        .or_else(|| Timestamp::parse_unix(&text))
-        .or_else(|| duration(&text).map(ago));
-    time.map(Some).ok_or_else(|| ApiError::bad_request(format!("invalid filter 'until={text}'")))
-}
-
-/// Go's `1h30m`.
-fn duration(text: &str) -> Option<Duration> {
-    let mut rest = text;
-    let mut sum = Duration::ZERO;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, tail) = rest.split_at(digits);
-        let unit = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit);
-        let seconds = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            _ => return None,
-        };
-        sum = sum.checked_add(Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?)?;
-        rest = tail;
-    }
-    (!text.is_empty()).then_some(sum)
+    let time = Timestamp::parse_rfc3339(text)
+        .or_else(|| Timestamp::parse_unix(text))
+        .or_else(|| duration::parse(text).map(ago));
+    time.ok_or_else(|| ApiError::bad_request(format!("invalid filter 'until={text}'")))
 }
 
 #[cfg(test)]
@@ -282,14 +290,5 @@ mod tests {
         check(&format!("fromImage=a/b&tag=sha256:{hex}"), Ok(&format!("docker.io/a/b@sha256:{hex}")));
         check("fromImage=alpine&tag=..", Err("invalid reference format"));
         check("tag=x", Err("fromImage is missing"));
-    }
-
-    #[test]
-    fn durations_are_gos() {
-        assert_eq!(duration("1h30m"), Some(Duration::from_secs(5400)));
-        assert_eq!(duration("1.5s"), Some(Duration::from_millis(1500)));
-        for bad in ["", "1", "h", "1d", "-1h", "1h2"] {
-            assert_eq!(duration(bad), None, "{bad}");
-        }
     }
 }

@@ -4,7 +4,7 @@ use std::num::IntErrorKind;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use containers::{WaitCondition, signal_number};
+use containers::{ContainerError, WaitCondition, signal_number};
 use hyper::StatusCode;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -25,14 +25,17 @@ pub async fn start(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
         let text = "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24";
         return Err(ApiError::bad_request(text));
     }
-    // A client that goes away does not take the start back half-done.
-    let started = tokio::spawn(async move { app.containers.start(&call.name).await });
-    started.await.map_err(|_| going_down())??;
+    to_its_end(async move { app.containers.start(&call.name).await }).await?;
     Ok(no_content())
 }
 
-fn going_down() -> ApiError {
-    ApiError::of(model::ErrorKind::Unavailable, "the engine is going down")
+/// What a request begins goes on to its end, and is told to those who listen, whether or not the client waits for it:
+/// a handler is dropped where it stands when its connection closes.
+pub(super) async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ContainerError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    let lost = |_| ApiError::of(model::ErrorKind::Unavailable, "the engine is going down");
+    Ok(tokio::spawn(work).await.map_err(lost)??)
 }
 
 fn signal(call: &Call) -> Result<Option<i32>, ApiError> {
@@ -52,24 +55,29 @@ fn stop_signal(call: &Call) -> Result<Option<i32>, ApiError> {
 
 /// `POST /containers/{id}/stop`.
 pub async fn stop(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
-    app.containers.stop(&call.name, stop_signal(&call)?, call.query.number("t")?).await?;
+    let (signal, patience) = (stop_signal(&call)?, call.query.number("t")?);
+    to_its_end(async move { app.containers.stop(&call.name, signal, patience).await }).await?;
     Ok(no_content())
 }
 
 /// `POST /containers/{id}/restart`.
 pub async fn restart(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
-    app.containers.restart(&call.name, stop_signal(&call)?, call.query.number("t")?).await?;
+    let (signal, patience) = (stop_signal(&call)?, call.query.number("t")?);
+    to_its_end(async move { app.containers.restart(&call.name, signal, patience).await }).await?;
     Ok(no_content())
 }
 
 /// `POST /containers/{id}/kill`.
 pub async fn kill(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
+    let name = call.name.clone();
     let killed = match signal(&call) {
-        Ok(signal) => app.containers.kill(&call.name, signal.unwrap_or(9)).await.map_err(ApiError::from),
+        Ok(signal) => {
+            to_its_end(async move { app.containers.kill(&call.name, signal.unwrap_or(9)).await }).await
+        }
         Err(error) => Err(error),
     };
     killed.map_err(|error| {
-        let message = format!("cannot kill container: {}: {}", call.name, error.message);
+        let message = format!("cannot kill container: {name}: {}", error.message);
         ApiError { message, ..error }
     })?;
     Ok(no_content())
@@ -77,13 +85,13 @@ pub async fn kill(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
 
 /// `POST /containers/{id}/pause`.
 pub async fn pause(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
-    app.containers.freeze(&call.name, true).await?;
+    to_its_end(async move { app.containers.freeze(&call.name, true).await }).await?;
     Ok(no_content())
 }
 
 /// `POST /containers/{id}/unpause`.
 pub async fn unpause(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
-    app.containers.freeze(&call.name, false).await?;
+    to_its_end(async move { app.containers.freeze(&call.name, false).await }).await?;
     Ok(no_content())
 }
 
@@ -94,8 +102,7 @@ pub async fn remove(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
         return Err(ApiError::of(model::ErrorKind::NotImplemented, text));
     }
     let force = call.query.flag("force");
-    let removed = tokio::spawn(async move { app.containers.remove(&call.name, force).await });
-    removed.await.map_err(|_| going_down())??;
+    to_its_end(async move { app.containers.remove(&call.name, force).await }).await?;
     Ok(no_content())
 }
 

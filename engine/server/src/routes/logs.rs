@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use crate::app::App;
 use crate::call::Call;
 use crate::detach::DetachKeys;
-use crate::hijack::{self, Input, Typed, content_type, put_frame};
+use crate::hijack::{self, Form, Input, Typed};
 use crate::query::Query;
 use crate::reply::{self, ApiError, Reply};
 use crate::websocket;
@@ -27,7 +27,7 @@ pub async fn logs(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
     }
     let request = log_request(&call.query)?;
     let (timestamps, details) = (call.query.flag("timestamps"), call.query.flag("details"));
-    let tty = container.record().config.tty;
+    let form = Form::of(container.record().config.tty);
     let mut records = container.logs(request).await?;
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
@@ -35,14 +35,14 @@ pub async fn logs(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
         while let Some(batch) = records.recv().await {
             let mut bytes = BytesMut::with_capacity(batch.len() * 64);
             for record in batch {
-                put_frame(&mut bytes, record.stream, text(&record, timestamps, details).as_bytes(), tty);
+                form.put(&mut bytes, record.stream, text(&record, timestamps, details).as_bytes());
             }
             if sender.send(bytes.freeze()).await.is_err() {
                 return;
             }
         }
     });
-    Ok(reply::streaming(content_type(tty, call.version), receiver))
+    Ok(reply::streaming(form.content_type(call.version), receiver))
 }
 
 fn log_request(query: &Query) -> Result<LogRequest, ApiError> {
@@ -83,9 +83,8 @@ fn pairs(attributes: &Attributes) -> String {
 pub async fn attach(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
     let (container, output, input) = attachment(&app, &call).await?;
     app.containers.told(&container, "attach");
-    let tty = container.record().config.tty;
-    let kind = content_type(tty, call.version);
-    hijack::upgrade(&mut call, kind, tty, std::future::ready(output), input).await
+    let form = Form::of(container.record().config.tty);
+    hijack::upgrade(&mut call, form, std::future::ready(output), input).await
 }
 
 /// `GET /containers/{id}/attach/ws`.

@@ -23,11 +23,14 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue, SERVER};
+use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
+use percent_encoding::percent_decode_str;
 
 use crate::app::App;
+use crate::body::Unread;
 use crate::call::Call;
-use crate::query::decode;
+use crate::raw;
 use crate::reply::{self, ApiError, Reply};
 use crate::version::{ApiVersion, NEWEST, OLDEST};
 
@@ -160,7 +163,9 @@ pub fn print() {
 pub async fn dispatch(app: Arc<App>, request: Request<Incoming>) -> Reply {
     let asked = format!("{} {}", request.method(), request.uri().path());
     let version = ApiVersion::split(request.uri().path()).0;
-    let mut reply = match answer(app, request).await {
+    let (head, body) = request.into_parts();
+    let body = Unread::new(body);
+    let mut reply = match answer(app, head, body.clone()).await {
         Ok(reply) => reply,
         // Whoever speaks so old a version reads errors as text.
         Err(error) if version.is_some_and(|version| version < OLDEST) => error.into_text(),
@@ -171,6 +176,9 @@ pub async fn dispatch(app: Arc<App>, request: Request<Incoming>) -> Reply {
             error.into()
         }
     };
+    if !raw::is_taken(&reply) {
+        body.drain();
+    }
     let headers = reply.headers_mut();
     let fixed = [("api-version", "1.55"), ("ostype", "linux"), ("docker-experimental", "false")];
     for (name, value) in fixed {
@@ -181,20 +189,20 @@ pub async fn dispatch(app: Arc<App>, request: Request<Incoming>) -> Reply {
     reply
 }
 
-async fn answer(app: Arc<App>, request: Request<Incoming>) -> Result<Reply, ApiError> {
-    let path = request.uri().path().to_owned();
+async fn answer(app: Arc<App>, head: Parts, body: Unread) -> Result<Reply, ApiError> {
+    let path = head.uri.path().to_owned();
     let (version, path) = ApiVersion::split(&path);
     let version = supported(version)?;
-    let method = request.method().as_str();
+    let method = head.method.as_str();
     old_enough(method, path, version)?;
     for route in ROUTES {
         if route.method == method
             && let Some(name) = matched(route.path, path)
         {
-            return (route.handler)(app, Call::new(version, name, request)).await;
+            return (route.handler)(app, Call::new(version, name, head, body)).await;
         }
     }
-    Err(unserved(request.method(), path))
+    Err(unserved(&head.method, path))
 }
 
 fn supported(version: Option<ApiVersion>) -> Result<ApiVersion, ApiError> {
@@ -234,7 +242,7 @@ fn matched(template: &str, path: &str) -> Option<String> {
         return None;
     }
     let name = path.strip_prefix(prefix)?.strip_suffix(suffix)?;
-    let mut name = decode(name, false);
+    let mut name = percent_decode_str(name).decode_utf8_lossy().into_owned();
     // A container's name as inspect shows it.
     if !kind.ends_with('*') && name.starts_with('/') {
         name.remove(0);

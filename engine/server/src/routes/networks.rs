@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 use crate::app::App;
 use crate::call::Call;
 use crate::reply::{self, ApiError, Reply};
-use crate::wire::inspect::endpoint;
+use crate::version::ApiVersion;
+use crate::wire::inspect::place;
 
 const FILTERS: [&str; 7] = ["dangling", "driver", "id", "label", "name", "scope", "type"];
 
@@ -44,7 +45,25 @@ pub async fn inspect(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
     };
     let mut value = network(&app, name, driver);
     value["Containers"] = containers(&app, name);
+    if call.version >= ApiVersion(1, 52) {
+        value["Status"] = status(&app, *driver == "bridge");
+    }
     Ok(reply::ok(&value))
+}
+
+/// How full the network's subnets are. The addresses of network, gateway and broadcast are in use, too.
+fn status(app: &App, bridge: bool) -> Value {
+    let mut subnets = Map::new();
+    if bridge {
+        let subnet = gateway().trunc();
+        let all = 1u64 << (32 - subnet.prefix_len());
+        let used = app.networks.in_use() as u64 + 2;
+        subnets.insert(
+            subnet.to_string(),
+            json!({ "IPsInUse": used, "DynamicIPsAvailable": all.saturating_sub(used) }),
+        );
+    }
+    json!({ "IPAM": { "Subnets": subnets } })
 }
 
 fn network(app: &App, name: &str, driver: &str) -> Value {
@@ -74,11 +93,11 @@ fn network(app: &App, name: &str, driver: &str) -> Value {
 fn containers(app: &App, network: &str) -> Value {
     let mut map = Map::new();
     for container in app.containers.list() {
-        let record = container.record();
-        if record.host.network_mode != network || container.snapshot().state.running().is_none() {
+        let (record, snapshot) = (container.record(), container.snapshot());
+        if record.host.network_mode != network || snapshot.state.running().is_none() {
             continue;
         }
-        let place = endpoint(&container, &record);
+        let place = place(&record, &snapshot);
         let value = json!({
             "Name": record.name, "EndpointID": place.map_or("", |p| p.endpoint_id.as_str()),
             "MacAddress": place.map_or("", |p| p.mac.as_str()),

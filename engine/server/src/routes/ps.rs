@@ -6,13 +6,13 @@ use std::sync::Arc;
 use containers::{Container, State};
 use regex_lite::Regex;
 
-use super::containers::{add_size, measure};
+use super::containers::measure;
 use crate::app::App;
 use crate::call::Call;
 use crate::query::Filters;
 use crate::reply::{self, ApiError, Reply};
 use crate::wire::inspect::mounts;
-use crate::wire::summary::{health, summary};
+use crate::wire::summary::{Rows, health};
 
 const FILTERS: [&str; 15] = [
     "ancestor",
@@ -48,15 +48,15 @@ pub async fn list(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
         .filter(|container| wanted.covers(&app, container))
         .take(limit.unwrap_or(usize::MAX))
         .collect();
-    let mut rows = Vec::with_capacity(shown.len());
-    for container in shown {
-        let mut row = summary(&container, &app.images, &app.networks);
-        if call.query.flag("size") {
-            add_size(&mut row, measure(app.clone(), container).await?);
+    let mut sizes = Vec::new();
+    if call.query.flag("size") {
+        for container in &shown {
+            sizes.push(measure(app.clone(), container.clone()).await?);
         }
-        rows.push(row);
     }
-    Ok(reply::ok(&rows))
+    let mut rows = Rows::new(&app.images, &app.networks, call.version);
+    let row = |(at, container): (usize, &Arc<Container>)| rows.row(container, sizes.get(at).copied());
+    Ok(reply::ok(&shown.iter().enumerate().map(row).collect::<Vec<_>>()))
 }
 
 /// The filters, read once for all containers.
@@ -162,7 +162,7 @@ impl Pattern {
 }
 
 /// Go's words for yes and no.
-fn truth(text: &str) -> Option<bool> {
+pub(super) fn truth(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "True" | "TRUE" => Some(true),
         "0" | "f" | "F" | "false" | "False" | "FALSE" => Some(false),

@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::app::App;
 use crate::call::Call;
 use crate::reply::{self, ApiError, Reply};
-use crate::version::{NEWEST, OLDEST};
+use crate::version::{ApiVersion, NEWEST, OLDEST};
 use crate::wire::images;
 
 /// `GET|HEAD /_ping`: clients negotiate the version with it.
@@ -90,7 +90,7 @@ fn refusal(error: ImageError) -> ApiError {
 }
 
 /// `GET /info`.
-pub async fn info(app: Arc<App>, _: Call) -> Result<Reply, ApiError> {
+pub async fn info(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
     let containers = app.containers.list();
     let (mut running, mut paused, mut stopped) = (0, 0, 0);
     for container in &containers {
@@ -115,7 +115,7 @@ pub async fn info(app: Arc<App>, _: Call) -> Result<Reply, ApiError> {
     let mut security = vec!["name=seccomp,profile=builtin"];
     security.extend(app.settings.userns_remap.map(|_| "name=userns"));
     security.push("name=cgroupns");
-    let info = json!({
+    let mut info = json!({
         "ID": app.id, "Name": text(uname.nodename()), "ServerVersion": VERSION,
         "Containers": containers.len(), "ContainersRunning": running, "ContainersPaused": paused,
         "ContainersStopped": stopped, "Images": app.images.list().len(),
@@ -145,10 +145,31 @@ pub async fn info(app: Arc<App>, _: Call) -> Result<Reply, ApiError> {
         },
         "LiveRestoreEnabled": true, "Isolation": "", "InitBinary": "docker-init",
         "ContainerdCommit": { "ID": "" }, "RuncCommit": { "ID": "" }, "InitCommit": { "ID": "" },
-        "SecurityOptions": security,
+        "SecurityOptions": security, "CDISpecDirs": [],
         "Warnings": limits.warnings(),
     });
+    add_versioned(&mut info, call.version);
     Ok(reply::ok(&info))
+}
+
+/// Fields that came and went with the versions. Container Device Interface, containerd and its plugins (`NRI`) are not
+/// here, so what tells of them stays away, as it does in a dockerd without them.
+fn add_versioned(info: &mut serde_json::Value, version: ApiVersion) {
+    if version < ApiVersion(1, 47) {
+        info["RegistryConfig"]["AllowNondistributableArtifactsCIDRs"] = json!(null);
+        info["RegistryConfig"]["AllowNondistributableArtifactsHostnames"] = json!(null);
+    }
+    if version < ApiVersion(1, 49) {
+        for commit in ["ContainerdCommit", "RuncCommit", "InitCommit"] {
+            info[commit]["Expected"] = info[commit]["ID"].clone();
+        }
+    } else {
+        info["FirewallBackend"] = json!({ "Driver": "nftables" });
+    }
+    if version < ApiVersion(1, 50) {
+        info["BridgeNfIptables"] = json!(false);
+        info["BridgeNfIp6tables"] = json!(false);
+    }
 }
 
 /// What the containers' cgroups can limit.

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use crate::app::App;
 use crate::call::Call;
 use crate::reply::{self, ApiError, Reply};
+use crate::version::ApiVersion;
 use crate::wire::stats::stats as wire;
 
 /// `GET /containers/{id}/top`.
@@ -40,7 +41,7 @@ pub async fn stats(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
     let container = app.containers.find(&call.name)?;
     if stream {
         let (sender, receiver) = mpsc::channel(1);
-        tokio::spawn(follow(app, container, sender));
+        tokio::spawn(follow(app, container, call.version, sender));
         return Ok(reply::streaming("application/json", receiver));
     }
     let mut before = None;
@@ -51,7 +52,7 @@ pub async fn stats(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
         }
     }
     let now = sample(&app, &container).await?;
-    Ok(reply::ok(&wire(&container.record(), now.as_ref(), before.as_ref())))
+    Ok(reply::ok(&wire(&container.record(), now.as_ref(), before.as_ref(), call.version)))
 }
 
 async fn sample(app: &Arc<App>, container: &Arc<Container>) -> Result<Option<Sample>, ApiError> {
@@ -60,7 +61,7 @@ async fn sample(app: &Arc<App>, container: &Arc<Container>) -> Result<Option<Sam
 }
 
 /// One record a second until the client goes or the container is removed.
-async fn follow(app: Arc<App>, container: Arc<Container>, sender: mpsc::Sender<Bytes>) {
+async fn follow(app: Arc<App>, container: Arc<Container>, version: ApiVersion, sender: mpsc::Sender<Bytes>) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut before: Option<Sample> = None;
@@ -73,7 +74,7 @@ async fn follow(app: Arc<App>, container: Arc<Container>, sender: mpsc::Sender<B
             return;
         }
         let Ok(now) = sample(&app, &container).await else { return };
-        let value = wire(&container.record(), now.as_ref(), before.as_ref());
+        let value = wire(&container.record(), now.as_ref(), before.as_ref(), version);
         if sender.send(line(&value)).await.is_err() {
             return;
         }

@@ -89,6 +89,11 @@ impl Body {
             return Err(not_yet(format_args!("the anonymous volume {path}")));
         }
         self.host_config = super::host::named(self.host_config);
+        if version < ApiVersion(1, 43) {
+            self.host_config.remove("Annotations");
+        }
+        let percent = self.host_config.remove("CpuPercent").filter(asks);
+        let discarded = percent.map(|_| "linux does not support CPU percent. Percent discarded.".to_owned());
         let exposed_ports = ports(self.exposed_ports.keys())?;
         if let Some(Value::Object(bindings)) = self.host_config.get("PortBindings") {
             ports(bindings.keys())?;
@@ -128,7 +133,12 @@ impl Body {
             healthcheck: self.healthcheck,
             network_disabled: self.network_disabled,
         };
-        Ok(Create { config, host, warnings: warning.into_iter().collect(), ..Create::default() })
+        Ok(Create {
+            config,
+            host,
+            warnings: warning.into_iter().chain(discarded).collect(),
+            ..Create::default()
+        })
     }
 }
 

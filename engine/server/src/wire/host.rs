@@ -20,6 +20,7 @@ const HONOURED: &[(&str, &str)] = &[
     ("Devices", "below /dev"),
     ("DeviceCgroupRules", ""),
     ("DeviceRequests", "there is no driver: dockerd's error at start"),
+    ("Annotations", "from 1.43 on, as in dockerd"),
     ("AutoRemove", ""),
     ("NetworkMode", "`bridge`, `none`, `host`"),
     ("LogConfig", "`json-file`, `local` and `none`"),
@@ -73,6 +74,10 @@ const HONOURED: &[(&str, &str)] = &[
     ("Isolation", "`default` only, as dockerd on Linux"),
     ("ContainerIDFile", "the client's own"),
     ("VolumeDriver", "`local`"),
+    ("CpuCount", "Windows only: no effect, as in dockerd"),
+    ("CpuPercent", "Windows only: discarded with dockerd's warning"),
+    ("KernelMemory", "gone from Docker: no effect, as in dockerd"),
+    ("KernelMemoryTCP", "gone from Docker: no effect, as in dockerd"),
     ("IOMaximumIOps", "Windows only: dockerd's error"),
     ("IOMaximumBandwidth", "Windows only: dockerd's error"),
     ("StorageOpt", "dockerd's error: the disk has no project quotas"),
@@ -81,14 +86,9 @@ const HONOURED: &[(&str, &str)] = &[
 
 /// What this engine refuses with an error where a value asks for it. A name and why.
 const REFUSED: &[(&str, &str)] = &[
-    ("Annotations", ""),
     ("Cgroup", ""),
-    ("CpuCount", "Windows only"),
-    ("CpuPercent", "Windows only"),
     ("CpuRealtimePeriod", "the kernel has no groups of real-time tasks"),
     ("CpuRealtimeRuntime", "the kernel has no groups of real-time tasks"),
-    ("KernelMemory", "gone from Docker"),
-    ("KernelMemoryTCP", "gone from Docker"),
     ("Links", ""),
     ("Mounts", ""),
     ("PortBindings", ""),
@@ -123,10 +123,15 @@ pub fn restart_policy(value: Value) -> Result<Option<containers::RestartPolicy>,
     if policy.name.is_empty() { Ok(None) } else { policy.read().map(Some) }
 }
 
-/// A field that asks for a change which is not done.
-pub fn not_updated(fields: &Map<String, Value>) -> Option<&str> {
-    const UPDATED: [&str; 13] = [
+/// Drops what an update cannot change: dockerd passes over it as well.
+pub fn keep_updated(fields: &mut Map<String, Value>) {
+    const UPDATED: [&str; 18] = [
+        "BlkioDeviceReadBps",
+        "BlkioDeviceReadIOps",
+        "BlkioDeviceWriteBps",
+        "BlkioDeviceWriteIOps",
         "BlkioWeight",
+        "BlkioWeightDevice",
         "CpuPeriod",
         "CpuQuota",
         "CpuShares",
@@ -140,8 +145,7 @@ pub fn not_updated(fields: &Map<String, Value>) -> Option<&str> {
         "OomKillDisable",
         "PidsLimit",
     ];
-    let other = |(name, value): &(&String, &Value)| !UPDATED.contains(&name.as_str()) && asks(value);
-    fields.iter().find(other).map(|(name, _)| name.as_str())
+    fields.retain(|name, _| UPDATED.contains(&name.as_str()));
 }
 
 /// 501 for a field.
@@ -212,6 +216,7 @@ struct Host {
     storage_opt: BTreeMap<String, String>,
     cgroup_parent: String,
     cgroupns_mode: String,
+    annotations: BTreeMap<String, String>,
     console_size: (u16, u16),
     masked_paths: Option<Vec<String>>,
     readonly_paths: Option<Vec<String>>,
@@ -337,6 +342,7 @@ impl Host {
             cgroup_parent: self.cgroup_parent,
             cgroupns_mode: or(self.cgroupns_mode, "private"),
             resources,
+            annotations: self.annotations,
             console_size: self.console_size,
             masked_paths: self.masked_paths,
             readonly_paths: self.readonly_paths,
@@ -357,6 +363,10 @@ impl Host {
             if !joins && !known.contains(&mode.as_str()) {
                 return Err(ApiError::bad_request(format!("invalid {name} mode: {mode}")));
             }
+        }
+        if self.annotations.contains_key("") {
+            let text = "invalid Annotations: the empty string is not permitted as an annotation key";
+            return Err(ApiError::bad_request(text));
         }
         if !matches!(self.runtime.as_str(), "" | "runc") {
             return Err(ApiError::bad_request(format!("unknown or invalid runtime name: {}", self.runtime)));

@@ -6,14 +6,16 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use images::registry::Credentials;
 use images::{Healthcheck, Image, ImageConfig, LayerStep, PullEvent, Removed};
+use model::Platform;
 use model::timestamp::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::reply::ApiError;
 use crate::version::ApiVersion;
 
-/// A row of `GET /images/json`; `shared_size` where it was asked for.
-pub fn summary(image: &Image, version: ApiVersion, shared_size: Option<u64>) -> Value {
+/// A row of `GET /images/json`; `shared_size` where it was asked for, `users` are the containers made of it.
+pub fn summary(image: &Image, version: ApiVersion, shared_size: Option<u64>, users: usize) -> Value {
     let (mut tags, mut digests) = (image.repo_tags.clone(), image.repo_digests.clone());
     if version < ApiVersion(1, 43) {
         if tags.is_empty() {
@@ -26,7 +28,7 @@ pub fn summary(image: &Image, version: ApiVersion, shared_size: Option<u64>) -> 
     let mut row = json!({
         "Id": image.id.as_str(), "ParentId": "", "RepoTags": tags, "RepoDigests": digests,
         "Created": image.created.map_or(0, Timestamp::seconds), "Size": image.size,
-        "SharedSize": shared_size.map_or(json!(-1), |size| json!(size)), "Containers": -1,
+        "SharedSize": shared_size.map_or(json!(-1), |size| json!(size)), "Containers": if version < ApiVersion(1, 51) { json!(-1) } else { json!(users) },
         "Labels": image.config.labels,
     });
     if version < ApiVersion(1, 44) {
@@ -38,9 +40,8 @@ pub fn summary(image: &Image, version: ApiVersion, shared_size: Option<u64>) -> 
 /// `GET /images/{name}/json`.
 pub fn inspect(image: &Image, version: ApiVersion) -> Value {
     let mut all = json!({
-        "Id": image.id.as_str(), "RepoTags": image.repo_tags, "RepoDigests": image.repo_digests, "Parent": "",
-        "Comment": image.comment, "Created": time(image.created), "Author": image.author,
-        "Config": config(&image.config), "Architecture": image.architecture, "Os": image.os, "Size": image.size,
+        "Id": image.id.as_str(), "RepoTags": image.repo_tags, "RepoDigests": image.repo_digests,
+        "Created": time(image.created), "Config": config(&image.config, version), "Architecture": image.architecture, "Os": image.os, "Size": image.size,
         "RootFS": { "Type": "layers", "Layers": image.diff_ids },
         "Metadata": { "LastTagTime": image.last_tagged.rfc3339() },
     });
@@ -52,7 +53,17 @@ pub fn inspect(image: &Image, version: ApiVersion) -> Value {
     }
     if version < ApiVersion(1, 52) {
         all["GraphDriver"] = json!({ "Name": "overlay2", "Data": null });
-        all["DockerVersion"] = json!("");
+    }
+    let texts = [
+        ("Parent", ""),
+        ("Comment", image.comment.as_str()),
+        ("DockerVersion", ""),
+        ("Author", image.author.as_str()),
+    ];
+    for (key, text) in texts {
+        if version < ApiVersion(1, 52) || !text.is_empty() {
+            all[key] = json!(text);
+        }
     }
     all
 }
@@ -61,33 +72,47 @@ fn time(at: Option<Timestamp>) -> String {
     at.unwrap_or_default().rfc3339()
 }
 
-fn config(config: &ImageConfig) -> Value {
+/// What a container of the image gets. Until 1.51 empty fields were shown, and until 1.49 some that an image has never had.
+fn config(config: &ImageConfig, version: ApiVersion) -> Value {
     let list = |words: &[String]| if words.is_empty() { Value::Null } else { json!(words) };
-    let set = |keys: &std::collections::BTreeSet<String>| -> Value {
-        keys.iter().map(|key| (key.clone(), json!({}))).collect::<serde_json::Map<_, _>>().into()
+    let text = |text: &str| if text.is_empty() { Value::Null } else { json!(text) };
+    let set = |keys: &std::collections::BTreeSet<String>| match keys.is_empty() {
+        true => Value::Null,
+        false => keys.iter().map(|key| (key.clone(), json!({}))).collect::<serde_json::Map<_, _>>().into(),
     };
+    let mut all = if version < ApiVersion(1, 52) { legacy_config(version) } else { json!({}) };
+    let fields = [
+        ("User", text(&config.user)),
+        ("Env", list(&config.env)),
+        ("Cmd", list(&config.cmd)),
+        ("Entrypoint", list(&config.entrypoint)),
+        ("WorkingDir", text(&config.working_dir)),
+        ("OnBuild", list(&config.on_build)),
+        ("Volumes", set(&config.volumes)),
+        ("Labels", if config.labels.is_empty() { Value::Null } else { json!(config.labels) }),
+        ("ExposedPorts", set(&config.exposed_ports)),
+        ("Shell", list(&config.shell)),
+        ("StopSignal", json!(config.stop_signal)),
+        ("Healthcheck", config.healthcheck.as_ref().map_or(Value::Null, health)),
+    ];
+    for (key, value) in fields.into_iter().filter(|(_, value)| !value.is_null()) {
+        all[key] = value;
+    }
+    all
+}
+
+fn legacy_config(version: ApiVersion) -> Value {
     let mut all = json!({
-        "User": config.user, "Env": list(&config.env), "Cmd": list(&config.cmd),
-        "Entrypoint": list(&config.entrypoint), "WorkingDir": config.working_dir,
-        "OnBuild": list(&config.on_build), "Volumes": null, "Labels": null,
+        "User": "", "Env": null, "Cmd": null, "Entrypoint": null, "WorkingDir": "", "OnBuild": null, "Volumes": null,
+        "Labels": null,
     });
-    if !config.volumes.is_empty() {
-        all["Volumes"] = set(&config.volumes);
-    }
-    if !config.labels.is_empty() {
-        all["Labels"] = json!(config.labels);
-    }
-    if !config.exposed_ports.is_empty() {
-        all["ExposedPorts"] = set(&config.exposed_ports);
-    }
-    if !config.shell.is_empty() {
-        all["Shell"] = json!(config.shell);
-    }
-    if let Some(signal) = &config.stop_signal {
-        all["StopSignal"] = json!(signal);
-    }
-    if let Some(healthcheck) = &config.healthcheck {
-        all["Healthcheck"] = health(healthcheck);
+    if version < ApiVersion(1, 50) {
+        for key in ["Hostname", "Domainname", "Image"] {
+            all[key] = json!("");
+        }
+        for key in ["AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce"] {
+            all[key] = json!(false);
+        }
     }
     all
 }
@@ -206,6 +231,26 @@ fn human(bytes: u64) -> String {
     let text = format!("{size:.digits$}");
     let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     format!("{text}{}", units[unit])
+}
+
+/// A platform in the form of the image specification, as clients write it into a query.
+///
+/// # Errors
+/// 400 with dockerd's words.
+pub fn platform(text: &str) -> Result<Platform, ApiError> {
+    #[derive(Deserialize, Default)]
+    #[serde(default)]
+    struct Wire {
+        os: String,
+        architecture: String,
+        variant: String,
+    }
+    let broken = |error| ApiError::bad_request(format!("failed to parse platform: {error}"));
+    let Wire { os, architecture, variant } = serde_json::from_str(text).map_err(broken)?;
+    if os.is_empty() || architecture.is_empty() {
+        return Err(ApiError::bad_request("both OS and Architecture must be provided"));
+    }
+    Ok(Platform { os, architecture, variant })
 }
 
 #[derive(Deserialize, Default)]

@@ -1,6 +1,6 @@
 //! A container as `GET /containers/{id}/json` shows it.
 
-use containers::{Config, Container, Ended, Health, HostConfig, Record, State};
+use containers::{Config, Container, Ended, Health, HostConfig, Record, Snapshot, State};
 use networks::{Endpoint, Networks};
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::version::ApiVersion;
 
 /// The whole answer.
 pub fn inspect(container: &Container, networks: &Networks, version: ApiVersion) -> Value {
-    let record = container.record();
+    let (record, snapshot) = (container.record(), container.snapshot());
     let command = record.command();
     let (path, args) = command.split_first().map_or(("", &[][..]), |(path, args)| (path.as_str(), args));
     let file = |name: &str| container.folder.join(name).display().to_string();
@@ -16,18 +16,19 @@ pub fn inspect(container: &Container, networks: &Networks, version: ApiVersion) 
     let execs = container.exec_ids();
     let mut value = json!({
         "Id": record.id, "Created": record.created.rfc3339(), "Path": path, "Args": args,
-        "State": state(&container.snapshot().state, &record), "Image": record.image_id,
+        "State": state(&snapshot.state, &record), "Image": record.image_id,
         "ResolvConfPath": file("resolv.conf"), "HostnamePath": file("hostname"), "HostsPath": file("hosts"),
         "LogPath": log, "Name": format!("/{}", record.name), "RestartCount": record.restarts.count, "Driver": "overlay2",
         "Platform": "linux", "MountLabel": "", "ProcessLabel": "", "AppArmorProfile": "",
         "ExecIDs": if execs.is_empty() { Value::Null } else { json!(execs) },
-        "HostConfig": host(&record.host), "Mounts": mounts(&record.host), "Config": config(&record.config),
-        "NetworkSettings": network_settings(container, networks, version),
+        "HostConfig": host(&record.host, version), "Mounts": mounts(&record.host), "Config": config(&record.config),
+        "NetworkSettings": network_settings(&record, &snapshot, networks, version),
     });
     if version < ApiVersion(1, 52) && !record.host.mac.is_empty() {
         value["Config"]["MacAddress"] = json!(record.host.mac);
     }
     if version < ApiVersion(1, 52) {
+        value["Config"]["OnBuild"] = Value::Null;
         value["GraphDriver"] = json!({ "Name": "overlay2", "Data": null });
     } else {
         value["Storage"] = json!({ "RootFS": { "Snapshot": { "Name": "overlay2" } } });
@@ -93,7 +94,7 @@ fn config(config: &Config) -> Value {
 }
 
 /// Fields that this engine does not do yet show the value they then must have had.
-fn host(host: &HostConfig) -> Value {
+fn host(host: &HostConfig, version: ApiVersion) -> Value {
     let list = |words: &[String]| if words.is_empty() { Value::Null } else { json!(words) };
     let ulimits: Vec<Value> = host
         .ulimits
@@ -135,6 +136,9 @@ fn host(host: &HostConfig) -> Value {
         "MaskedPaths": if host.privileged { Value::Null } else { json!(host.masked()) },
         "ReadonlyPaths": if host.privileged { Value::Null } else { json!(host.readonly()) },
     });
+    if version >= ApiVersion(1, 43) && !host.annotations.is_empty() {
+        value["Annotations"] = json!(host.annotations);
+    }
     if let Some(init) = host.init {
         value["Init"] = json!(init);
     }
@@ -164,16 +168,15 @@ pub fn mounts(host: &HostConfig) -> Vec<Value> {
 }
 
 /// The place on a network while the container runs; before and after it the addresses are empty.
-pub fn endpoint<'a>(container: &Container, record: &'a containers::Record) -> Option<&'a Endpoint> {
-    record.endpoint.as_ref().filter(|_| container.snapshot().state.running().is_some())
+pub fn place<'a>(record: &'a Record, snapshot: &Snapshot) -> Option<&'a Endpoint> {
+    record.endpoint.as_ref().filter(|_| snapshot.state.running().is_some())
 }
 
-fn network_settings(container: &Container, networks: &Networks, version: ApiVersion) -> Value {
-    let record = container.record();
-    let place = endpoint(container, &record);
+fn network_settings(record: &Record, snapshot: &Snapshot, networks: &Networks, version: ApiVersion) -> Value {
+    let place = place(record, snapshot);
     let mut value = json!({
-        "SandboxID": "", "SandboxKey": "", "Ports": ports(&record, place.is_some()),
-        "Networks": endpoints(container, networks),
+        "SandboxID": "", "SandboxKey": "", "Ports": ports(record, place.is_some()),
+        "Networks": endpoints(record, snapshot, networks),
     });
     if version < ApiVersion(1, 52) {
         let legacy = json!({
@@ -200,9 +203,8 @@ fn ports(record: &Record, has_place: bool) -> Value {
 }
 
 /// `Networks` by name.
-pub fn endpoints(container: &Container, networks: &Networks) -> Value {
-    let record = container.record();
-    let place = endpoint(container, &record);
+pub fn endpoints(record: &Record, snapshot: &Snapshot, networks: &Networks) -> Value {
+    let place = place(record, snapshot);
     let mode = record.host.network_mode.as_str();
     json!({ mode: {
         "IPAMConfig": null, "Links": null, "Aliases": null, "DriverOpts": null, "GwPriority": 0,

@@ -1,12 +1,13 @@
 //! Docker's `Resources`: part of `HostConfig`, and the body of `POST /containers/{id}/update`.
 
-use containers::{DeviceRate, Resources};
+use containers::{DeviceList, DeviceRate, Resources};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::host::invalid;
 use crate::fold;
 use crate::reply::ApiError;
+use crate::version::ApiVersion;
 
 #[derive(Debug, Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
@@ -78,6 +79,23 @@ pub fn read(fields: &Map<String, Value>) -> Result<Resources, ApiError> {
         blkio_read_iops: rates(wire.blkio_device_read_iops),
         blkio_write_iops: rates(wire.blkio_device_write_iops),
     })
+}
+
+/// Lists of block devices in an update, by name.
+const LISTS: [(&str, DeviceList); 5] = [
+    ("BlkioWeightDevice", DeviceList::Weight),
+    ("BlkioDeviceReadBps", DeviceList::ReadBps),
+    ("BlkioDeviceWriteBps", DeviceList::WriteBps),
+    ("BlkioDeviceReadIOps", DeviceList::ReadIops),
+    ("BlkioDeviceWriteIOps", DeviceList::WriteIops),
+];
+
+/// The lists that an update replaces: those it has, be they empty. Before 1.55 it changes none, whatever it says.
+pub fn device_lists(fields: &mut Map<String, Value>, version: ApiVersion) -> Vec<DeviceList> {
+    if version < ApiVersion(1, 55) {
+        LISTS.iter().for_each(|(name, _)| drop(fields.remove(*name)));
+    }
+    LISTS.iter().filter(|(name, _)| fields.contains_key(*name)).map(|(_, list)| *list).collect()
 }
 
 /// The limits as inspect shows them.

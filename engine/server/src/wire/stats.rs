@@ -6,19 +6,29 @@ use containers::{Cpu, Record, Sample};
 use model::timestamp::Timestamp;
 use serde_json::{Value, json};
 
+use crate::version::ApiVersion;
+
 /// One record; without a sample that of a container which does not run. `before` is the sample that clients
 /// compare with.
-pub fn stats(record: &Record, sample: Option<&Sample>, before: Option<&Sample>) -> Value {
+pub fn stats(
+    record: &Record,
+    sample: Option<&Sample>,
+    before: Option<&Sample>,
+    version: ApiVersion,
+) -> Value {
     let time =
         |sample: Option<&Sample>| sample.map_or_else(Timestamp::default, |sample| sample.read).rfc3339();
     let mut all = json!({
-        "id": record.id, "name": format!("/{}", record.name), "os_type": "linux",
+        "id": record.id, "name": format!("/{}", record.name),
         "read": time(sample), "preread": time(before), "num_procs": 0, "storage_stats": {},
         "cpu_stats": cpu(sample), "precpu_stats": cpu(before),
         "memory_stats": sample.map_or_else(|| json!({}), memory),
         "pids_stats": sample.map_or_else(|| json!({}), pids),
         "blkio_stats": disks(sample),
     });
+    if version >= ApiVersion(1, 52) {
+        all["os_type"] = json!("linux");
+    }
     let interfaces = sample.and_then(|sample| sample.interfaces.as_ref()).filter(|all| !all.is_empty());
     if let Some(interfaces) = interfaces {
         let counters: BTreeMap<&str, Value> = interfaces

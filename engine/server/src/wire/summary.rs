@@ -1,34 +1,120 @@
 //! A container as `GET /containers/json` lists it.
+//!
+//! A list may have a thousand rows and is asked for again and again, so a row is written straight from the container's
+//! record, without a tree of JSON values in between.
 
-use containers::{Container, Record, State};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use containers::{Container, Record, Size, Snapshot, State};
 use images::Images;
 use model::timestamp::Timestamp;
 use networks::Networks;
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Value, json};
 
-use super::inspect::{endpoint, endpoints, mounts};
+use super::inspect::{endpoints, mounts, place};
+use crate::version::ApiVersion;
+
+/// What the rows of one list have in common.
+pub struct Rows<'a> {
+    images: &'a Images,
+    networks: &'a Networks,
+    version: ApiVersion,
+    now: Timestamp,
+    /// The ids that references name now.
+    named: HashMap<String, Option<String>>,
+}
 
 /// One row.
-pub fn summary(container: &Container, images: &Images, networks: &Networks) -> Value {
-    let record = container.record();
-    let state = container.snapshot().state;
-    // A tag that moved names another image: the row then shows the id.
-    let image = match images.resolve(&record.config.image) {
-        Ok(image) if image.id.to_string() == record.image_id => record.config.image.clone(),
-        _ => record.image_id.clone(),
-    };
-    json!({
-        "Id": record.id, "Names": [format!("/{}", record.name)], "Image": image, "ImageID": record.image_id,
-        "Command": command(&record.command()), "Created": record.created.seconds(), "Ports": ports(container, &record),
-        "Labels": record.config.labels, "State": state.status(), "Status": status(&state, health(&record), Timestamp::now()),
-        "HostConfig": { "NetworkMode": record.host.network_mode },
-        "NetworkSettings": { "Networks": endpoints(container, networks) }, "Mounts": mounts(&record.host),
-    })
+pub struct Row {
+    record: Arc<Record>,
+    snapshot: Snapshot,
+    image: String,
+    networks: Value,
+    version: ApiVersion,
+    now: Timestamp,
+    size: Option<Size>,
+}
+
+impl<'a> Rows<'a> {
+    /// Of a list that is made now.
+    pub fn new(images: &'a Images, networks: &'a Networks, version: ApiVersion) -> Rows<'a> {
+        Rows { images, networks, version, now: Timestamp::now(), named: HashMap::new() }
+    }
+
+    /// The row of a container, with its size where it was asked for.
+    pub fn row(&mut self, container: &Container, size: Option<Size>) -> Row {
+        let (record, snapshot) = (container.record(), container.snapshot());
+        Row {
+            image: self.image(&record),
+            networks: endpoints(&record, &snapshot, self.networks),
+            record,
+            snapshot,
+            version: self.version,
+            now: self.now,
+            size,
+        }
+    }
+
+    /// The image as the creator named it, or by its id: a tag that moved names another image.
+    fn image(&mut self, record: &Record) -> String {
+        let named = &record.config.image;
+        if !self.named.contains_key(named) {
+            let id = self.images.resolve(named).ok().map(|image| image.id.to_string());
+            self.named.insert(named.clone(), id);
+        }
+        match self.named.get(named) {
+            Some(Some(id)) if *id == record.image_id => named.clone(),
+            _ => record.image_id.clone(),
+        }
+    }
+}
+
+impl Serialize for Row {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (record, state) = (&*self.record, &self.snapshot.state);
+        let mut row = serializer.serialize_map(None)?;
+        row.serialize_entry("Id", &record.id)?;
+        row.serialize_entry("Names", &[format!("/{}", record.name)])?;
+        row.serialize_entry("Image", &self.image)?;
+        row.serialize_entry("ImageID", &record.image_id)?;
+        row.serialize_entry("Command", &command(&record.command()))?;
+        row.serialize_entry("Created", &record.created.seconds())?;
+        row.serialize_entry("Ports", &ports(record, &self.snapshot))?;
+        row.serialize_entry("Labels", &record.config.labels)?;
+        row.serialize_entry("State", state.status())?;
+        row.serialize_entry("Status", &status(state, health(record), self.now))?;
+        row.serialize_entry("HostConfig", &self.host())?;
+        row.serialize_entry("NetworkSettings", &HashMap::from([("Networks", &self.networks)]))?;
+        row.serialize_entry("Mounts", &mounts(&record.host))?;
+        if self.version >= ApiVersion(1, 52) {
+            let streak = record.health.as_ref().map_or(0, |health| health.failing_streak);
+            let status = health(record).unwrap_or("none");
+            row.serialize_entry("Health", &json!({ "Status": status, "FailingStreak": streak }))?;
+        }
+        if let Some(size) = self.size {
+            row.serialize_entry("SizeRw", &size.writable)?;
+            row.serialize_entry("SizeRootFs", &size.total)?;
+        }
+        row.end()
+    }
+}
+
+impl Row {
+    fn host(&self) -> Value {
+        let host = &self.record.host;
+        let mut value = json!({ "NetworkMode": host.network_mode });
+        if self.version >= ApiVersion(1, 46) && !host.annotations.is_empty() {
+            value["Annotations"] = json!(host.annotations);
+        }
+        value
+    }
 }
 
 /// The exposed ports of a container that has a place on a bridge: none is published by this release.
-fn ports(container: &Container, record: &Record) -> Vec<Value> {
-    let exposed = record.config.exposed_ports.iter().filter(|_| endpoint(container, record).is_some());
+fn ports(record: &Record, snapshot: &Snapshot) -> Vec<Value> {
+    let exposed = record.config.exposed_ports.iter().filter(|_| place(record, snapshot).is_some());
     let parts = exposed.filter_map(|port| port.split_once('/'));
     parts
         .filter_map(|(port, protocol)| {
