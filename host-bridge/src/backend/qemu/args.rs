@@ -32,6 +32,7 @@ pub fn build(
     args.kernel(image, &command_line(order, accel)?);
     args.disk(&order.disk);
     args.network();
+    args.balloon();
     args.consoles(place);
     args.vsock(place);
     args.monitor(place);
@@ -99,6 +100,11 @@ impl Args {
     fn network(&mut self) {
         self.add("-netdev", "user,id=net");
         self.add("-device", "virtio-net-pci,netdev=net,romfile=");
+    }
+
+    /// For free page reporting alone: the guest tells which pages it freed, and QEMU punches them out of the memfd. Nobody inflates it.
+    fn balloon(&mut self) {
+        self.add("-device", "virtio-balloon-pci,free-page-reporting=on,deflate-on-oom=on");
     }
 
     /// The virtio console calls us back; the serial port is QEMU's stdout.
