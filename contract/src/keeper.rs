@@ -5,11 +5,13 @@
 //! ```text
 //!   engined                                     init
 //!     Hello ───────────────────────────────────►
-//!     ◄─────────────────────── Held (+fds), one for each key ── then ReplayEnd
+//!     ◄─────── Held (+fds), one for each key; Kept (+fds), one for each name ── then ReplayEnd
 //!     Launched (+fds), sent by the container's own first process just before its execve
 //!     ◄─────────────────────────────────────────── Exited
 //!     Shed ────────────────────────────────────► closes some of its fds
 //!     Ack ─────────────────────────────────────► forgets the key, closes its fds
+//!     Keep (+fds) ─────────────────────────────► holds them under a name that is no process's
+//!     Drop ────────────────────────────────────► closes them
 //!     ◄────────────────────────────────────── PowerOff
 //!     Stopped ─────────────────────────────────►
 //! ```
@@ -20,13 +22,19 @@
 //! in its socket before it can reap the process.
 
 /// Raised when a message changes its meaning or its bytes.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// Longest note that may ride on a message, in bytes.
 pub const NOTE_MAX: usize = 512;
 
 /// Most file descriptors on one message.
 pub const FDS_MAX: usize = 8;
+
+/// Longest name of kept descriptors, in bytes.
+pub const NAME_MAX: usize = 64;
+
+/// Most names that are kept at a time.
+pub const NAMES_MAX: usize = 4096;
 
 /// Longest message, in bytes.
 pub const MESSAGE_MAX: usize = 64 + NOTE_MAX;
@@ -38,6 +46,31 @@ pub struct Key(pub [u8; 32]);
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Names descriptors that outlive the engine and belong to no process, such as a listening socket. The engine chooses it, by
+/// kind and object: `port/tcp/8080`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Name(String);
+
+impl Name {
+    /// From 1 to [`NAME_MAX`] visible ASCII characters.
+    pub fn new(text: impl Into<String>) -> Option<Name> {
+        let text = text.into();
+        let fits = (1..=NAME_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        fits.then_some(Name(text))
+    }
+
+    /// Its characters.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -85,6 +118,16 @@ pub enum ToKeeper {
         /// How many stay.
         keep: u8,
     },
+    /// Holds the message's descriptors under `name`, in the place of those that have it.
+    Keep {
+        /// What they are called.
+        name: Name,
+    },
+    /// Closes what is kept under `name`.
+    Drop {
+        /// What it is called.
+        name: Name,
+    },
 }
 
 /// What `init` sends.
@@ -101,6 +144,11 @@ pub enum FromKeeper {
         /// As it came with [`ToKeeper::Launched`].
         note: Vec<u8>,
     },
+    /// What is kept under a name, with its descriptors.
+    Kept {
+        /// As it came with [`ToKeeper::Keep`].
+        name: Name,
+    },
     /// All that was held has been sent.
     ReplayEnd,
     /// A registered process ended.
@@ -112,10 +160,11 @@ pub enum FromKeeper {
         /// How it ended.
         exit: Exit,
     },
-    /// The machine goes down: stop the containers, then answer [`ToKeeper::Stopped`].
+    /// The machine goes down: stop the containers, then answer [`ToKeeper::Stopped`]. A second one comes when there is less
+    /// time than the first said.
     PowerOff {
-        /// After so many seconds `init` goes on without an answer.
-        seconds: u32,
+        /// Milliseconds that a container may take to stop; a little later `init` goes on without an answer.
+        millis: u32,
     },
 }
 
@@ -128,6 +177,9 @@ pub enum DecodeError {
     /// A kind this version does not know.
     #[error("keeper message of unknown kind {0}")]
     Kind(u8),
+    /// What stands in the place of a name is none.
+    #[error("keeper message with a name that is none")]
+    Name,
 }
 
 impl ToKeeper {
@@ -154,6 +206,14 @@ impl ToKeeper {
                 out.extend(key.0);
                 out.push(*keep);
             }
+            ToKeeper::Keep { name } => {
+                out.push(6);
+                out.extend(name.as_str().bytes());
+            }
+            ToKeeper::Drop { name } => {
+                out.push(7);
+                out.extend(name.as_str().bytes());
+            }
         }
         out
     }
@@ -167,6 +227,8 @@ impl ToKeeper {
             3 => ToKeeper::Ack { key: Key(reader.take()?) },
             4 => ToKeeper::Stopped,
             5 => ToKeeper::Shed { key: Key(reader.take()?), keep: reader.take::<1>()?[0] },
+            6 => ToKeeper::Keep { name: reader.name()? },
+            7 => ToKeeper::Drop { name: reader.name()? },
             kind => return Err(DecodeError::Kind(kind)),
         };
         reader.end(message)
@@ -195,9 +257,13 @@ impl FromKeeper {
                 out.extend(pid.to_le_bytes());
                 exit.encode(&mut out);
             }
-            FromKeeper::PowerOff { seconds } => {
+            FromKeeper::PowerOff { millis } => {
                 out.push(4);
-                out.extend(seconds.to_le_bytes());
+                out.extend(millis.to_le_bytes());
+            }
+            FromKeeper::Kept { name } => {
+                out.push(5);
+                out.extend(name.as_str().bytes());
             }
         }
         out
@@ -222,7 +288,8 @@ impl FromKeeper {
                 pid: u32::from_le_bytes(reader.take()?),
                 exit: Exit::decode(&mut reader)?,
             },
-            4 => FromKeeper::PowerOff { seconds: u32::from_le_bytes(reader.take()?) },
+            4 => FromKeeper::PowerOff { millis: u32::from_le_bytes(reader.take()?) },
+            5 => FromKeeper::Kept { name: reader.name()? },
             kind => return Err(DecodeError::Kind(kind)),
         };
         reader.end(message)
@@ -261,6 +328,11 @@ impl Reader<'_> {
         if note.len() > NOTE_MAX { Err(DecodeError::Length) } else { Ok(note.to_vec()) }
     }
 
+    fn name(&mut self) -> Result<Name, DecodeError> {
+        let text = String::from_utf8(std::mem::take(&mut self.0).to_vec());
+        text.ok().and_then(Name::new).ok_or(DecodeError::Name)
+    }
+
     fn end<T>(self, message: T) -> Result<T, DecodeError> {
         if self.0.is_empty() { Ok(message) } else { Err(DecodeError::Length) }
     }
@@ -282,6 +354,8 @@ mod tests {
             ToKeeper::Ack { key: KEY },
             ToKeeper::Stopped,
             ToKeeper::Shed { key: KEY, keep: 2 },
+            ToKeeper::Keep { name: Name::new("port/tcp/80").unwrap() },
+            ToKeeper::Drop { name: Name::new("x".repeat(NAME_MAX)).unwrap() },
         ] {
             let bytes = message.encode();
             assert!(bytes.len() <= MESSAGE_MAX);
@@ -292,7 +366,8 @@ mod tests {
             FromKeeper::Held { key: KEY, pid: 9, exit: Some(EXIT), note: vec![2; 400] },
             FromKeeper::ReplayEnd,
             FromKeeper::Exited { key: KEY, pid: 9, exit: EXIT },
-            FromKeeper::PowerOff { seconds: 30 },
+            FromKeeper::PowerOff { millis: 30 },
+            FromKeeper::Kept { name: Name::new("a").unwrap() },
         ] {
             assert_eq!(FromKeeper::decode(&message.encode()), Ok(message));
         }
@@ -304,6 +379,9 @@ mod tests {
         assert_eq!(ToKeeper::decode(&long.encode()), Err(DecodeError::Length));
         assert_eq!(ToKeeper::decode(&[4, 0]), Err(DecodeError::Length));
         assert_eq!(ToKeeper::decode(&[]), Err(DecodeError::Length));
+        for name in [&[][..], &[b'x'; NAME_MAX + 1], b"a b", b"\xff"] {
+            assert_eq!(ToKeeper::decode(&[&[6], name].concat()), Err(DecodeError::Name), "{name:?}");
+        }
         assert_eq!(ToKeeper::decode(&[99]), Err(DecodeError::Kind(99)));
     }
 

@@ -4,13 +4,16 @@
 //! It deliberately holds no logic: a message here knows how to become bytes and back, never what to do.
 //!
 //! ```text
-//!   pinnace (host) ── control lines ──► init ◄── keeper messages ── engined
+//!   pinnace (host) ── the control line ──► init ◄── keeper messages ── engined
 //!        └──────────── settings (argv of init) ──┘
+//!        └─ configuration, over the control line ┴ sealed and unread ──► engined
 //! ```
 
+#[cfg(feature = "config")]
+pub mod config;
 pub mod console;
-pub mod control;
 pub mod keeper;
+pub mod line;
 pub mod paths;
 pub mod settings;
 pub mod vsock;

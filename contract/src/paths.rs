@@ -24,7 +24,7 @@ pub const CA_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 pub const DATA: &str = "/var/lib/pinnace";
 /// What may vanish with the power: a tmpfs.
 pub const RUN: &str = "/run/pinnace";
-/// `init`'s control socket for the namespace backend (a stream of [`crate::control`] lines).
+/// `init`'s control socket for the namespace backend (a stream with [`crate::line`]).
 pub const CONTROL_SOCKET: &str = "/run/pinnace/control.sock";
 /// The Docker Engine API; `/var/run` is a link to `/run`.
 pub const DOCKER_SOCKET: &str = "/run/docker.sock";
@@ -47,3 +47,5 @@ pub const KEEPER_FD: i32 = 3;
 pub const API_UNIX_FD: i32 = 4;
 /// Listening vsock socket of the API; closed where there is no vsock.
 pub const API_VSOCK_FD: i32 = 5;
+/// The configuration document, a sealed file to be read from its start by position; closed where this boot has none.
+pub const CONFIG_FD: i32 = 6;

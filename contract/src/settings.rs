@@ -2,7 +2,8 @@
 //!
 //! The kernel hands to `init` every word of its command line behind `--`
 //! (Documentation/admin-guide/kernel-parameters), and the namespace backend passes the same words itself, so
-//! both kinds of boot are told the same way. `init` hands them to `engined` unchanged.
+//! both kinds of boot are told the same way. `init` hands them to `engined` unchanged. Every container can read them in
+//! /proc/cmdline, so they say only what a boot needs; all else is in the configuration document (`contract::config`).
 
 use std::net::Ipv4Addr;
 
@@ -48,8 +49,15 @@ pub enum Net {
     },
 }
 
-/// First ids that leave room for 65536: the highest number is no id.
-pub const REMAPS: std::ops::RangeInclusive<u32> = 1..=u32::MAX - (1 << 16);
+/// Where the configuration document comes from: `config=line`; without the word there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ConfigSource {
+    /// There is none (default): the engine has its usual configuration.
+    #[default]
+    None,
+    /// The host sends it over the control line, and no engine is started before.
+    Line,
+}
 
 /// The settings of one boot.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -68,13 +76,8 @@ pub struct Settings {
     /// `data-wait=SECONDS`: how long that device is waited for; 5 where absent. A cloud attaches disks minutes after the
     /// machine's start.
     pub data_wait: Option<u32>,
-    /// `insecure-registry=HOST[:PORT]|CIDR`, repeatable: spoken to without TLS verification, then without TLS.
-    pub insecure_registries: Vec<String>,
-    /// `registry-mirror=URL`, repeatable: tried before Docker Hub.
-    pub registry_mirrors: Vec<String>,
-    /// `userns-remap=`: the machine's number of the containers' root; they get 65536 ids from there. Absent: theirs are
-    /// the machine's.
-    pub userns_remap: Option<u32>,
+    /// See [`ConfigSource`].
+    pub config: ConfigSource,
     /// `log=`: the engine's tracing level (`error` to `trace`; `info` where absent).
     pub log: Option<String>,
 }
@@ -137,11 +140,11 @@ impl Settings {
             "data-wait" => {
                 self.data_wait = Some(value.parse().map_err(|_| bad("a number of seconds"))?);
             }
-            "insecure-registry" => self.insecure_registries.push(value.to_owned()),
-            "registry-mirror" => self.registry_mirrors.push(value.to_owned()),
-            "userns-remap" => {
-                let first = value.parse().ok().filter(|first| REMAPS.contains(first));
-                self.userns_remap = Some(first.ok_or_else(|| bad("a number from 1 to 4294901759"))?);
+            "config" => {
+                self.config = match value {
+                    "line" => ConfigSource::Line,
+                    _ => return Err(bad("line")),
+                }
             }
             "log" => self.log = Some(value.to_owned()),
             _ => return Ok(false),
@@ -168,9 +171,9 @@ impl Settings {
         let optional = [("hostname", &self.hostname), ("data", &self.data), ("log", &self.log)];
         words.extend(optional.iter().filter_map(|(k, v)| v.as_ref().map(|v| format!("{k}={v}"))));
         words.extend(self.data_wait.map(|seconds| format!("data-wait={seconds}")));
-        words.extend(self.userns_remap.map(|first| format!("userns-remap={first}")));
-        words.extend(self.insecure_registries.iter().map(|v| format!("insecure-registry={v}")));
-        words.extend(self.registry_mirrors.iter().map(|v| format!("registry-mirror={v}")));
+        if self.config == ConfigSource::Line {
+            words.push("config=line".to_owned());
+        }
         words
     }
 }
@@ -214,21 +217,12 @@ mod tests {
     fn words_become_settings_and_back() {
         check(&[], Ok(Settings::default()));
         check(
-            &[
-                "backend=namespace",
-                "net=none",
-                "log=debug",
-                "insecure-registry=a:1",
-                "insecure-registry=b",
-                "userns-remap=100000",
-                "data-wait=300",
-            ],
+            &["backend=namespace", "net=none", "log=debug", "config=line", "data-wait=300"],
             Ok(Settings {
                 backend: Backend::Namespace,
                 net: Net::None,
                 log: Some("debug".into()),
-                insecure_registries: vec!["a:1".into(), "b".into()],
-                userns_remap: Some(100_000),
+                config: ConfigSource::Line,
                 data_wait: Some(300),
                 ..Settings::default()
             }),
@@ -240,12 +234,8 @@ mod tests {
             dns: Ipv4Addr::new(1, 1, 1, 1),
         };
         check(&["net=static,10.0.0.2/30,10.0.0.1,1.1.1.1"], Ok(Settings { net, ..Settings::default() }));
-        for value in ["0", "default", "4294901760"] {
-            let word = format!("userns-remap={value}");
-            let text = format!("setting {word} is not valid: expected a number from 1 to 4294901759");
-            assert_eq!(Settings::parse([word.as_str()]).unwrap_err().to_string(), text);
-        }
         check(&["data-wait=-1"], Err("setting data-wait=-1 is not valid: expected a number of seconds"));
+        check(&["config=fax"], Err("setting config=fax is not valid: expected line"));
         check(&["backend=x"], Err("setting backend=x is not valid: expected vm or namespace"));
         check(
             &["net=static,10.0.0.2/33,10.0.0.1,1.1.1.1"],

@@ -6,5 +6,5 @@ pub const HOST_CID: u32 = 2;
 /// The Docker Engine API, HTTP/1.1.
 pub const API_PORT: u32 = 2375;
 
-/// The control lines of [`crate::control`], served by `init`.
+/// The control line of [`crate::line`], served by `init`.
 pub const CONTROL_PORT: u32 = 2374;

@@ -1,11 +1,11 @@
 //! The guest's consoles: everything they say goes to a log of bounded size and to whoever follows.
 
 use crate::log::BoundedLog;
-use contract::console::FIRST_INSTRUCTION;
+use contract::console::{FIRST_INSTRUCTION, GAVE_UP};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{broadcast, watch};
 
@@ -13,6 +13,8 @@ use tokio::sync::{broadcast, watch};
 const FOLLOW_BEHIND: usize = 256;
 /// How much of the log's end explains a failure, in bytes.
 const TAIL_BYTES: usize = 4096;
+/// The last of a machine that ended is in its pipe, and its reader may be a moment behind.
+const SETTLED_DEADLINE: Duration = Duration::from_millis(500);
 
 /// Both consoles of one appliance.
 #[derive(Clone)]
@@ -48,6 +50,7 @@ pub struct Console {
     inner: Arc<Mutex<Inner>>,
     followers: broadcast::Sender<Vec<u8>>,
     first_instruction: Arc<watch::Sender<Option<Instant>>>,
+    pumps: Arc<watch::Sender<u32>>,
 }
 
 struct Inner {
@@ -63,6 +66,7 @@ impl Console {
             inner: Arc::new(Mutex::new(inner)),
             followers: broadcast::Sender::new(FOLLOW_BEHIND),
             first_instruction: Arc::new(watch::Sender::new(None)),
+            pumps: Arc::default(),
         }
     }
 
@@ -90,10 +94,25 @@ impl Console {
 
     /// Takes what a console says until it ends.
     pub async fn pump(self, mut from: impl AsyncRead + Unpin) {
+        self.pumps.send_modify(|pumps| *pumps += 1);
         let mut chunk = vec![0; 16 << 10];
         while let Ok(read @ 1..) = from.read(&mut chunk).await {
             self.say(&chunk[..read]);
         }
+        self.pumps.send_modify(|pumps| *pumps -= 1);
+    }
+
+    /// Waits, not for long, until all that a machine said before its end has been read.
+    pub async fn settled(&self) {
+        let mut pumps = self.pumps.subscribe();
+        let _ = tokio::time::timeout(SETTLED_DEADLINE, pumps.wait_for(|pumps| *pumps == 0)).await;
+    }
+
+    /// Why PID 1 gave up, if that is among the last things that were said.
+    pub fn gave_up(&self) -> Option<String> {
+        let text = String::from_utf8_lossy(&self.lock().tail).into_owned();
+        let last = text.lines().rev().find_map(|line| line.strip_prefix(GAVE_UP));
+        last.map(|reason| reason.trim_end().to_owned())
     }
 
     fn say(&self, bytes: &[u8]) {
@@ -150,6 +169,10 @@ mod tests {
         assert!(console.first_instruction().is_some());
         assert!(follower.recv().await.unwrap().ends_with(b"last\n"));
         assert_eq!(console.last_lines(1), ["last"]);
+        assert_eq!(console.gave_up(), None);
+        console.clone().pump(format!("{GAVE_UP}no disk\r\nmore\n").as_bytes()).await;
+        console.settled().await;
+        assert_eq!(console.gave_up().as_deref(), Some("no disk"));
         assert!(std::fs::read_to_string(&path).unwrap().starts_with("x\n"));
         assert_eq!(std::fs::read_to_string(folder.path().join("console.log.1")).unwrap(), "before");
     }

@@ -1,6 +1,7 @@
 //! What `up` was asked for, complete and plain: it travels from `up` to the bridge process as JSON.
 
-use contract::settings::{Backend, Net, Settings};
+use contract::config::Config;
+use contract::settings::{Backend, ConfigSource, Net, Settings};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -71,14 +72,22 @@ impl Order {
         self.settings(Backend::Namespace, net)
     }
 
+    /// What the guest is told on its control line.
+    pub fn config(&self) -> Config {
+        Config {
+            insecure_registries: self.insecure_registries.clone(),
+            registry_mirrors: self.registry_mirrors.clone(),
+            userns_remap: self.userns_remap,
+            ..Config::default()
+        }
+    }
+
     fn settings(&self, backend: Backend, net: Net) -> Settings {
         Settings {
             backend,
             net,
             hostname: Some(self.name.clone()),
-            insecure_registries: self.insecure_registries.clone(),
-            registry_mirrors: self.registry_mirrors.clone(),
-            userns_remap: self.userns_remap,
+            config: ConfigSource::Line,
             log: self.log.clone(),
             ..Settings::default()
         }

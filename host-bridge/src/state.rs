@@ -53,6 +53,9 @@ pub struct Guest {
     pub boot_millis: u32,
     /// Which engine it is: `image`, or `upgrade` for one that was sent since.
     pub engine: String,
+    /// Its data disk is damaged and can only be read until it boots again.
+    #[serde(default)]
+    pub read_only: bool,
 }
 
 /// See the module.

@@ -5,15 +5,19 @@
 //!
 //! Deliberately not here: async, JSON, HTTP, Docker's words, threads, a panic that leaves the machine hanging.
 
+mod body;
 mod boot;
 mod clock;
+mod config;
 mod container;
-mod control;
+mod damage;
 mod keeper;
+mod line;
 mod messages;
 mod net;
 mod power;
 mod serve;
+mod services;
 mod upload;
 
 use std::time::Instant;
@@ -23,10 +27,12 @@ use contract::settings::{Backend, Settings};
 
 use boot::Machine;
 use boot::modules::{self, Late};
-use keeper::{Keeper, Starter};
+use damage::Damage;
+use keeper::Keeper;
 use messages::{chain, raw, say};
 use net::Uplink;
 use serve::Server;
+use services::{Given, Services};
 
 fn main() {
     let started = Instant::now();
@@ -44,24 +50,16 @@ fn main() {
         std::process::exit(2);
     }
     raw(format!("{FIRST_INSTRUCTION}\n").as_bytes());
-    std::panic::set_hook(Box::new(|panic| {
-        say!("{panic}");
-        power::give_up()
-    }));
+    std::panic::set_hook(Box::new(|panic| power::give_up(&panic.to_string())));
     let settings = settings(&words);
     power::set_policy(settings.backend, settings.on_failure);
     let mut machine = Machine { settings, rootfs: None, sockets: None };
-    let done = boot::boot(&mut machine).unwrap_or_else(|failed| {
-        say!("boot failed: {}", chain(&failed));
-        power::give_up()
-    });
+    let done = boot::boot(&mut machine)
+        .unwrap_or_else(|failed| power::give_up(&format!("boot failed: {}", chain(&failed))));
     let backend = machine.settings.backend;
     let action = match server(&mut machine, started) {
         Ok(server) => server.run(),
-        Err(error) => {
-            say!("boot failed: {error}");
-            power::give_up()
-        }
+        Err(error) => power::give_up(&format!("boot failed: {error}")),
     };
     power::down(action, backend, || done.undo(&mut machine))
 }
@@ -72,7 +70,9 @@ fn settings(words: &[String]) -> Settings {
     let words = || words.iter().map(String::as_str);
     match Settings::parse(words()) {
         Ok((settings, unknown)) => {
-            unknown.iter().for_each(|word| say!("unknown setting {word}"));
+            // A host of an older release sends secrets as words: the console is not for them.
+            let key = |word: &String| word.split('=').next().unwrap_or_default().to_owned();
+            unknown.iter().map(key).for_each(|key| say!("unknown setting {key}"));
             settings
         }
         Err(error) => {
@@ -80,21 +80,21 @@ fn settings(words: &[String]) -> Settings {
             let right = words().filter(|word| Settings::parse([*word]).is_ok());
             let (settings, _) = Settings::parse(right).unwrap_or_default();
             power::set_policy(settings.backend, settings.on_failure);
-            say!("boot failed: {error}");
-            power::give_up()
+            power::give_up(&format!("boot failed: {error}"))
         }
     }
 }
 
-/// Starts the engine first, then all that need not be there before it.
+/// Starts the engine first, unless its configuration is still to come, then all that need not be there before it.
 fn server(machine: &mut Machine, started: Instant) -> std::io::Result<Server> {
     let signals = serve::signals()?;
     let sockets = machine.sockets.take().expect("the phase that makes the sockets is done");
     let now = Instant::now();
-    let mut keeper = Keeper::new(Starter::new(sockets, machine.settings.words()), now);
+    let given = Given::new(sockets, &machine.settings);
+    let mut keeper = Keeper::new(Services::new(given, now));
     keeper.tick(now, true);
     let boot_time = started.elapsed();
-    say!("the engine is started after {} ms", boot_time.as_millis());
+    say!("booted after {} ms", boot_time.as_millis());
     let mut uplink = Uplink::new(&machine.settings);
     uplink.look();
     let modules = match machine.settings.backend {
@@ -104,5 +104,6 @@ fn server(machine: &mut Machine, started: Instant) -> std::io::Result<Server> {
             Late::Done
         }
     };
-    Ok(Server { backend: machine.settings.backend, signals, keeper, uplink, modules, boot_time })
+    let damage = (machine.settings.backend == Backend::Vm).then(Damage::watch).flatten();
+    Ok(Server { backend: machine.settings.backend, signals, keeper, uplink, damage, modules, boot_time })
 }

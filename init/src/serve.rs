@@ -4,21 +4,23 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use contract::control::{Answer, Request};
+use contract::line::{self, Answer, Request, Status};
 use contract::settings::Backend;
 use nix::libc::{SIGCHLD, SIGINT, SIGPWR, SIGTERM};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::boot::disk;
+use crate::body::Body;
 use crate::boot::modules::Late;
 use crate::clock::Clock;
-use crate::control::{Asked, Connections};
+use crate::damage::Damage;
 use crate::keeper::{Event, Keeper};
+use crate::line::{Asked, Connections};
 use crate::messages::say;
 use crate::net::Uplink;
 use crate::power::button::Buttons;
-use crate::power::{Action, GRACE, Power};
-use crate::upload::Upload;
+use crate::power::{AGAIN, Action, GRACE, Power};
+use crate::services::ENGINE;
+use crate::{config, upload};
 
 /// A clock that is so far behind has not drifted: the machine was paused, with its lease running on.
 const SLEPT_NANOS: i64 = 10_000_000_000;
@@ -36,6 +38,8 @@ pub struct Server {
     pub uplink: Uplink,
     /// Modules that are loaded beside the engine.
     pub modules: Late,
+    /// Whether the data disk is well, where it is our own.
+    pub damage: Option<Damage>,
     /// What the boot took.
     pub boot_time: Duration,
 }
@@ -49,6 +53,7 @@ enum Part {
     ControlVsock,
     Control,
     Buttons,
+    Damage,
     Links,
     Dhcp,
 }
@@ -57,7 +62,6 @@ struct State {
     power: Power,
     clock: Clock,
     /// It was told that the data cannot be written any more.
-    data_lost: bool,
     connections: Connections,
     buttons: Buttons,
 }
@@ -72,7 +76,7 @@ impl Server {
     pub fn run(mut self) -> Action {
         let (connections, buttons) = (Connections::default(), Buttons::default());
         let (power, clock) = (Power::Up, Clock::default());
-        let mut state = State { power, clock, data_lost: false, connections, buttons };
+        let mut state = State { power, clock, connections, buttons };
         // A child may have ended before the first look at the signals.
         let events = self.keeper.reap(Instant::now());
         self.follow(&mut state, events);
@@ -110,18 +114,22 @@ impl Server {
     }
 
     fn watched<'a>(&'a self, state: &'a State) -> Vec<(Part, BorrowedFd<'a>, PollFlags)> {
-        let sockets = self.keeper.starter().sockets();
+        let sockets = self.keeper.services().given().sockets();
         let one = |part| move |fd| (part, fd, PollFlags::IN);
         let mut watched = vec![
             (Part::Signals, self.signals.as_fd(), PollFlags::IN),
             (Part::ControlUnix, sockets.control_unix(), PollFlags::IN),
         ];
-        watched.extend(self.keeper.sockets().map(|(fd, blocked)| {
-            (Part::Keeper, fd, if blocked { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN })
-        }));
+        let both = |part| {
+            move |(fd, blocked)| {
+                (part, fd, if blocked { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN })
+            }
+        };
+        watched.extend(self.keeper.sockets().map(both(Part::Keeper)));
         watched.extend(sockets.control_vsock().map(one(Part::ControlVsock)));
-        watched.extend(state.connections.fds().map(one(Part::Control)));
+        watched.extend(state.connections.fds().map(both(Part::Control)));
         watched.extend(state.buttons.fds().map(one(Part::Buttons)));
+        watched.extend(self.damage.iter().map(|damage| (Part::Damage, damage.fd(), PollFlags::PRI)));
         watched.extend(self.uplink.links().map(one(Part::Links)));
         watched.extend(self.uplink.sockets().map(one(Part::Dhcp)));
         watched
@@ -144,10 +152,10 @@ impl Server {
                 self.follow(state, events);
             }
             Part::ControlUnix => {
-                state.connections.accept_unix(self.keeper.starter().sockets().control_unix())
+                state.connections.accept_unix(self.keeper.services().given().sockets().control_unix())
             }
             Part::ControlVsock => {
-                if let Some(listener) = self.keeper.starter().sockets().control_vsock() {
+                if let Some(listener) = self.keeper.services().given().sockets().control_vsock() {
                     state.connections.accept_vsock(listener);
                 }
             }
@@ -155,7 +163,13 @@ impl Server {
             Part::Buttons => {
                 if state.buttons.pressed() {
                     say!("the power button was pressed");
-                    self.ask_power(state, Action::PowerOff, now);
+                    self.ask_power(state, Action::PowerOff, None, now);
+                }
+            }
+            Part::Damage => {
+                if self.damage.as_mut().is_some_and(Damage::look) {
+                    say!("the data disk is damaged, and can only be read until the next boot");
+                    state.connections.tell(&line::Event::ReadOnly);
                 }
             }
             Part::Links => self.uplink.look(),
@@ -170,7 +184,7 @@ impl Server {
                 self.follow(state, events);
             } else {
                 say!("signal {signal} asks for power off");
-                self.ask_power(state, Action::PowerOff, now);
+                self.ask_power(state, Action::PowerOff, None, now);
             }
         }
     }
@@ -178,8 +192,15 @@ impl Server {
     fn follow(&mut self, state: &mut State, events: Vec<Event>) {
         for event in events {
             match event {
-                Event::Stopped | Event::EngineGone => state.power.engine_done(),
                 Event::Greeted => self.modules.begin(),
+                Event::Stopped => state.power.engine_done(),
+                Event::Gone(gone) if gone.service.vital => {
+                    state.power.engine_done();
+                    if let (Some(how), Power::Up) = (gone.how, state.power) {
+                        state.connections.tell(&line::Event::EngineDied { how });
+                    }
+                }
+                Event::Gone(_) => {}
                 Event::Reaped(pid) if self.modules.ended(pid) => {
                     state.buttons = Buttons::open();
                     state.clock = Clock::open(Instant::now());
@@ -193,30 +214,28 @@ impl Server {
         let mut connections = std::mem::take(&mut state.connections);
         connections.serve(|asked| match asked {
             Asked::Line(request) => self.answer(request, state, now),
-            Asked::Engine(upload) => self.upgrade(upload, state, now),
+            Asked::Whole(request, body) => self.take(&request, body, state, now),
         });
         state.connections = connections;
     }
 
     fn answer(&mut self, request: Request, state: &mut State, now: Instant) -> Answer {
         match request {
-            Request::Status => Answer::Status {
+            Request::Status => Answer::Status(Status {
                 version: contract::VERSION.to_owned(),
-                engine_pid: self.keeper.engine_pid().unwrap_or(0),
-                engine_starts: self.keeper.starts(),
+                engine_pid: self.keeper.services().pid(ENGINE).unwrap_or(0),
+                engine_starts: self.keeper.services().starts(ENGINE),
                 boot_millis: u32::try_from(self.boot_time.as_millis()).unwrap_or(u32::MAX),
-                engine: self.keeper.starter().origin(),
-            },
-            Request::Clock(_) if self.backend == Backend::Namespace => {
-                Answer::Error("the clock is the host's own".to_owned())
+                engine: self.keeper.services().origin(ENGINE),
+                read_only: self.damage.as_ref().is_some_and(Damage::found),
+            }),
+            Request::Clock { .. } if self.backend == Backend::Namespace => {
+                refused("the clock is the host's own")
             }
-            Request::Clock(nanos) => {
-                self.look_at_data(state);
-                self.follow_clock(state, nanos)
-            }
-            Request::PowerOff => self.ask_power(state, Action::PowerOff, now),
-            Request::Reboot => self.ask_power(state, Action::Reboot, now),
-            Request::Engine(_) => Answer::Error("an engine comes with its bytes".to_owned()),
+            Request::Clock { nanos } => self.follow_clock(state, nanos),
+            Request::PowerOff { seconds } => self.ask_power(state, Action::PowerOff, seconds, now),
+            Request::Reboot { seconds } => self.ask_power(state, Action::Reboot, seconds, now),
+            Request::Engine { .. } | Request::Config { .. } => refused("it comes with its bytes"),
         }
     }
 
@@ -226,40 +245,45 @@ impl Server {
                 if behind > SLEPT_NANOS {
                     self.uplink.look_again();
                 }
-                Answer::Ok
+                Answer::Offset { nanos: behind.saturating_neg() }
             }
-            Err(error) => Answer::Error(format!("cannot set the clock: {error}")),
+            Err(error) => refused(format!("cannot set the clock: {error}")),
         }
     }
 
-    /// The kernel tells nobody: it is looked at whenever the host tells the time.
-    fn look_at_data(&self, state: &mut State) {
-        if !state.data_lost && disk::is_read_only() {
-            say!("the data disk has a fault and is read-only: the next boot repairs it");
-            state.data_lost = true;
+    fn take(&mut self, request: &Request, body: Body, state: &State, now: Instant) -> Answer {
+        let noun = body.noun;
+        let taken = match request {
+            _ if state.power != Power::Up => return refused("the machine is powering off"),
+            Request::Config { .. } => self.configure(body),
+            _ => body.into_file().and_then(upload::install).map(|()| self.keeper.upgrade(now)),
+        };
+        match taken {
+            Ok(()) => Answer::Done,
+            Err(error) => refused(format!("the {noun} is not taken: {error}")),
         }
     }
 
-    fn upgrade(&mut self, upload: Upload, state: &State, now: Instant) -> Answer {
-        if state.power != Power::Up {
-            return Answer::Error("the machine is powering off".to_owned());
-        }
-        match upload.install() {
-            Ok(()) => self.keeper.upgrade(now),
-            Err(error) => return Answer::Error(format!("the engine is not taken: {error}")),
-        }
-        Answer::Ok
+    fn configure(&mut self, body: Body) -> std::io::Result<()> {
+        let given = self.keeper.given_mut();
+        given.set_config(config::seal(body.into_file()?, given.config())?);
+        Ok(())
     }
 
-    fn ask_power(&mut self, state: &mut State, action: Action, now: Instant) -> Answer {
-        let engine_lives = self.keeper.engine_pid().is_some();
-        if state.power.request(action, engine_lives, now) {
-            say!("the engine is asked to stop the containers, within {} s", GRACE.as_secs());
-            let seconds = u32::try_from(GRACE.as_secs()).unwrap_or(u32::MAX);
-            if !self.keeper.tell_power_off(seconds) {
-                state.power.engine_done();
-            }
+    /// Whoever names no time (button, signal, a host of the first version) gives the usual, and the second time little.
+    fn ask_power(&mut self, state: &mut State, action: Action, seconds: Option<u32>, now: Instant) -> Answer {
+        let usual = if state.power == Power::Up { GRACE } else { AGAIN };
+        let within = seconds.map_or(usual, |seconds| Duration::from_secs(seconds.into()));
+        let engine_lives = self.keeper.services().pid(ENGINE).is_some();
+        if let Some(until) = state.power.request(action, within, engine_lives, now) {
+            let left = until.saturating_duration_since(now).as_secs_f32();
+            say!("the engine is asked to stop the containers, within {left:.1} s");
+            self.keeper.tell_power_off(until);
         }
-        Answer::Ok
+        Answer::Done
     }
+}
+
+fn refused(text: impl Into<String>) -> Answer {
+    Answer::Refused { text: text.into() }
 }

@@ -6,7 +6,6 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use contract::control::ENGINE_MAX;
 use contract::paths::{ENGINED_UPGRADE, RUN};
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, IFlags, Mode, OFlags, fallocate, ioctl_getflags, ioctl_setflags, linkat,
@@ -18,65 +17,37 @@ use crate::messages::say;
 /// How every executable begins, see elf(5).
 const ELF: &[u8; 4] = b"\x7fELF";
 
-/// See the module.
-#[derive(Debug)]
-pub struct Upload {
-    file: File,
-    taken: u64,
-    wanted: u64,
+/// A file without a name, beside the place where it will have one, for an engine of `bytes` bytes.
+pub fn file(bytes: u64) -> io::Result<File> {
+    file_in(Path::new(RUN), bytes)
 }
 
-impl Upload {
-    /// Begins one of `bytes` bytes; the memory for it is taken now.
-    pub fn begin(bytes: u64) -> io::Result<Upload> {
-        Upload::begin_in(Path::new(RUN), bytes)
-    }
+fn file_in(folder: &Path, bytes: u64) -> io::Result<File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = File::from(open(folder, flags, Mode::RWXU)?);
+    fallocate(&file, FallocateFlags::empty(), 0, bytes)?;
+    Ok(file)
+}
 
-    fn begin_in(folder: &Path, bytes: u64) -> io::Result<Upload> {
-        if bytes == 0 || bytes > ENGINE_MAX {
-            let text = format!("an engine has from 1 to {ENGINE_MAX} bytes");
-            return Err(io::Error::new(ErrorKind::InvalidInput, text));
-        }
-        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let file = File::from(open(folder, flags, Mode::RWXU)?);
-        fallocate(&file, FallocateFlags::empty(), 0, bytes)?;
-        Ok(Upload { file, taken: 0, wanted: bytes })
-    }
+/// Gives it its name. The file is closed, since none that is open for writing can be executed.
+pub fn install(file: File) -> io::Result<()> {
+    install_at(file, Path::new(ENGINED_UPGRADE))
+}
 
-    /// Takes what belongs to it from the beginning of `bytes`; returns how much that was.
-    pub fn take(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.wanted - self.taken).unwrap_or(usize::MAX);
-        let own = &bytes[..left.min(bytes.len())];
-        self.file.write_all_at(own, self.taken)?;
-        self.taken += own.len() as u64;
-        Ok(own.len())
+fn install_at(file: File, path: &Path) -> io::Result<()> {
+    let mut begin = [0; ELF.len()];
+    if file.read_exact_at(&mut begin, 0).is_err() || begin != *ELF {
+        return Err(io::Error::new(ErrorKind::InvalidData, "not an executable"));
     }
-
-    /// Whether nothing is missing.
-    pub fn is_whole(&self) -> bool {
-        self.taken == self.wanted
-    }
-
-    /// Gives it its name. The file is closed, since none that is open for writing can be executed.
-    pub fn install(self) -> io::Result<()> {
-        self.install_at(Path::new(ENGINED_UPGRADE))
-    }
-
-    fn install_at(self, path: &Path) -> io::Result<()> {
-        let mut begin = [0; ELF.len()];
-        if !self.is_whole() || self.file.read_exact_at(&mut begin, 0).is_err() || begin != *ELF {
-            return Err(io::Error::new(ErrorKind::InvalidData, "not an executable"));
-        }
-        let fresh = path.with_extension("new");
-        // What a failure between the two names left.
-        let _ = std::fs::remove_file(&fresh);
-        let nameless = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        linkat(CWD, nameless, CWD, &fresh, AtFlags::SYMLINK_FOLLOW)?;
-        fix(path, false);
-        std::fs::rename(&fresh, path)?;
-        fix(path, true);
-        Ok(())
-    }
+    let fresh = path.with_extension("new");
+    // What a failure between the two names left.
+    let _ = std::fs::remove_file(&fresh);
+    let nameless = format!("/proc/self/fd/{}", file.as_raw_fd());
+    linkat(CWD, nameless, CWD, &fresh, AtFlags::SYMLINK_FOLLOW)?;
+    fix(path, false);
+    std::fs::rename(&fresh, path)?;
+    fix(path, true);
+    Ok(())
 }
 
 /// Takes away the one at [`ENGINED_UPGRADE`], if there is one.
@@ -104,26 +75,31 @@ fn fix(path: &Path, fixed: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::body::Body;
+
+    fn begin(folder: &Path, bytes: u64) -> Body {
+        Body::of("engine", file_in(folder, bytes).unwrap(), bytes)
+    }
 
     #[test]
     fn it_has_its_name_only_when_it_is_whole() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("engined");
-        let mut upload = Upload::begin_in(folder.path(), 6).unwrap();
-        assert_eq!(upload.take(b"\x7fELF").unwrap(), 4);
-        assert!(!upload.is_whole() && !path.exists());
-        assert_eq!(upload.take(b"56status\n").unwrap(), 2);
-        assert!(upload.is_whole() && !path.exists());
-        upload.install_at(&path).unwrap();
+        let mut body = begin(folder.path(), 6);
+        assert_eq!(body.take(b"\x7fELF").unwrap(), 4);
+        assert!(!body.is_whole() && !path.exists());
+        assert_eq!(body.take(b"56status\n").unwrap(), 2);
+        assert!(body.is_whole() && !path.exists());
+        install_at(body.into_file().unwrap(), &path).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"\x7fELF56");
         // Nobody writes to it, but another may take its place.
         let fixed = open(&path, OFlags::RDONLY, Mode::empty()).and_then(|file| ioctl_getflags(&file));
         if fixed.is_ok_and(|flags| flags.contains(IFlags::IMMUTABLE)) {
             assert!(File::options().write(true).open(&path).is_err());
         }
-        let mut next = Upload::begin_in(folder.path(), 4).unwrap();
+        let mut next = begin(folder.path(), 4);
         next.take(ELF).unwrap();
-        next.install_at(&path).unwrap();
+        install_at(next.into_file().unwrap(), &path).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), ELF);
         fix(&path, false);
     }
@@ -134,15 +110,14 @@ mod tests {
         let path = folder.path().join("engined");
         std::fs::write(&path, "before").unwrap();
         for text in ["x", "#!/bin/sh\n"] {
-            let mut upload = Upload::begin_in(folder.path(), text.len() as u64).unwrap();
-            upload.take(text.as_bytes()).unwrap();
-            assert_eq!(upload.install_at(&path).unwrap_err().to_string(), "not an executable");
+            let mut body = begin(folder.path(), text.len() as u64);
+            body.take(text.as_bytes()).unwrap();
+            let error = install_at(body.into_file().unwrap(), &path).unwrap_err();
+            assert_eq!(error.to_string(), "not an executable");
         }
-        let mut torn = Upload::begin_in(folder.path(), 8).unwrap();
+        let mut torn = begin(folder.path(), 8);
         torn.take(ELF).unwrap();
-        assert!(torn.install_at(&path).is_err());
+        assert!(torn.into_file().is_err());
         assert_eq!(std::fs::read(&path).unwrap(), b"before");
-        assert!(Upload::begin_in(folder.path(), 0).is_err());
-        assert!(Upload::begin_in(folder.path(), ENGINE_MAX + 1).is_err());
     }
 }

@@ -29,6 +29,7 @@ mod logs;
 mod machine;
 mod manage;
 mod network;
+mod power;
 mod process;
 mod ps;
 mod pull;

@@ -37,6 +37,7 @@ mod logs;
 mod mounts;
 mod names;
 mod note;
+mod power_off;
 mod prune;
 mod record;
 mod registry;

@@ -53,6 +53,8 @@ pub(super) struct Shared {
     pub pruning: std::sync::atomic::AtomicBool,
     /// Stands while the machine goes down: nothing is started any more.
     pub going_down: std::sync::atomic::AtomicBool,
+    /// Until when what runs may take to stop then.
+    pub stop_by: super::power_off::StopBy,
 }
 
 #[derive(Default)]

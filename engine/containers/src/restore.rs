@@ -6,9 +6,10 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
-use contract::keeper::{FromKeeper, Key, ToKeeper};
+use contract::keeper::{FromKeeper, Key};
 use runtime::cgroup;
 use runtime::keeper::{Delivery, Keeper};
 use runtime::stdio::Ends;
@@ -17,6 +18,7 @@ use super::container::Container;
 use super::driver::{Order, acknowledge};
 use super::error::ContainerError;
 use super::note::Note;
+use super::power_off::StopBy;
 use super::record::{Record, Recorded};
 use super::registry::{Containers, Settings, Shared};
 use super::remove::delete_folder;
@@ -58,6 +60,7 @@ impl Containers {
             execs: Default::default(),
             pruning: AtomicBool::new(false),
             going_down: AtomicBool::new(false),
+            stop_by: StopBy::new(None),
         };
         let containers = Containers { shared: Arc::new(shared) };
         containers.prepare_folders()?;
@@ -175,8 +178,17 @@ impl Containers {
                         self.exited(key, pid, exit);
                     }
                 }
+                FromKeeper::Kept { name } => self.release(name),
                 other => self.handle(other),
             }
+        }
+    }
+
+    /// This release keeps nothing by name: it belonged to an engine of another one, which this one replaced.
+    fn release(&self, name: contract::keeper::Name) {
+        tracing::info!(%name, "PID 1 kept what this engine has no use for");
+        if let Err(error) = self.shared.keeper.release(name) {
+            tracing::error!(%error, "cannot tell PID 1 what is not needed");
         }
     }
 
@@ -232,11 +244,11 @@ impl Containers {
     fn handle(&self, message: FromKeeper) {
         match message {
             FromKeeper::Exited { key, pid, exit } => self.exited(key, pid, exit),
-            FromKeeper::PowerOff { seconds } => {
-                let containers = self.clone();
-                tokio::spawn(async move { containers.power_off(seconds).await });
+            FromKeeper::PowerOff { millis } => {
+                let (containers, within) = (self.clone(), Duration::from_millis(millis.into()));
+                tokio::spawn(async move { containers.power_off(within).await });
             }
-            FromKeeper::Held { .. } | FromKeeper::ReplayEnd => {
+            FromKeeper::Held { .. } | FromKeeper::Kept { .. } | FromKeeper::ReplayEnd => {
                 tracing::error!(?message, "PID 1 said something out of turn");
             }
         }
@@ -297,31 +309,6 @@ impl Containers {
                 Recorded::Exited(_) if record.host.auto_remove => drop(container.order(Order::Remove).await),
                 _ => {}
             }
-        }
-    }
-
-    /// Stops every container, all at once, then tells PID 1.
-    async fn power_off(&self, seconds: u32) {
-        self.shared.going_down.store(true, Ordering::Relaxed);
-        let mut stopping = tokio::task::JoinSet::new();
-        // A little of the time is for writing down how they ended.
-        let patience = i64::from(seconds.saturating_sub(2)).clamp(0, 10);
-        for container in self.list() {
-            let containers = self.clone();
-            stopping.spawn(async move {
-                if container.snapshot().state.running().is_some() {
-                    let _ = containers.stop_container(&container, None, Some(patience)).await;
-                }
-            });
-        }
-        stopping.join_all().await;
-        // An empty synced write makes all before it durable.
-        let flushed = self.shared.store.write_async(store::Durability::Synced, |_| Ok(())).await;
-        if let Err::<(), store::StoreError>(error) = flushed {
-            tracing::error!(%error, "cannot flush the store");
-        }
-        if let Err(error) = self.shared.keeper.send(&ToKeeper::Stopped) {
-            tracing::error!(%error, "cannot tell PID 1 that all is stopped");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use contract::keeper::{DecodeError, FromKeeper, Key, MESSAGE_MAX, PROTOCOL_VERSION, ToKeeper};
+use contract::keeper::{DecodeError, FromKeeper, Key, MESSAGE_MAX, Name, PROTOCOL_VERSION, ToKeeper};
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
@@ -23,7 +23,7 @@ pub enum KeeperError {
 pub struct Delivery {
     /// What PID 1 says.
     pub message: FromKeeper,
-    /// Descriptors held for the process.
+    /// Descriptors held for the process, or under the name.
     pub fds: Vec<OwnedFd>,
 }
 
@@ -57,9 +57,13 @@ impl Keeper {
     /// # Errors
     /// PID 1 closed the socket.
     pub fn send(&self, message: &ToKeeper) -> Result<(), KeeperError> {
+        self.send_with(message, &[])
+    }
+
+    fn send_with(&self, message: &ToKeeper, fds: &[BorrowedFd<'_>]) -> Result<(), KeeperError> {
         let bytes = message.encode();
         loop {
-            match sys::packet::send(self.fd(), &bytes, &[]) {
+            match sys::packet::send(self.fd(), &bytes, fds) {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => wait_for_room(self.fd())?,
                 other => return Ok(other?),
             }
@@ -83,6 +87,23 @@ impl Keeper {
     /// As [`Keeper::send`].
     pub fn shed_stdin(&self, key: Key) -> Result<(), KeeperError> {
         self.send(&ToKeeper::Shed { key, keep: 2 })
+    }
+
+    /// PID 1 holds `fds` under `name` until [`Keeper::release`], through every death of the engine, and hands them to the next
+    /// one with [`FromKeeper::Kept`]. What had the name before is closed.
+    ///
+    /// # Errors
+    /// As [`Keeper::send`].
+    pub fn keep(&self, name: Name, fds: &[BorrowedFd<'_>]) -> Result<(), KeeperError> {
+        self.send_with(&ToKeeper::Keep { name }, fds)
+    }
+
+    /// PID 1 closes what it keeps under `name`.
+    ///
+    /// # Errors
+    /// As [`Keeper::send`].
+    pub fn release(&self, name: Name) -> Result<(), KeeperError> {
+        self.send(&ToKeeper::Drop { name })
     }
 
     /// PID 1 may forget `key`.
@@ -120,5 +141,33 @@ pub(crate) fn wait_for_room(socket: BorrowedFd<'_>) -> std::io::Result<()> {
     match rustix::event::poll(&mut poll, None) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    /// PID 1's end is a socket like any other.
+    #[tokio::test]
+    async fn what_is_kept_arrives_and_comes_back() {
+        let (ours, theirs) = sys::packet::pair().unwrap();
+        let keeper = Keeper::connect(theirs).unwrap();
+        let name = Name::new("port/tcp/80").unwrap();
+        let (read, mut write) = std::io::pipe().unwrap();
+        keeper.keep(name.clone(), &[read.as_fd()]).unwrap();
+        keeper.release(name.clone()).unwrap();
+        let mut next = || sys::packet::receive(ours.as_fd(), MESSAGE_MAX, true).unwrap().unwrap();
+        assert_eq!(ToKeeper::decode(&next().bytes), Ok(ToKeeper::Hello { version: PROTOCOL_VERSION }));
+        let kept = next();
+        assert_eq!(ToKeeper::decode(&kept.bytes), Ok(ToKeeper::Keep { name: name.clone() }));
+        assert_eq!(ToKeeper::decode(&next().bytes), Ok(ToKeeper::Drop { name: name.clone() }));
+        drop(read);
+        let fds: Vec<_> = kept.fds.iter().map(AsFd::as_fd).collect();
+        sys::packet::send(ours.as_fd(), &FromKeeper::Kept { name: name.clone() }.encode(), &fds).unwrap();
+        let delivery = keeper.receive().await.unwrap().unwrap();
+        assert_eq!((delivery.message, delivery.fds.len()), (FromKeeper::Kept { name }, 1));
+        write.write_all(b"its reader lives").unwrap();
     }
 }

@@ -3,13 +3,16 @@
 // It runs before the API is served, or on a thread of its own.
 #![allow(clippy::disallowed_methods)]
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use containers::{self, Containers};
+use contract::config::Config;
 use contract::paths;
 use contract::settings::{Backend, Settings};
 use images::Images;
@@ -27,6 +30,8 @@ pub struct Inherited {
     pub unix: Option<OwnedFd>,
     /// The API's vsock, where there is one.
     pub vsock: Option<OwnedFd>,
+    /// The configuration document, where this boot has one.
+    pub config: Option<OwnedFd>,
 }
 
 impl Inherited {
@@ -36,8 +41,26 @@ impl Inherited {
             keeper: sys::inherit::take(paths::KEEPER_FD),
             unix: sys::inherit::take(paths::API_UNIX_FD),
             vsock: sys::inherit::take(paths::API_VSOCK_FD),
+            config: sys::inherit::take(paths::CONFIG_FD),
         }
     }
+}
+
+/// Reads the configuration document. It is read by position: every engine of this boot has the same open file.
+///
+/// # Errors
+/// It is not readable, or of a later release.
+pub fn configuration(document: Option<&OwnedFd>) -> anyhow::Result<Config> {
+    let Some(document) = document else { return Ok(Config::default()) };
+    let document = File::from(document.try_clone().context("open the configuration")?);
+    let length = usize::try_from(document.metadata().context("open the configuration")?.len())?;
+    let mut bytes = vec![0; length];
+    document.read_exact_at(&mut bytes, 0).context("read the configuration")?;
+    let (config, unknown) = Config::from_bytes(&bytes)?;
+    unknown
+        .iter()
+        .for_each(|field| tracing::warn!(field, "the configuration says what this release does not know"));
+    Ok(config)
 }
 
 /// The engine.
@@ -52,8 +75,8 @@ pub struct App {
     pub events: Arc<Events>,
     /// This engine's own id, made once.
     pub id: String,
-    /// As PID 1 was told.
-    pub settings: Settings,
+    /// As the machine's owner told.
+    pub config: Config,
 }
 
 impl App {
@@ -63,15 +86,16 @@ impl App {
     /// The data disk or PID 1 failed.
     pub async fn open(
         settings: &Settings,
+        config: Config,
         keeper: Option<OwnedFd>,
         output: tokio::runtime::Handle,
     ) -> anyhow::Result<Arc<App>> {
-        let (ids, data) = (IdMap::from(settings.userns_remap), data(settings));
+        let (ids, data) = (IdMap::from(config.userns_remap), data(&config));
         std::fs::create_dir_all(&data).context("make the folder of the data")?;
         let store = Store::open(&data.join("meta.redb"))?;
         let id = engine_id(&store)?;
         let events = Arc::new(Events::default());
-        let images = Arc::new(Images::open(store.clone(), &data, ids, registry(settings))?);
+        let images = Arc::new(Images::open(store.clone(), &data, ids, registry(&config))?);
         images.publish_to(events.clone());
         let networks = Arc::new(Networks::open(&store, PathBuf::from(paths::RESOLV_CONF), ids)?);
         let keeper = keeper.context("PID 1 gave no keeper socket")?;
@@ -86,14 +110,14 @@ impl App {
         let containers =
             Containers::open(places, store, images.clone(), networks.clone(), events.clone(), keeper, output)
                 .await?;
-        Ok(Arc::new(App { containers, images, networks, events, id, settings: settings.clone() }))
+        Ok(Arc::new(App { containers, images, networks, events, id, config }))
     }
 }
 
 /// Where the engine's data is: that of mapped ids is apart from all other, as dockerd has it.
-pub fn data(settings: &Settings) -> PathBuf {
+pub fn data(config: &Config) -> PathBuf {
     let data = PathBuf::from(paths::DATA);
-    settings.userns_remap.map_or_else(|| data.clone(), |first| data.join(format!("{first}.{first}")))
+    config.userns_remap.map_or_else(|| data.clone(), |first| data.join(format!("{first}.{first}")))
 }
 
 fn engine_id(store: &Store) -> anyhow::Result<String> {
@@ -124,11 +148,11 @@ fn bring_networks_up(networks: Arc<Networks>, backend: Backend) -> std::io::Resu
     std::thread::Builder::new().name("networks".to_owned()).spawn(bring_up).map(drop)
 }
 
-fn registry(settings: &Settings) -> Arc<dyn images::registry::Registry> {
-    let config = images::registry::ClientConfig {
+fn registry(config: &Config) -> Arc<dyn images::registry::Registry> {
+    let client = images::registry::ClientConfig {
         ca_certificates: PathBuf::from(paths::CA_CERTIFICATES),
-        insecure: settings.insecure_registries.clone(),
-        mirrors: settings.registry_mirrors.clone(),
+        insecure: config.insecure_registries.clone(),
+        mirrors: config.registry_mirrors.clone(),
     };
-    Arc::new(images::registry::Client::new(config))
+    Arc::new(images::registry::Client::new(client))
 }

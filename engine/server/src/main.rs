@@ -55,10 +55,12 @@ fn main() -> anyhow::Result<()> {
     let (settings, _) = Settings::parse(words.iter().map(String::as_str))?;
     let level = settings.log.as_deref().and_then(|level| level.parse().ok()).unwrap_or(tracing::Level::INFO);
     tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(std::io::stderr).init();
+    let config = app::configuration(inherited.config.as_ref())?;
     let output = output_thread()?;
     runtime()?.block_on(async {
-        let app =
-            app::App::open(&settings, inherited.keeper, output).await.context("the engine cannot start")?;
+        let app = app::App::open(&settings, config, inherited.keeper, output)
+            .await
+            .context("the engine cannot start")?;
         listen::serve(app, inherited.unix, inherited.vsock).await
     })
 }

@@ -36,6 +36,8 @@ pub enum Ended {
     PoweredOff,
     /// The guest wants to start again.
     Reset,
+    /// The guest ended itself because it could not go on.
+    GaveUp(String),
     /// The machine is gone, and this is all that is known.
     Died(String),
 }
@@ -93,8 +95,8 @@ pub enum BackendError {
         /// The last thing it said.
         text: String,
     },
-    /// Too many or too long settings.
-    #[error("the kernel takes {max} bytes of settings and these have {bytes}: name fewer registries")]
+    /// Too long settings.
+    #[error("the kernel takes {max} bytes of settings and these have {bytes}")]
     CommandLine {
         /// Length of the command line.
         bytes: usize,

@@ -11,10 +11,12 @@
 //! It is deliberately ignorant of the Docker API but for `GET /_ping`, and holds no state that a restart would need:
 //! when it dies the machine dies with it, as with a power cut.
 
-mod control;
+mod clock;
 pub mod first_answer;
 mod forward;
+mod line;
 mod pause;
+mod power_off;
 mod shared;
 mod supervise;
 mod visitors;

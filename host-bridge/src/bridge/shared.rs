@@ -1,6 +1,7 @@
 //! What the bridge's tasks know of one another.
 
 use super::forward::Gate;
+use super::line::Line;
 use crate::backend::Link;
 use crate::console::Consoles;
 use crate::place::Place;
@@ -29,7 +30,7 @@ pub enum Event {
     },
 }
 
-/// A wish to end the appliance.
+/// A wish to end the appliance. A second one brings the end nearer, never puts it off.
 #[derive(Debug, Clone, Copy)]
 pub struct Stop {
     /// How long the guest may take to power off.
@@ -43,8 +44,16 @@ pub struct Shared {
     place: Place,
     state: Mutex<State>,
     gate: watch::Sender<Gate>,
+    line: Mutex<Option<Arc<Line>>>,
     stops: mpsc::UnboundedSender<Stop>,
-    over: watch::Sender<bool>,
+    over: watch::Sender<Option<Over>>,
+}
+
+/// All is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Over {
+    /// What was not in order about it, for a person.
+    pub complaint: Option<String>,
 }
 
 impl Shared {
@@ -56,8 +65,9 @@ impl Shared {
             place,
             state: Mutex::new(state),
             gate: watch::Sender::new(Gate::Booting),
+            line: Mutex::new(None),
             stops,
-            over: watch::Sender::new(false),
+            over: watch::Sender::new(None),
         };
         (shared, wishes)
     }
@@ -94,6 +104,16 @@ impl Shared {
         }
     }
 
+    /// The control line of the present boot.
+    pub fn line(&self) -> Option<Arc<Line>> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A boot begins, or is over.
+    pub fn set_line(&self, line: Option<Arc<Line>>) {
+        *self.line.lock().unwrap_or_else(PoisonError::into_inner) = line;
+    }
+
     /// Wishes the end.
     pub fn stop(&self, stop: Stop) {
         // Nobody listens once the end has begun.
@@ -101,14 +121,16 @@ impl Shared {
     }
 
     /// Tells those who wait that all is over.
-    pub fn end(&self) {
-        self.over.send_replace(true);
+    pub fn end(&self, over: Over) {
+        self.over.send_replace(Some(over));
     }
 
     /// Waits until all is over.
-    pub async fn over(&self) {
+    pub async fn over(&self) -> Over {
+        let mut over = self.over.subscribe();
         // The sender lives in this same value.
-        let _ = self.over.subscribe().wait_for(|over| *over).await;
+        let seen = over.wait_for(Option::is_some).await.ok().and_then(|over| over.clone());
+        seen.unwrap_or(Over { complaint: None })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

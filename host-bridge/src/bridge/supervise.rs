@@ -1,8 +1,9 @@
 //! One appliance from its start to its end, boot after boot.
 
 use super::forward::Gate;
-use super::shared::{Event, Shared, Stop};
-use super::{control, first_answer, forward, pause, visitors};
+use super::line::{Line, Welcome};
+use super::shared::{Event, Over, Shared, Stop};
+use super::{clock, first_answer, forward, pause, power_off, visitors};
 use crate::backend::{self, Backend, BackendError, Ended, Link, Machine};
 use crate::console::Consoles;
 use crate::host;
@@ -10,22 +11,23 @@ use crate::order::Order;
 use crate::place::{Place, PlaceError};
 use crate::state::{Phase, State};
 use crate::stream::Listener;
-use contract::control::{Answer, Request};
+use contract::line;
+use futures_util::FutureExt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 use tokio::task::JoinSet;
 
 /// A guest that resets itself more often than this in a row is given up.
 const RESETS_MAX: u32 = 5;
 /// A guest that was up so long did not reset "in a row".
 const RESETS_FORGOTTEN: Duration = Duration::from_secs(60);
-/// How long a guest may take to power off after the power button, when it did not hear the control line.
-const BUTTON_DEADLINE: Duration = Duration::from_secs(5);
-/// Grace of an end by signal.
-const SIGNAL_GRACE: Duration = Duration::from_secs(30);
+/// Grace of an end by signal: of the first, the second, and all others.
+const SIGNAL_GRACES: [Duration; 3] = [Duration::from_secs(30), Duration::from_secs(5), Duration::ZERO];
+/// A guest whose engine dies more often is not worth more lines in the log.
+const DEATHS_TOLD: u32 = 20;
 /// Lines of the console that explain a failure.
 const TAIL_LINES: usize = 12;
 
@@ -76,6 +78,18 @@ pub enum BridgeError {
     #[error("the machine stands still: {reason}")]
     Paused {
         /// Why.
+        reason: String,
+    },
+    /// The guest does not take what it was to be told.
+    #[error("the guest does not take its configuration: {why}")]
+    Unconfigured {
+        /// Its words.
+        why: String,
+    },
+    /// The guest ended itself while it was up, and not because somebody wished it.
+    #[error("the guest gave up: {reason} (pinnace logs shows all it said)")]
+    GaveUp {
+        /// Its words.
         reason: String,
     },
     /// The machine died while it was up.
@@ -142,19 +156,23 @@ async fn supervise(
     let mut supervisor = Supervisor { order, place, shared: shared.clone(), wishes, tell, resets: 0 };
     let result = supervisor.appliance().await;
     shared.set_gate(Gate::Closed);
+    let complaint = match &result {
+        Ok(complaint) => complaint.clone(),
+        Err(error) => Some(crate::one_line(error)),
+    };
     shared.publish(|state| {
         state.machine_pid = None;
         state.state = if result.is_ok() { Phase::Stopped } else { Phase::Failed };
-        state.reason = result.as_ref().err().map(|error| crate::one_line(error));
+        state.reason = complaint.clone();
     });
     if result.is_err() {
         *console = shared.consoles.last_lines(TAIL_LINES);
     }
     // Those who wait for the end must find the sockets gone.
     place.remove_sockets();
-    shared.end();
+    shared.end(Over { complaint });
     tokio::task::yield_now().await;
-    result
+    result.map(drop)
 }
 
 fn first_state(order: &Order, place: &Place) -> State {
@@ -185,9 +203,11 @@ fn stop_on_signals(shared: &Arc<Shared>) -> Result<(), BridgeError> {
     let mut wishes = host::EndWishes::listen().map_err(|source| BridgeError::Signals { source })?;
     let shared = shared.clone();
     tokio::spawn(async move {
+        let mut count = 0;
         loop {
             wishes.next().await;
-            shared.stop(Stop { grace: SIGNAL_GRACE });
+            shared.stop(Stop { grace: SIGNAL_GRACES[count] });
+            count = (count + 1).min(SIGNAL_GRACES.len() - 1);
         }
     });
     Ok(())
@@ -205,14 +225,15 @@ struct Supervisor<'a> {
 /// What a boot ended in.
 enum After {
     Boot,
-    End,
+    /// The end, and what was not in order about it.
+    End(Option<String>),
 }
 
 impl Supervisor<'_> {
-    async fn appliance(&mut self) -> Result<(), BridgeError> {
+    async fn appliance(&mut self) -> Result<Option<String>, BridgeError> {
         let mut backend = self.prepare().await?;
         if self.wishes.try_recv().is_ok() {
-            return Ok(());
+            return Ok(None);
         }
         self.shared.publish(|state| state.backend = backend.name());
         self.shared.consoles.begin_logs().map_err(|source| {
@@ -233,14 +254,21 @@ impl Supervisor<'_> {
         Ok(prepared.await.expect("what a boot needs is looked at without a panic")?)
     }
 
-    async fn boots(&mut self, backend: &mut dyn Backend) -> Result<(), BridgeError> {
+    /// Until the end; returns what was not in order about it.
+    async fn boots(&mut self, backend: &mut dyn Backend) -> Result<Option<String>, BridgeError> {
         loop {
             let begun = Instant::now();
             let mut machine = self.start(backend, begun).await?;
-            let outcome = self.one_boot(&mut *machine, begun).await;
+            let welcome = Welcome { clock: machine.has_own_clock(), config: self.order.config() };
+            let (line, events) = Line::begin(machine.link(), welcome);
+            let line = Arc::new(line);
+            self.shared.set_line(Some(line.clone()));
+            let mut boot = Boot { machine: &mut *machine, line: &line, news: News { events, gave_up: None } };
+            let outcome = self.one_boot(&mut boot, begun).await;
+            self.shared.set_line(None);
             machine.destroy().await;
             match outcome? {
-                After::End => return Ok(()),
+                After::End(complaint) => return Ok(complaint),
                 After::Boot => self.count_reset(begun)?,
             }
         }
@@ -268,36 +296,43 @@ impl Supervisor<'_> {
         Ok(machine)
     }
 
-    async fn one_boot(&mut self, machine: &mut dyn Machine, begun: Instant) -> Result<After, BridgeError> {
-        let link = machine.link();
+    async fn one_boot(&mut self, boot: &mut Boot<'_>, begun: Instant) -> Result<After, BridgeError> {
+        let link = boot.machine.link();
         let limit = Duration::from_secs(self.order.timeout_secs);
         // Ends with this boot.
         let mut beside = JoinSet::new();
-        if let Some(pauses) = machine.pauses() {
+        if let Some(pauses) = boot.machine.pauses() {
             beside.spawn(pause::publish(self.shared.clone(), pauses));
         }
+        // Only when it was told the time is it ready: no container shall see its clock jump. One that does not take its
+        // configuration never answers.
+        let ready =
+            async { tokio::try_join!(first_answer::wait(&*link).map(Ok), boot.line.welcomed()).map(drop) };
         tokio::select! {
-            ended = machine.wait() => return early(ended),
-            () = first_answer::wait(&*link) => {}
+            ended = boot.machine.wait() => return early(self.explained(boot, ended).await),
+            welcomed = ready => welcomed.map_err(|why| BridgeError::Unconfigured { why })?,
+            () = boot.news.listen() => unreachable!("it listens for ever"),
             () = tokio::time::sleep(limit) => return Err(self.silent()),
-            Some(stop) = self.wishes.recv() => return Ok(self.power_off(machine, stop).await),
+            Some(stop) = self.wishes.recv() => return Ok(self.power_off(boot, stop).await),
         }
         self.answered(&link, begun);
-        let own_clock = machine.has_own_clock();
+        let own_clock = boot.machine.has_own_clock();
         let clock = async {
             if own_clock {
-                control::keep_clock(link.clone()).await;
+                clock::keep(boot.line).await;
             }
             std::future::pending::<()>().await;
         };
         let ended = tokio::select! {
-            ended = machine.wait() => ended,
-            () = clock => return Ok(After::End),
-            Some(stop) = self.wishes.recv() => return Ok(self.power_off(machine, stop).await),
+            ended = boot.machine.wait() => ended,
+            () = clock => unreachable!("it is kept for ever"),
+            () = boot.news.listen() => unreachable!("it listens for ever"),
+            Some(stop) = self.wishes.recv() => return Ok(self.power_off(boot, stop).await),
         };
-        match ended {
-            Ended::PoweredOff => Ok(After::End),
+        match self.explained(boot, ended).await {
+            Ended::PoweredOff => Ok(After::End(None)),
             Ended::Reset => Ok(After::Boot),
+            Ended::GaveUp(reason) => Err(BridgeError::GaveUp { reason }),
             Ended::Died(how) => Err(BridgeError::Died { how }),
         }
     }
@@ -307,6 +342,20 @@ impl Supervisor<'_> {
         match (state.state, state.reason) {
             (Phase::Paused, Some(reason)) => BridgeError::Paused { reason },
             _ => BridgeError::Silent { seconds: self.order.timeout_secs },
+        }
+    }
+
+    /// From outside, a guest that gave up looks like one that was told to power off: its own last words tell them apart.
+    async fn explained(&self, boot: &mut Boot<'_>, ended: Ended) -> Ended {
+        self.shared.consoles.main.settled().await;
+        boot.news.catch_up();
+        match (boot.news.gave_up.take().or_else(|| self.shared.consoles.main.gave_up()), ended) {
+            (Some(reason), Ended::Reset) => {
+                tracing::warn!("the guest gave up and starts again: {reason}");
+                Ended::Reset
+            }
+            (Some(reason), _) => Ended::GaveUp(reason),
+            (None, ended) => ended,
         }
     }
 
@@ -328,25 +377,23 @@ impl Supervisor<'_> {
         (self.tell)(Event::Ready(Box::new(state)));
     }
 
-    /// Word by word louder: the control line, the power button, the end of QEMU.
-    async fn power_off(&mut self, machine: &mut dyn Machine, stop: Stop) -> After {
+    async fn power_off(&mut self, boot: &mut Boot<'_>, stop: Stop) -> After {
         (self.tell)(Event::Step("powering off".to_owned()));
         tracing::info!("powering off");
         self.shared.publish(|state| state.state = Phase::Stopping);
-        let link = machine.link();
-        let heard = tokio::select! {
-            answer = control::ask(&*link, Request::PowerOff) => matches!(answer, Ok(Answer::Ok)),
-            _ = machine.wait() => return After::End,
+        let complaint = match power_off::run(boot.machine, boot.line, stop, &mut self.wishes).await {
+            Err(killed) => {
+                tracing::warn!("{killed}");
+                Some(killed.to_string())
+            }
+            Ok(None) => None,
+            Ok(Some(ended)) => match self.explained(boot, ended).await {
+                Ended::GaveUp(reason) => Some(format!("the guest gave up while it powered off: {reason}")),
+                Ended::Died(how) => Some(format!("the machine died while it powered off: {how}")),
+                Ended::PoweredOff | Ended::Reset => None,
+            },
         };
-        if heard && tokio::time::timeout(stop.grace, machine.wait()).await.is_ok() {
-            return After::End;
-        }
-        tracing::warn!("the guest does not power off by itself: pressing its power button");
-        machine.press_power_button().await;
-        if tokio::time::timeout(BUTTON_DEADLINE, machine.wait()).await.is_err() {
-            tracing::warn!("the guest does not hear its power button: ending it");
-        }
-        After::End
+        After::End(complaint)
     }
 
     fn count_reset(&mut self, begun: Instant) -> Result<(), BridgeError> {
@@ -356,11 +403,57 @@ impl Supervisor<'_> {
     }
 }
 
+/// A boot under way.
+struct Boot<'a> {
+    machine: &'a mut dyn Machine,
+    line: &'a Line,
+    news: News,
+}
+
+/// What the guest tells unasked.
+struct News {
+    events: Receiver<line::Event>,
+    gave_up: Option<String>,
+}
+
+impl News {
+    /// Never ends; may be dropped and called again.
+    async fn listen(&mut self) {
+        let mut deaths = 0;
+        while let Some(event) = self.events.recv().await {
+            deaths += u32::from(matches!(event, line::Event::EngineDied { .. }));
+            self.hear(event, deaths <= DEATHS_TOLD);
+        }
+        std::future::pending().await
+    }
+
+    /// Hears what arrived before the end.
+    fn catch_up(&mut self) {
+        while let Ok(event) = self.events.try_recv() {
+            self.hear(event, true);
+        }
+    }
+
+    fn hear(&mut self, event: line::Event, aloud: bool) {
+        match event {
+            line::Event::GaveUp { reason } => self.gave_up = Some(reason),
+            line::Event::EngineDied { how } if aloud => {
+                tracing::warn!("the engine died and is started again: {how}")
+            }
+            line::Event::EngineDied { .. } => {}
+            line::Event::ReadOnly => {
+                tracing::error!("the guest's data disk is damaged and can only be read until it boots again")
+            }
+        }
+    }
+}
+
 /// A guest that ends before its first answer is not started again: it would only do the same.
 fn early(ended: Ended) -> Result<After, BridgeError> {
     let how = match ended {
         Ended::PoweredOff => "it switched itself off".to_owned(),
         Ended::Reset => "it reset itself".to_owned(),
+        Ended::GaveUp(reason) => format!("it gave up: {reason}"),
         Ended::Died(how) => how,
     };
     Err(BridgeError::EndedEarly { how })

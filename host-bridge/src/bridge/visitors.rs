@@ -1,15 +1,15 @@
 //! The bridge's own socket: `status`, `down` and `console` of this host's owner.
 //!
 //! A connection is one word in a line. `status` is answered with the [`State`] as one line of JSON; `down SECONDS` with
-//! silence until all is over, when the connection ends; `console` with everything the console says from then on;
+//! silence until all is over, when the connection ends, after a line with what was not in order; `console` with everything
+//! the console says from then on;
 //! `upgrade-engine BYTES` with `go`, upon which the bytes are passed to the guest's PID 1 and its answer is passed back.
 
+use super::line::{self, Line, LineError};
 use super::{Shared, Stop};
-use crate::backend::Link;
-use crate::bridge::control;
 use crate::state::{Guest, State};
 use crate::stream::{Listener, Stream};
-use contract::control::{Answer, Request};
+use contract::line::{Answer, Request, Status};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,45 +47,45 @@ async fn answer(mut stream: Stream, shared: &Shared) -> io::Result<()> {
         (Some("down"), Some(seconds)) => {
             let seconds = seconds.parse().map_err(io::Error::other)?;
             shared.stop(Stop { grace: Duration::from_secs(seconds) });
-            shared.over().await;
-            Ok(())
+            match shared.over().await.complaint {
+                Some(complaint) => stream.write_all(format!("{complaint}\n").as_bytes()).await,
+                None => Ok(()),
+            }
         }
         (Some("console"), None) => console(stream, shared).await,
         (Some("upgrade-engine"), Some(bytes)) => {
             let bytes = bytes.parse().map_err(io::Error::other)?;
             let answer = match upgrade_engine(&mut stream, shared, bytes).await {
                 Ok(answer) => answer,
-                Err(error) => Answer::Error(format!("the guest cannot be reached: {error}")),
+                Err(error) => Answer::Refused { text: crate::one_line(&error) },
             };
-            stream.write_all(answer.encode().as_bytes()).await
+            stream.write_all(answer.encode(None).as_bytes()).await
         }
         _ => Ok(()),
     }
 }
 
-async fn upgrade_engine(stream: &mut Stream, shared: &Shared, bytes: u64) -> io::Result<Answer> {
-    let Some(link) = shared.link() else { return Err(io::ErrorKind::NotConnected.into()) };
+async fn upgrade_engine(stream: &mut Stream, shared: &Shared, bytes: u64) -> Result<Answer, LineError> {
+    let Some(link) = shared.link() else { return Err(LineError::Mute) };
     stream.write_all(b"go\n").await?;
-    control::send(&*link, Request::Engine(bytes), &mut stream.take(bytes)).await
+    line::send_engine(&*link, bytes, &mut stream.take(bytes)).await
 }
 
 async fn status(shared: &Shared) -> State {
     let mut state = shared.state();
-    if let Some(link) = shared.link() {
-        state.guest = guest(&*link).await;
+    // Before its first answer a guest is asked nothing.
+    if let (Some(_), Some(line)) = (shared.link(), shared.line()) {
+        state.guest = guest(&line).await;
     }
     state
 }
 
-async fn guest(link: &dyn Link) -> Option<Guest> {
-    let asked = tokio::time::timeout(GUEST_DEADLINE, control::ask(link, Request::Status)).await;
-    match asked.ok()?.ok()? {
-        Answer::Status { version, engine_pid, engine_starts, boot_millis, engine } => {
-            let engine = engine.word().to_owned();
-            Some(Guest { version, engine_pid, engine_starts, boot_millis, engine })
-        }
-        Answer::Ok | Answer::Error(_) => None,
-    }
+async fn guest(line: &Line) -> Option<Guest> {
+    let asked = tokio::time::timeout(GUEST_DEADLINE, line.ask(Request::Status)).await;
+    let Ok(Ok(Answer::Status(status))) = asked else { return None };
+    let Status { version, engine_pid, engine_starts, boot_millis, engine, read_only } = status;
+    let engine = engine.word().to_owned();
+    Some(Guest { version, engine_pid, engine_starts, boot_millis, engine, read_only })
 }
 
 /// A follower that is too slow misses the middle, not the end.
@@ -98,7 +98,7 @@ async fn console(mut stream: Stream, shared: &Shared) -> io::Result<()> {
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return Ok(()),
             },
-            () = shared.over() => return Ok(()),
+            _ = shared.over() => return Ok(()),
         }
     }
 }

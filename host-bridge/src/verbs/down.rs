@@ -10,8 +10,8 @@ use crate::{Which, backend, host, log, say};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// What a bridge needs besides the guest's own time: the louder words and its own end.
-const MARGIN: Duration = Duration::from_secs(15);
+/// What a bridge needs besides the guest's own time: what it gives the guest to write all to disk, and its own end.
+const MARGIN: Duration = Duration::from_secs(30);
 /// After a killing signal.
 const KILL_DEADLINE: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(20);
@@ -58,8 +58,9 @@ fn settle(options: &Options, place: &Place) -> Result<Option<Lock>, VerbError> {
     loop {
         if let Some(bridge) = place.bridge()?.filter(|_| !ended || options.purge) {
             let mut progress = say::Progress::begin("powering off");
-            end(place, bridge, Duration::from_secs(options.timeout))?;
+            let complaint = end(place, bridge, Duration::from_secs(options.timeout))?;
             progress.end();
+            complaint.iter().for_each(|complaint| say::note(complaint));
             ended = true;
         }
         let turn = place.try_turn()?;
@@ -76,18 +77,22 @@ fn settle(options: &Options, place: &Place) -> Result<Option<Lock>, VerbError> {
     }
 }
 
-/// Asks the bridge; one that does not end in time is ended.
-fn end(place: &Place, bridge: u32, grace: Duration) -> Result<(), VerbError> {
+/// Asks the bridge; one that does not end in time is ended. Returns what was not in order.
+fn end(place: &Place, bridge: u32, grace: Duration) -> Result<Option<String>, VerbError> {
     // The connection ends with the appliance; one that does not shows below.
-    let _ = visit::ask(place, &format!("down {}", grace.as_secs()), grace + MARGIN);
+    let complaint =
+        visit::ask(place, &format!("down {}", grace.as_secs()), grace + MARGIN).unwrap_or_default();
+    let mut killed = None;
     for louder in [host::terminate, host::kill_process] {
         if ended_within(place, bridge, KILL_DEADLINE)? {
-            return Ok(());
+            let complaint = complaint.trim_end().to_owned();
+            return Ok(killed.or(Some(complaint)).filter(|complaint| !complaint.is_empty()));
         }
         louder(bridge);
+        killed = Some("the bridge did not end by itself and was ended, and the guest with it".to_owned());
     }
     match ended_within(place, bridge, KILL_DEADLINE)? {
-        true => Ok(()),
+        true => Ok(killed),
         false => Err(VerbError::Stuck { pid: bridge }),
     }
 }

@@ -6,7 +6,7 @@ use crate::place::Place;
 use crate::state::{Guest, Phase, State};
 use crate::{Which, host, say};
 use clap::ValueEnum;
-use contract::control::EngineOrigin;
+use contract::line::EngineOrigin;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -105,6 +105,9 @@ fn text(options: &Options, state: Option<&State>) -> String {
             origin(guest),
             guest.version
         ));
+        if guest.read_only {
+            lines.push("  data     damaged: can only be read until the next boot".to_owned());
+        }
     }
     lines.join("\n")
 }

@@ -8,7 +8,7 @@ use crate::place::Place;
 use crate::state::{Phase, State};
 use crate::{Which, host, log, say, size};
 use clap::ValueEnum;
-use contract::settings::REMAPS;
+use contract::config::REMAPS;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
@@ -76,7 +76,7 @@ enum BackendChoice {
     Namespace,
 }
 
-/// A setting is one word of the kernel's command line.
+/// Registries and mirrors are named without spaces and quotes.
 fn word(text: &str) -> Result<String, String> {
     match text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '"') {
         true => Err("expected one word without spaces and quotes".to_owned()),

@@ -6,7 +6,7 @@ use crate::bridge::first_answer;
 use crate::place::Place;
 use crate::state::{Guest, Phase};
 use crate::{Which, say};
-use contract::control::{ENGINE_MAX, EngineOrigin};
+use contract::line::{ENGINE_MAX, EngineOrigin};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 

@@ -1,17 +1,10 @@
-//! The keeper: starts `engined`, is the parent of every container's first process, reaps, and holds what must
-//! outlive the engine. What it says and hears is [`contract::keeper`]; what it holds is [`Table`].
-//!
-//! ```text
-//!             start                    dies
-//!   Waiting ─────────► engine lives ─────────► Waiting, for longer each time (Backoff)
-//! ```
+//! The keeper: the parent of every container's first process, which reaps them and holds what must outlive the engine.
+//! What it says and hears is [`contract::keeper`]; what it holds is [`Table`]; who is started is [`crate::services`].
 //!
 //! When an engine dies its socket may still be open in a child that is on its way from clone3(2) to execve(2).
 //! Such a socket is kept as *departed* until nobody has its other end any more, and the replay for the next engine
 //! is held back for so long, so that it misses no process.
 
-mod backoff;
-mod engine;
 mod table;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,32 +12,30 @@ use std::time::{Duration, Instant};
 
 use contract::keeper::{Exit, FromKeeper, Key, MESSAGE_MAX, PROTOCOL_VERSION, ToKeeper};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use sys::packet::{self, Packet};
 
 use crate::messages::say;
+use crate::services::{ENGINE, Given, Gone, Services, kill};
 
-use backoff::Backoff;
-use engine::Engine;
-pub use engine::Starter;
 use table::Table;
 
 /// How long a replay is held back for children of a dead engine. One that takes longer than this from clone3 to
 /// execve hangs, and is killed when it registers: the new engine was told that it does not exist.
 const DEPARTURE: Duration = Duration::from_secs(2);
 
-/// An engine that the host sent and that ends by itself within this gives way to the image's own.
-const PROBATION: Duration = Duration::from_secs(10);
+/// A process that was killed closes its descriptors and gives back its memory before its parent hears of it.
+const DYING: Duration = Duration::from_secs(2);
 
 /// What the rest of `init` has to know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Event {
     /// The engine said hello.
     Greeted,
     /// The engine says that every container is stopped.
     Stopped,
-    /// The engine is gone.
-    EngineGone,
+    /// A service ended.
+    Gone(Gone),
     /// A child that nobody registered was reaped.
     Reaped(u32),
 }
@@ -55,48 +46,53 @@ enum Sender {
     Departed,
 }
 
+/// The engine that is there, as its socket shows it.
+#[derive(Debug)]
+struct Link {
+    pid: u32,
+    /// Our end; `None` when it closed its own.
+    socket: Option<OwnedFd>,
+    /// Without the socket it cannot learn how its containers end: until when it may still be dying, which closes
+    /// the socket first.
+    deaf_until: Option<Instant>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Keeper {
-    starter: Starter,
+    services: Services,
     table: Table<OwnedFd>,
-    engine: Option<Engine>,
+    engine: Option<Link>,
     departed: Vec<OwnedFd>,
-    backoff: Backoff,
-    start_at: Instant,
-    starts: u32,
     /// The engine said hello; until when the replay may be held back.
     greeted: Option<Instant>,
-    /// To be told to the engine before anything else.
-    power_off: Option<u32>,
+    /// To be told to the engine before anything else: until when its containers may take.
+    power_off: Option<Instant>,
     blocked: bool,
 }
 
 impl Keeper {
-    /// A keeper that starts its engine at the first [`Keeper::tick`].
-    pub fn new(starter: Starter, now: Instant) -> Keeper {
+    /// A keeper that starts its services at the first [`Keeper::tick`].
+    pub fn new(services: Services) -> Keeper {
         Keeper {
-            starter,
+            services,
             table: Table::default(),
             engine: None,
             departed: Vec::new(),
-            backoff: Backoff::default(),
-            start_at: now,
-            starts: 0,
             greeted: None,
             power_off: None,
             blocked: false,
         }
     }
 
-    /// The engine's process id, if it lives.
-    pub fn engine_pid(&self) -> Option<u32> {
-        self.engine.as_ref().map(|engine| engine.pid)
+    /// What it starts.
+    pub fn services(&self) -> &Services {
+        &self.services
     }
 
-    /// How often it was started.
-    pub fn starts(&self) -> u32 {
-        self.starts
+    /// What services find open.
+    pub fn given_mut(&mut self) -> &mut Given {
+        self.services.given_mut()
     }
 
     /// Descriptors to be watched for reading; the second says whether for writing too.
@@ -108,22 +104,20 @@ impl Keeper {
 
     /// When [`Keeper::tick`] has something to do.
     pub fn deadline(&self, wanted: bool) -> Option<Instant> {
-        match &self.engine {
-            None => wanted.then_some(self.start_at),
-            Some(engine) => [engine.deaf_until, self.greeted].into_iter().flatten().min(),
-        }
+        let start = self.services.deadline().filter(|_| wanted);
+        let deaf = self.engine.as_ref().and_then(|engine| engine.deaf_until);
+        [start, deaf, self.greeted].into_iter().flatten().min()
     }
 
-    /// What every engine inherits.
-    pub fn starter(&self) -> &Starter {
-        &self.starter
-    }
-
-    /// Time passes: starts the engine, ends a deaf one and the waiting for departed sockets. With `wanted` false a dead engine
+    /// Time passes: starts services, ends a deaf engine and the waiting for departed sockets. With `wanted` false what is dead
     /// stays dead.
     pub fn tick(&mut self, now: Instant, wanted: bool) {
-        if self.engine.is_none() && wanted && now >= self.start_at {
-            self.start(now);
+        if wanted {
+            for started in self.services.tick(now) {
+                if let Some(socket) = started.keeper {
+                    self.engine = Some(Link { pid: started.pid, socket: Some(socket), deaf_until: None });
+                }
+            }
         }
         if let Some(engine) =
             self.engine.as_mut().filter(|engine| engine.deaf_until.is_some_and(|end| now >= end))
@@ -139,34 +133,15 @@ impl Keeper {
         self.flush();
     }
 
-    fn start(&mut self, now: Instant) {
-        self.starts += 1;
-        match self.starter.start(now) {
-            Ok(engine) => self.engine = Some(engine),
-            Err(error) => {
-                say!("cannot start the engine: {error}");
-                let wait = self.backoff.died(Duration::ZERO).max(Duration::from_millis(100));
-                self.start_at = if self.starter.give_up_upgrade() { now } else { now + wait };
-            }
-        }
-    }
-
-    /// Another engine lies at its place: the one that runs is ended, as if it had died.
+    /// Another engine lies at its place.
     pub fn upgrade(&mut self, now: Instant) {
-        say!("the host sent another engine");
-        self.starter.upgrade();
-        self.backoff = Backoff::default();
-        match &self.engine {
-            Some(engine) => kill(engine.pid),
-            None => self.start_at = now,
-        }
+        self.services.replace(ENGINE, now);
     }
 
-    /// Tells the engine to stop the containers; false where there is no engine to tell.
-    pub fn tell_power_off(&mut self, seconds: u32) -> bool {
-        self.power_off = self.engine.is_some().then_some(seconds);
+    /// Tells the engine to stop the containers until then.
+    pub fn tell_power_off(&mut self, until: Instant) {
+        self.power_off = self.engine.is_some().then_some(until);
         self.flush();
-        self.engine.is_some()
     }
 
     /// Reads every packet that is there.
@@ -183,7 +158,10 @@ impl Keeper {
             match take(socket.as_fd()) {
                 Taken::Packet(packet) => self.handle(Sender::Present, packet, now, events),
                 Taken::Nothing => return,
-                Taken::End => return engine.deaf(now),
+                Taken::End => {
+                    engine.socket = None;
+                    engine.deaf_until = Some(now + DYING);
+                }
             }
         }
     }
@@ -218,6 +196,11 @@ impl Keeper {
             (Ok(ToKeeper::Ack { key }), _) => tell(self.table.acknowledged(key)),
             // The process may have ended and been acknowledged in the meantime.
             (Ok(ToKeeper::Shed { key, keep }), _) => drop(self.table.shed(key, usize::from(keep))),
+            // The next engine has been told already what there is.
+            (Ok(ToKeeper::Keep { .. } | ToKeeper::Drop { .. }), Sender::Departed)
+                if self.table.replayed() => {}
+            (Ok(ToKeeper::Keep { name }), _) => tell(self.table.keep(name, packet.fds)),
+            (Ok(ToKeeper::Drop { name }), _) => tell(self.table.drop_kept(&name)),
             (Ok(ToKeeper::Hello { version }), Sender::Present) => {
                 self.hello(version, now);
                 events.push(Event::Greeted);
@@ -252,8 +235,7 @@ impl Keeper {
             self.greeted = Some(now + DEPARTURE);
         } else {
             say!("the engine speaks version {version} and not {PROTOCOL_VERSION}: it is killed");
-            self.starter.give_up_upgrade();
-            self.engine.iter().for_each(|engine| kill(engine.pid));
+            self.services.end_unfit(ENGINE);
         }
     }
 
@@ -270,9 +252,9 @@ impl Keeper {
                 system_micros: ended.system_micros,
                 at_nanos: realtime_nanos(),
             };
-            if self.engine_pid() == Some(pid) {
-                self.engine_died(ended.status, now);
-                events.push(Event::EngineGone);
+            if let Some(gone) = self.services.ended(pid, ended.status, now) {
+                self.service_gone(pid);
+                events.push(Event::Gone(gone));
             } else if !self.table.ended(pid, exit) {
                 events.push(Event::Reaped(pid));
             }
@@ -281,27 +263,21 @@ impl Keeper {
         events
     }
 
-    fn engine_died(&mut self, status: i32, now: Instant) {
-        let Some(engine) = self.engine.take() else { return };
-        let lived = now.saturating_duration_since(engine.born);
-        let mut wait = self.backoff.died(lived);
-        say!("the engine (process {}) ended with {}", engine.pid, told(status));
-        // One that was killed from outside is not to blame.
-        if lived < PROBATION && status != Signal::KILL.as_raw() && self.starter.give_up_upgrade() {
-            wait = Duration::ZERO;
-        }
+    fn service_gone(&mut self, pid: u32) {
+        let Some(engine) = self.engine.take_if(|engine| engine.pid == pid) else { return };
         self.departed.extend(engine.socket);
         self.table.engine_gone();
         (self.greeted, self.power_off, self.blocked) = (None, None, false);
-        self.start_at = now + wait;
     }
 
     /// Sends what the engine has to be told and its socket takes.
     fn flush(&mut self) {
         self.blocked = false;
         let Some(socket) = self.engine.as_ref().and_then(|engine| engine.socket.as_ref()) else { return };
-        if let Some(seconds) = self.power_off {
-            match packet::try_send(socket.as_fd(), &FromKeeper::PowerOff { seconds }.encode(), &[]) {
+        if let Some(until) = self.power_off {
+            let left = until.saturating_duration_since(Instant::now());
+            let millis = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
+            match packet::try_send(socket.as_fd(), &FromKeeper::PowerOff { millis }.encode(), &[]) {
                 Ok(()) => self.power_off = None,
                 Err(error) => return self.blocked = waits(&error),
             }
@@ -357,20 +333,6 @@ fn is_child(pid: u32) -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     let known = |pid| !matches!(rustix::process::waitid(WaitId::Pid(pid), options), Err(Errno::CHILD));
     Pid::from_raw(pid.cast_signed()).is_some_and(known)
-}
-
-fn kill(pid: u32) {
-    if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
-        // ESRCH: it has ended already.
-        let _ = kill_process(pid, Signal::KILL);
-    }
-}
-
-fn told(status: i32) -> String {
-    match status & 0x7f {
-        0 => format!("exit code {}", status >> 8 & 0xff),
-        signal => format!("signal {signal}"),
-    }
 }
 
 fn realtime_nanos() -> u64 {

@@ -8,6 +8,8 @@
 //!    └───────────────────────┴──── engine_gone ────────────────┘
 //! ```
 //!
+//! Named descriptors are held beside the processes, and sent in each replay after them.
+//!
 //! Nothing is queued for an engine beyond one mark for each entry: what was not sent yet is worked out from the
 //! table, so a slow engine costs no memory. In one life of the engine the end of a process is told exactly once,
 //! with `Held` if it came before that was sent, else with `Exited`; it is told again in every later life until
@@ -15,7 +17,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use contract::keeper::{Exit, FromKeeper, Key};
+use contract::keeper::{Exit, FromKeeper, Key, NAMES_MAX, Name};
 
 #[derive(Debug)]
 struct Entry<F> {
@@ -67,6 +69,18 @@ pub enum Refused {
         /// The name.
         key: Key,
     },
+    /// A name under which nothing is kept.
+    #[error("nothing is kept as {name}")]
+    NotKept {
+        /// The name.
+        name: Name,
+    },
+    /// As many names as this process keeps.
+    #[error("{name} is not kept: there are {NAMES_MAX} names already")]
+    Full {
+        /// The name.
+        name: Name,
+    },
 }
 
 /// See the module.
@@ -74,10 +88,13 @@ pub enum Refused {
 pub struct Table<F> {
     entries: BTreeMap<Key, Entry<F>>,
     running: BTreeMap<u32, Key>,
+    kept: BTreeMap<Name, Vec<F>>,
     life: Life,
-    /// Names whose `Held` is not sent yet in this life.
+    /// Keys whose `Held` is not sent yet in this life.
     replay: VecDeque<Key>,
-    /// Names whose `Exited` is not sent yet in this life.
+    /// Names whose `Kept` is not sent yet in this life.
+    replay_kept: VecDeque<Name>,
+    /// Keys whose `Exited` is not sent yet in this life.
     ends: VecDeque<Key>,
 }
 
@@ -86,8 +103,10 @@ impl<F> Default for Table<F> {
         Table {
             entries: BTreeMap::new(),
             running: BTreeMap::new(),
+            kept: BTreeMap::new(),
             life: Life::Away,
             replay: VecDeque::new(),
+            replay_kept: VecDeque::new(),
             ends: VecDeque::new(),
         }
     }
@@ -121,12 +140,14 @@ impl<F> Table<F> {
         self.ends.clear();
         self.entries.values_mut().for_each(|entry| entry.told = Told::Nothing);
         self.replay = self.entries.keys().copied().collect();
+        self.replay_kept = self.kept.keys().cloned().collect();
         self.life = Life::Replaying;
     }
 
     /// The engine died: what it was told does not count for the next one.
     pub fn engine_gone(&mut self) {
         self.replay.clear();
+        self.replay_kept.clear();
         self.ends.clear();
         self.life = Life::Away;
     }
@@ -152,11 +173,25 @@ impl<F> Table<F> {
         Ok(entry.fds.split_off(keep.min(entry.fds.len())))
     }
 
+    /// Holds `fds` under `name`. Returns those that had it, to be closed.
+    pub fn keep(&mut self, name: Name, fds: Vec<F>) -> Result<Vec<F>, Refused> {
+        if self.kept.len() >= NAMES_MAX && !self.kept.contains_key(&name) {
+            return Err(Refused::Full { name });
+        }
+        Ok(self.kept.insert(name, fds).unwrap_or_default())
+    }
+
+    /// What is kept under `name` is not needed any more. Returns it, to be closed.
+    pub fn drop_kept(&mut self, name: &Name) -> Result<Vec<F>, Refused> {
+        self.replay_kept.retain(|waiting| waiting != name);
+        self.kept.remove(name).ok_or_else(|| Refused::NotKept { name: name.clone() })
+    }
+
     /// The next message for the engine with the descriptors it carries; the same until [`Table::sent`].
     pub fn next(&self) -> Option<(FromKeeper, &[F])> {
         match (self.life, self.replay.front(), self.ends.front()) {
             (Life::Away, ..) => None,
-            (Life::Replaying, None, _) => Some((FromKeeper::ReplayEnd, &[])),
+            (Life::Replaying, None, _) => Some(self.next_kept().unwrap_or((FromKeeper::ReplayEnd, &[]))),
             (Life::Replaying, Some(key), _) => self.entries.get(key).map(|entry| {
                 let note = entry.note.clone();
                 (FromKeeper::Held { key: *key, pid: entry.pid, exit: entry.exit, note }, &entry.fds[..])
@@ -170,11 +205,18 @@ impl<F> Table<F> {
         }
     }
 
+    fn next_kept(&self) -> Option<(FromKeeper, &[F])> {
+        let name = self.replay_kept.front()?;
+        let fds = self.kept.get(name)?;
+        Some((FromKeeper::Kept { name: name.clone() }, fds))
+    }
+
     /// The message of [`Table::next`] is on its way.
     pub fn sent(&mut self) {
         match self.life {
             Life::Away => {}
             Life::Replaying => match self.replay.pop_front() {
+                None if self.replay_kept.pop_front().is_some() => {}
                 None => self.life = Life::Serving,
                 Some(key) => {
                     if let Some(entry) = self.entries.get_mut(&key) {

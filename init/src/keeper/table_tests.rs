@@ -8,6 +8,10 @@ fn key(number: u8) -> Key {
     Key([number; 32])
 }
 
+fn name(number: u8) -> Name {
+    Name::new(format!("name/{number}")).unwrap()
+}
+
 fn exit(status: i32) -> Exit {
     Exit { status, user_micros: 0, system_micros: 0, at_nanos: 0 }
 }
@@ -80,6 +84,16 @@ fn what_is_shed_is_not_held_for_the_next_engine() {
     assert_eq!(table.next().map(|(_, fds)| fds), Some(&[7, 8][..]));
 }
 
+#[test]
+fn there_are_only_so_many_names() {
+    let mut table = Table::default();
+    let name = |number: usize| Name::new(format!("n{number}")).unwrap();
+    (0..NAMES_MAX).for_each(|number| assert_eq!(table.keep(name(number), vec![1]), Ok(vec![])));
+    let more = name(NAMES_MAX);
+    assert_eq!(table.keep(more.clone(), vec![2]), Err(Refused::Full { name: more }));
+    assert_eq!(table.keep(name(0), vec![3]), Ok(vec![1]), "another in its place");
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Launch,
@@ -88,6 +102,8 @@ enum Step {
     Deliver(u8),
     Gone,
     Hello,
+    Keep(u8, u8),
+    Drop(u8),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -98,6 +114,8 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (0u8..5).prop_map(Step::Deliver),
         1 => Just(Step::Gone),
         2 => Just(Step::Hello),
+        2 => (0u8..4, any::<u8>()).prop_map(|(name, fd)| Step::Keep(name, fd)),
+        1 => (0u8..4).prop_map(Step::Drop),
     ]
 }
 
@@ -111,6 +129,9 @@ struct World {
     told: BTreeSet<Key>,
     /// Known to the engine of this life.
     known: BTreeSet<Key>,
+    kept: BTreeMap<Name, u8>,
+    /// Told in this life.
+    names_known: BTreeSet<Name>,
     alive: bool,
     replayed: bool,
     count: u8,
@@ -133,6 +154,10 @@ impl World {
                 assert_eq!(Some(&exit), self.owed.get(&key));
                 assert!(self.told.insert(key), "an end is told once a life");
             }
+            FromKeeper::Kept { name } => {
+                assert!(!self.replayed && self.names_known.insert(name.clone()));
+                assert_eq!(Some(fds), self.kept.get(&name).map(std::slice::from_ref));
+            }
             FromKeeper::PowerOff { .. } => panic!("the table does not power off"),
         }
         table.sent();
@@ -142,6 +167,7 @@ impl World {
     fn new_life(&mut self, alive: bool) {
         self.told.clear();
         self.known.clear();
+        self.names_known.clear();
         (self.alive, self.replayed) = (alive, false);
     }
 
@@ -178,6 +204,15 @@ impl World {
             Step::Hello if !self.alive => {
                 table.hello();
                 self.new_life(true);
+            }
+            Step::Keep(number, fd) => {
+                let old = self.kept.insert(name(*number), *fd);
+                assert_eq!(table.keep(name(*number), vec![*fd]), Ok(old.into_iter().collect()));
+            }
+            Step::Drop(number) => {
+                let dropped = table.drop_kept(&name(*number)).ok();
+                assert_eq!(dropped, self.kept.remove(&name(*number)).map(|fd| vec![fd]));
+                self.names_known.remove(&name(*number));
             }
             _ => {}
         }

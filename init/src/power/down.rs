@@ -4,10 +4,12 @@ use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use contract::console::GAVE_UP;
 use contract::settings::{Backend, OnFailure};
 use rustix::system::{RebootCommand, reboot};
 
-use crate::messages::say;
+use crate::line;
+use crate::messages::{last, say};
 
 use super::Action;
 
@@ -46,8 +48,12 @@ pub fn down(action: Action, backend: Backend, undo: impl FnOnce()) -> ! {
     leave(action, backend, false)
 }
 
-/// After a failed boot or a panic: by policy, never a silent hang.
-pub fn give_up() -> ! {
+/// After a failed boot or a panic: by policy, never a silent hang. The host is told why on the control line, where it has
+/// one, and on the console, which it reads in any case.
+pub fn give_up(reason: &str) -> ! {
+    let reason = reason.replace('\n', " ");
+    line::last_words(&reason);
+    last(format!("{GAVE_UP}{reason}\n").as_bytes());
     let (backend, on_failure) = POLICY.get().copied().unwrap_or_default();
     let action = match on_failure {
         OnFailure::PowerOff => Action::PowerOff,

@@ -5,4 +5,4 @@ mod down;
 mod state;
 
 pub use down::{down, give_up, set_policy};
-pub use state::{Action, GRACE, Power};
+pub use state::{AGAIN, Action, GRACE, Power};

@@ -3,17 +3,23 @@
 //! ```text
 //!         request, engine lives                Stopped | engine died | deadline
 //!   Up ───────────────────────────► Stopping ───────────────────────────────────► Down
+//!    │                               │    ▲
+//!    │                               └────┘ request: sooner, never later
 //!    └───────────── request, no engine ─────────────────────────────────────────────▲
 //! ```
-//!
-//! The first request decides between power off and reboot; later ones change nothing, so that pressing the
-//! button again while containers stop does no harm.
 
 use std::time::{Duration, Instant};
 
-/// How long the engine has to stop the containers: Docker's default stop time-out is 10 s for one container, and
-/// they are stopped side by side.
+/// How long the whole may take where nobody says: Docker's default stop time-out is 10 s for one container, and they are
+/// stopped side by side.
 pub const GRACE: Duration = Duration::from_secs(30);
+
+/// Whoever presses the button or sends a signal once more does not want to wait any longer.
+pub const AGAIN: Duration = Duration::from_secs(5);
+
+/// Of the time that is left, so much is for killing what did not stop and for writing down how it ended; but never more
+/// than a quarter.
+const MARGIN: Duration = Duration::from_secs(2);
 
 /// What comes in the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,14 +47,35 @@ pub enum Power {
 }
 
 impl Power {
-    /// Somebody asks. Returns whether the engine is to be told now.
-    pub fn request(&mut self, action: Action, engine_lives: bool, now: Instant) -> bool {
-        if *self != Power::Up {
-            return false;
+    /// Somebody asks that it be done `within` that time. Returns until when the engine is to be told to have stopped the
+    /// containers, if it is to be told anything.
+    pub fn request(
+        &mut self,
+        action: Action,
+        within: Duration,
+        engine_lives: bool,
+        now: Instant,
+    ) -> Option<Instant> {
+        // Nobody asks for more than a lifetime; a sum that overflows would be a panic.
+        let within = within.min(Duration::from_secs(u32::MAX.into()));
+        let wanted = now + within;
+        let containers = wanted - MARGIN.min(within / 4);
+        match *self {
+            Power::Up if engine_lives => *self = Power::Stopping { action, until: wanted },
+            Power::Up => {
+                *self = Power::Down(action);
+                return None;
+            }
+            Power::Stopping { action: before, until } => {
+                *self = Power::Stopping { action: louder(before, action), until: until.min(wanted) };
+                return (wanted < until).then_some(containers);
+            }
+            Power::Down(before) => {
+                *self = Power::Down(louder(before, action));
+                return None;
+            }
         }
-        *self =
-            if engine_lives { Power::Stopping { action, until: now + GRACE } } else { Power::Down(action) };
-        engine_lives
+        Some(containers)
     }
 
     /// The engine said `Stopped`, or died: either way there is nobody to wait for.
@@ -79,16 +106,22 @@ impl Power {
     }
 }
 
+/// Whoever wants the power off does not want it on again.
+fn louder(one: Action, other: Action) -> Action {
+    if one == other { one } else { Action::PowerOff }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
     #[test]
-    fn the_engine_is_told_once_and_waited_for() {
+    fn the_engine_is_told_and_waited_for() {
         let now = Instant::now();
         let mut power = Power::Up;
-        assert!(power.request(Action::PowerOff, true, now));
-        assert!(!power.request(Action::Reboot, true, now), "the first request decides");
+        assert_eq!(power.request(Action::PowerOff, GRACE, true, now), Some(now + GRACE - MARGIN));
         assert!(!power.wants_engine());
         power.tick(now + GRACE - Duration::from_millis(1));
         assert_eq!(power, Power::Stopping { action: Action::PowerOff, until: now + GRACE });
@@ -97,12 +130,28 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_engine_is_not_waited_for_longer_than_its_time() {
+    fn a_second_request_comes_sooner_and_never_later() {
         let now = Instant::now();
         let mut power = Power::Up;
-        power.request(Action::Reboot, true, now);
-        power.tick(now + GRACE);
-        assert_eq!(power, Power::Down(Action::Reboot));
+        power.request(Action::Reboot, 120 * SECOND, true, now);
+        assert_eq!(power.request(Action::Reboot, 300 * SECOND, true, now), None);
+        assert_eq!(power.deadline(), Some(now + 120 * SECOND));
+        let told = power.request(Action::PowerOff, SECOND, true, now + SECOND);
+        assert_eq!(told, Some(now + 2 * SECOND - SECOND / 4), "a quarter of a short time");
+        assert_eq!(power, Power::Stopping { action: Action::PowerOff, until: now + 2 * SECOND });
+        power.tick(now + 2 * SECOND);
+        assert_eq!(power, Power::Down(Action::PowerOff));
+        assert_eq!(power.request(Action::Reboot, SECOND, true, now + 3 * SECOND), None);
+        assert_eq!(power, Power::Down(Action::PowerOff), "power off goes before a restart");
+    }
+
+    #[test]
+    fn any_time_may_be_named() {
+        let now = Instant::now();
+        for within in [Duration::ZERO, Duration::MAX] {
+            let mut power = Power::Up;
+            assert!(power.request(Action::PowerOff, within, true, now).is_some());
+        }
     }
 
     #[test]
@@ -110,7 +159,7 @@ mod tests {
         let mut power = Power::Up;
         power.engine_done();
         assert_eq!(power, Power::Up, "a dead engine alone does not power off");
-        assert!(!power.request(Action::PowerOff, false, Instant::now()));
+        assert_eq!(power.request(Action::PowerOff, GRACE, false, Instant::now()), None);
         assert_eq!(power, Power::Down(Action::PowerOff));
     }
 }

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use contract::control::Answer;
+use contract::line::{Answer, EVENTS, FromGuest, Hello, Status};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -47,29 +47,48 @@ pub struct Appliance {
 impl Appliance {
     /// A boot whose engine answers; `None` where this machine cannot.
     pub fn start(words: &[&str]) -> Option<Appliance> {
-        let mut appliance = Appliance::start_unchecked(words)?;
-        appliance.init = appliance.find_init();
+        Some(Appliance::start_unchecked(words)?.up())
+    }
+
+    /// One whose console is a small pipe that nobody reads.
+    pub fn start_unheard() -> Option<(Appliance, std::io::PipeReader)> {
+        let (read, write) = std::io::pipe().unwrap();
+        rustix::pipe::fcntl_setpipe_size(&write, 4096).unwrap();
+        Some((Appliance::boot(&[], &[], Some(write))?.up(), read))
+    }
+
+    fn up(self) -> Appliance {
+        let appliance = self.with_init();
         appliance.ask("held");
-        Some(appliance)
+        appliance
+    }
+
+    /// One that can be asked, though its engine may not be there.
+    pub fn with_init(mut self) -> Appliance {
+        self.init = self.find_init();
+        self
     }
 
     pub fn start_unchecked(words: &[&str]) -> Option<Appliance> {
-        Appliance::boot(words, &[])
+        Appliance::boot(words, &[], None)
     }
 
     /// A boot from a root tree that lacks a folder, with a file in its place.
     pub fn start_without(folder: &'static str) -> Option<Appliance> {
-        Appliance::boot(&[], &[folder])
+        Appliance::boot(&[], &[folder], None)
     }
 
-    fn boot(words: &[&str], missing: &[&str]) -> Option<Appliance> {
+    fn boot(words: &[&str], missing: &[&str], pipe: Option<std::io::PipeWriter>) -> Option<Appliance> {
         let cgroup2 = cgroup2()?;
         let folder = tempfile::tempdir().unwrap();
         let cgroup = cgroup2.join(format!("pinnace-test-{}", folder.path().file_name().unwrap().display()));
         fs::create_dir(&cgroup).unwrap();
         let root = folder.path().join("root");
         root_tree(&root, missing);
-        let console = fs::File::create(folder.path().join("console")).unwrap();
+        let console = match pipe {
+            Some(pipe) => std::os::fd::OwnedFd::from(pipe),
+            None => fs::File::create(folder.path().join("console")).unwrap().into(),
+        };
         let unshare = Command::new("unshare")
             .args([
                 "--pid",
@@ -152,8 +171,9 @@ impl Appliance {
         writeln!(self.connect(), "{line}").unwrap();
     }
 
-    pub fn control(&self, line: &str) -> String {
-        self.control_bytes(format!("{line}\n").as_bytes())
+    /// One request on the control line, one answer.
+    pub fn control(&self, request: &str) -> String {
+        self.control_bytes(format!("{request}\n").as_bytes())
     }
 
     pub fn control_socket(&self) -> UnixStream {
@@ -162,19 +182,34 @@ impl Appliance {
         })
     }
 
-    /// A control line with the bytes that belong to it.
-    pub fn control_bytes(&self, bytes: &[u8]) -> String {
+    /// A control line on which both sides said hello.
+    pub fn greeted(&self) -> BufReader<UnixStream> {
         let mut stream = self.control_socket();
-        stream.write_all(bytes).unwrap();
-        let mut answer = String::new();
-        BufReader::new(stream).read_line(&mut answer).unwrap();
-        answer
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(Hello::ours(EVENTS).encode().as_bytes()).unwrap();
+        let mut lines = BufReader::new(stream);
+        let mut hello = String::new();
+        lines.read_line(&mut hello).unwrap();
+        assert!(matches!(FromGuest::decode(&hello), Ok(FromGuest::Hello(_))), "{hello}");
+        lines
+    }
+
+    /// A request with the bytes that belong to it.
+    pub fn control_bytes(&self, bytes: &[u8]) -> String {
+        let mut lines = self.greeted();
+        lines.get_mut().write_all(&[b"7 ", bytes].concat()).unwrap();
+        let answer =
+            lines.lines().map(Result::unwrap).find(|line| !line.starts_with("event ")).expect("an answer");
+        format!("{}\n", answer.strip_prefix("7 ").unwrap_or_else(|| panic!("answered {answer:?}")))
     }
 
     /// The engine's process id (inside) and how often it was started.
     pub fn status(&self) -> (u32, u32) {
-        match Answer::decode(&self.control("status")) {
-            Some(Answer::Status { engine_pid, engine_starts, .. }) => (engine_pid, engine_starts),
+        match FromGuest::decode(&self.control("status")) {
+            Ok(FromGuest::Answer {
+                answer: Answer::Status(Status { engine_pid, engine_starts, .. }),
+                ..
+            }) => (engine_pid, engine_starts),
             other => panic!("no status: {other:?}"),
         }
     }

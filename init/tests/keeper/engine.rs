@@ -1,18 +1,19 @@
 //! The fake engine: does to the keeper what a real one does, one line at a time over the API socket.
 //!
 //! `launch KEY COMMAND`, `launch-slowly KEY COMMAND`, `launch-many N`, `next`, `ack KEY`, `shed KEY`, `held`, `count`,
-//! `output KEY`, `hostname`, `stop-self`, `close-keeper`, `crash-at-start N`.
+//! `config`, `keep NAME TEXT`, `drop NAME`, `kept`, `output KEY|NAME`, `hostname`, `stop-self`, `close-keeper`, `crash-at-start N`.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex, mpsc};
 
-use contract::keeper::{Exit, FromKeeper, Key, MESSAGE_MAX, PROTOCOL_VERSION, ToKeeper};
-use contract::paths::{API_UNIX_FD, KEEPER_FD};
+use contract::keeper::{Exit, FromKeeper, Key, MESSAGE_MAX, Name, PROTOCOL_VERSION, ToKeeper};
+use contract::paths::{API_UNIX_FD, CONFIG_FD, KEEPER_FD};
 use sys::clone::{CloneFlags, Memory, Stack, StringArray, clone_vfork, execve, unblock_signals};
 use sys::packet;
 
@@ -26,7 +27,9 @@ type Outputs = BTreeMap<String, OwnedFd>;
 
 struct Engine {
     keeper: OwnedFd,
+    config: fs::File,
     held: Vec<String>,
+    kept: Vec<String>,
     outputs: Arc<Mutex<Outputs>>,
     exited: mpsc::Receiver<String>,
 }
@@ -34,14 +37,16 @@ struct Engine {
 /// Never returns.
 pub fn run() {
     let keeper = sys::inherit::take(KEEPER_FD).unwrap();
+    let config =
+        sys::inherit::take(CONFIG_FD).map_or_else(|| fs::File::open("/dev/null").unwrap(), fs::File::from);
     let listener = UnixListener::from(sys::inherit::take(API_UNIX_FD).unwrap());
     crash_if_told();
     listener.set_nonblocking(false).unwrap();
     send(keeper.as_fd(), &ToKeeper::Hello { version: PROTOCOL_VERSION });
     let outputs = Arc::new(Mutex::new(Outputs::new()));
-    let held = replay(keeper.as_fd(), &outputs);
+    let (held, kept) = replay(keeper.as_fd(), &outputs);
     let (tell, exited) = mpsc::channel();
-    let engine = Engine { keeper: keeper.try_clone().unwrap(), held, outputs, exited };
+    let engine = Engine { keeper: keeper.try_clone().unwrap(), config, held, kept, outputs, exited };
     std::thread::spawn(move || listen(&keeper, &tell));
     for stream in listener.incoming() {
         engine.serve(stream.unwrap());
@@ -69,9 +74,9 @@ fn receive(keeper: BorrowedFd<'_>) -> (FromKeeper, Vec<OwnedFd>) {
     (FromKeeper::decode(&packet.bytes).unwrap(), packet.fds)
 }
 
-/// `KEY:STATE:NOTE:NUMBER-OF-DESCRIPTORS` for each that is held.
-fn replay(keeper: BorrowedFd<'_>, outputs: &Mutex<Outputs>) -> Vec<String> {
-    let mut held = Vec::new();
+/// `KEY:STATE:NOTE:NUMBER-OF-DESCRIPTORS` for each that is held, and the names of what is kept.
+fn replay(keeper: BorrowedFd<'_>, outputs: &Mutex<Outputs>) -> (Vec<String>, Vec<String>) {
+    let (mut held, mut kept) = (Vec::new(), Vec::new());
     loop {
         match receive(keeper) {
             (FromKeeper::Held { key, exit, note, .. }, fds) => {
@@ -79,7 +84,11 @@ fn replay(keeper: BorrowedFd<'_>, outputs: &Mutex<Outputs>) -> Vec<String> {
                 held.push(format!("{name}:{}:{note}:{count}", exit.map_or("running".into(), ended)));
                 outputs.lock().unwrap().extend(fds.into_iter().map(|fd| (name.clone(), fd)));
             }
-            (FromKeeper::ReplayEnd, _) => return held,
+            (FromKeeper::Kept { name }, fds) => {
+                kept.push(name.to_string());
+                outputs.lock().unwrap().extend(fds.into_iter().map(|fd| (name.to_string(), fd)));
+            }
+            (FromKeeper::ReplayEnd, _) => return (held, kept),
             other => panic!("not of a replay: {other:?}"),
         }
     }
@@ -91,8 +100,8 @@ fn listen(keeper: &OwnedFd, tell: &mpsc::Sender<String>) {
             FromKeeper::Exited { key, exit, .. } => {
                 tell.send(format!("exited {} {}", name(key), ended(exit))).unwrap();
             }
-            FromKeeper::PowerOff { seconds } => {
-                println!("fake engine: told to stop within {seconds} s");
+            FromKeeper::PowerOff { millis } => {
+                println!("fake engine: told to stop within {} s", millis.div_ceil(1000));
                 send(keeper.as_fd(), &ToKeeper::Stopped);
             }
             other => panic!("not after a replay: {other:?}"),
@@ -154,6 +163,17 @@ impl Engine {
                 send(self.keeper.as_fd(), &ToKeeper::Shed { key: key(rest), keep: 0 });
                 "ok".into()
             }
+            "config" => {
+                let mut config = vec![0; self.config.metadata().unwrap().len() as usize];
+                self.config.read_exact_at(&mut config, 0).unwrap();
+                String::from_utf8(config).unwrap()
+            }
+            "keep" => self.keep(rest),
+            "drop" => {
+                send(self.keeper.as_fd(), &ToKeeper::Drop { name: Name::new(rest).unwrap() });
+                "ok".into()
+            }
+            "kept" => self.kept.join(" "),
             "held" => self.held.join(" "),
             "count" => self.held.len().to_string(),
             "output" => self.output(rest),
@@ -177,6 +197,16 @@ impl Engine {
             }
             _ => panic!("unknown verb {verb}"),
         }
+    }
+
+    /// A pipe with TEXT in it, whose other end nobody has.
+    fn keep(&self, rest: &str) -> String {
+        let (name, text) = rest.split_once(' ').unwrap();
+        let (read, mut write) = std::io::pipe().unwrap();
+        write.write_all(text.as_bytes()).unwrap();
+        let message = ToKeeper::Keep { name: Name::new(name).unwrap() };
+        packet::send(self.keeper.as_fd(), &message.encode(), &[read.as_fd()]).unwrap();
+        "ok".into()
     }
 
     fn output(&self, name: &str) -> String {

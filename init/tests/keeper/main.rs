@@ -11,7 +11,7 @@ mod engine;
 mod uplink;
 
 use appliance::{Appliance, Ended};
-use std::io::Write;
+use std::io::{BufRead, Read, Write};
 
 /// Not a test: the program that `init` starts as `engined` in the others, which is this very executable.
 #[test]
@@ -89,6 +89,26 @@ fn a_shed_descriptor_is_not_held_any_more() {
 }
 
 #[test]
+fn what_is_kept_under_a_name_outlives_the_engine_until_it_is_dropped() {
+    let Some(mut appliance) = Appliance::start(&[]) else { return };
+    appliance.ask("keep port/tcp/80 old");
+    appliance.ask("keep port/tcp/80 new");
+    appliance.ask("keep dns/1 lookup");
+    appliance.ask("launch a1 sleep 1000");
+    for _ in 0..2 {
+        appliance.kill_engine();
+        assert_eq!(appliance.ask("kept"), "dns/1 port/tcp/80");
+        assert_eq!(appliance.ask("held"), "a1:running:note-a1:1");
+    }
+    assert_eq!(appliance.ask("output port/tcp/80"), "new");
+    appliance.ask("drop port/tcp/80");
+    appliance.ask("drop nothing/at/all");
+    appliance.kill_engine();
+    assert_eq!(appliance.ask("kept"), "dns/1");
+    assert_eq!(appliance.ask("output dns/1"), "lookup");
+}
+
+#[test]
 fn many_processes_come_back() {
     let Some(mut appliance) = Appliance::start(&[]) else { return };
     assert_eq!(appliance.ask("launch-many 500"), "ok");
@@ -129,7 +149,7 @@ fn an_engine_from_the_host_that_cannot_live_gives_way_to_the_images_own() {
     // The upgrade's own start, and the next one.
     appliance.wait_for_start(3);
     assert_eq!(appliance.ask("held"), "a1:running:note-a1:1");
-    assert!(appliance.control("status").ends_with(" image\n"));
+    assert!(appliance.control("status").ends_with(" image writable\n"));
     // Not made for this kernel: the start itself fails.
     assert_eq!(appliance.control_bytes(&engine(b"\x7fELF and nothing else")), "ok\n");
     appliance.wait_for_start(5);
@@ -143,12 +163,12 @@ fn what_is_no_engine_changes_nothing() {
     let before = appliance.status();
     let refused = |why: &str| format!("error the engine is not taken: {why}\n");
     assert_eq!(appliance.control_bytes(&engine(b"#!/bin/sh\n")), refused("not an executable"));
-    let size = refused("an engine has from 1 to 67108864 bytes");
+    let size = refused("it has from 1 to 67108864 bytes");
     assert_eq!(appliance.control("engine 0"), size);
     assert_eq!(appliance.control("engine 67108865"), size);
     // One whose sender leaves half-way leaves nothing.
     let mut torn = appliance.control_socket();
-    torn.write_all(b"engine 1000000\n\x7fELF").unwrap();
+    torn.write_all(b"1 engine 1000000\n\x7fELF").unwrap();
     drop(torn);
     assert_eq!(appliance.status(), before);
 }
@@ -157,9 +177,25 @@ fn what_is_no_engine_changes_nothing() {
 fn power_off_asks_the_engine_and_ends_all() {
     let Some(mut appliance) = Appliance::start(&[]) else { return };
     appliance.ask("launch a1 trap 'echo bye' TERM; sleep 1000");
-    assert_eq!(appliance.control("power-off"), "ok\n");
+    assert_eq!(appliance.control("power-off 100"), "ok\n");
     assert_eq!(appliance.wait(), Ended::PoweredOff);
-    assert!(appliance.console().contains("fake engine: told to stop within 30 s"), "{}", appliance.console());
+    // A little of it is for writing down how they ended.
+    assert!(appliance.console().contains("fake engine: told to stop within 98 s"), "{}", appliance.console());
+}
+
+#[test]
+fn a_second_wish_brings_the_end_nearer() {
+    for second in ["the line", "a signal"] {
+        let Some(mut appliance) = Appliance::start(&[]) else { return };
+        // An engine that does not answer has all the time that it was given.
+        appliance.ask("stop-self");
+        assert_eq!(appliance.control("power-off 3600"), "ok\n");
+        match second {
+            "the line" => assert_eq!(appliance.control("power-off 1"), "ok\n"),
+            _ => appliance.signal_init("TERM"),
+        }
+        assert_eq!(appliance.wait(), Ended::PoweredOff, "by {second}");
+    }
 }
 
 #[test]
@@ -170,6 +206,62 @@ fn reboot_and_a_signal_work_too() {
     let Some(mut appliance) = Appliance::start(&[]) else { return };
     appliance.signal_init("TERM");
     assert_eq!(appliance.wait(), Ended::PoweredOff);
+}
+
+#[test]
+fn the_host_hears_of_the_engines_death_on_its_long_line() {
+    let Some(mut appliance) = Appliance::start(&[]) else { return };
+    let mut long = appliance.greeted();
+    appliance.kill_engine();
+    let mut event = String::new();
+    long.read_line(&mut event).unwrap();
+    assert_eq!(event, "event engine-died signal 9\n");
+}
+
+#[test]
+fn a_host_of_the_first_version_is_served() {
+    let Some(appliance) = Appliance::start(&[]) else { return };
+    let mut stream = appliance.control_socket();
+    stream.write_all(b"status\nclock 1\npower-off\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    assert!(lines[0].starts_with("status ") && lines[0].ends_with(" image"), "{text}");
+    assert_eq!(lines[1..], ["error the clock is the host's own", "ok"]);
+}
+
+#[test]
+fn a_console_that_nobody_reads_holds_nothing_up() {
+    let Some((appliance, _console)) = Appliance::start_unheard() else { return };
+    // Each is a line on the console.
+    for _ in 0..200 {
+        appliance.ask("ack nobody");
+    }
+    assert_eq!(appliance.status().1, 1);
+}
+
+#[test]
+fn an_engine_waits_for_its_configuration_and_every_engine_has_it() {
+    let Some(appliance) = Appliance::start_unchecked(&["config=line"]) else { return };
+    let mut appliance = appliance.with_init();
+    assert_eq!(appliance.status(), (0, 0));
+    let mut long = appliance.greeted();
+    // One that is cut short is none.
+    appliance.control_socket().write_all(b"1 config 100\n{").unwrap();
+    long.get_mut().write_all(b"1 config 13\n{\"version\":1}2 status\n").unwrap();
+    let mut answers = String::new();
+    long.read_line(&mut answers).unwrap();
+    assert_eq!(answers, "1 ok\n");
+    assert_eq!(appliance.ask("config"), "{\"version\":1}");
+    assert_eq!(
+        appliance.control_bytes(b"config 13\n{\"version\":1}"),
+        "ok\n",
+        "it was not heard that it arrived"
+    );
+    let refused = "error the configuration is not taken: this boot has another already\n";
+    assert_eq!(appliance.control_bytes(b"config 13\n{\"version\":2}"), refused);
+    appliance.kill_engine();
+    assert_eq!(appliance.ask("config"), "{\"version\":1}");
 }
 
 #[test]
@@ -187,10 +279,10 @@ fn control_lines_are_answered() {
 fn what_is_wrong_is_said_and_the_boot_ends() {
     let Some(mut appliance) = Appliance::start_unchecked(&["on-failure=sometimes"]) else { return };
     assert_eq!(appliance.wait(), Ended::Exit(1));
-    let line = "boot failed: setting on-failure=sometimes is not valid: expected poweroff or reboot";
+    let line = "pinnace-init: gave up: boot failed: setting on-failure=sometimes is not valid: expected poweroff or reboot";
     assert!(appliance.console().contains(line), "{}", appliance.console());
     let Some(mut appliance) = Appliance::start_without("proc") else { return };
     assert_eq!(appliance.wait(), Ended::Exit(1));
-    let line = "boot failed: phase mounts failed: cannot mount /proc: ";
+    let line = "pinnace-init: gave up: boot failed: phase mounts failed: cannot mount /proc: ";
     assert!(appliance.console().contains(line), "{}", appliance.console());
 }

@@ -103,17 +103,17 @@ pub async fn info(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
     let limits = Limits::read();
     let uname = rustix::system::uname();
     let text = |c: &std::ffi::CStr| c.to_string_lossy().into_owned();
-    let mirrors = &app.settings.registry_mirrors;
+    let mirrors = &app.config.registry_mirrors;
     let mut insecure = vec!["::1/128".to_owned(), "127.0.0.0/8".to_owned()];
-    insecure.extend(app.settings.insecure_registries.iter().filter(|entry| entry.contains('/')).cloned());
+    insecure.extend(app.config.insecure_registries.iter().filter(|entry| entry.contains('/')).cloned());
     let mut indexes = json!({
         "docker.io": { "Name": "docker.io", "Mirrors": mirrors, "Secure": true, "Official": true },
     });
-    for host in app.settings.insecure_registries.iter().filter(|entry| !entry.contains('/')) {
+    for host in app.config.insecure_registries.iter().filter(|entry| !entry.contains('/')) {
         indexes[host] = json!({ "Name": host, "Mirrors": [], "Secure": false, "Official": false });
     }
     let mut security = vec!["name=seccomp,profile=builtin"];
-    security.extend(app.settings.userns_remap.map(|_| "name=userns"));
+    security.extend(app.config.userns_remap.map(|_| "name=userns"));
     security.push("name=cgroupns");
     let mut info = json!({
         "ID": app.id, "Name": text(uname.nodename()), "ServerVersion": VERSION,
@@ -136,7 +136,7 @@ pub async fn info(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
         "RegistryConfig": {
             "InsecureRegistryCIDRs": insecure, "IndexConfigs": indexes, "Mirrors": mirrors,
         },
-        "GenericResources": null, "DockerRootDir": crate::app::data(&app.settings), "HttpProxy": "", "HttpsProxy": "",
+        "GenericResources": null, "DockerRootDir": crate::app::data(&app.config), "HttpProxy": "", "HttpsProxy": "",
         "NoProxy": "", "Labels": [], "ExperimentalBuild": false,
         "Runtimes": { "runc": { "path": "pinnace" } }, "DefaultRuntime": "runc",
         "Swarm": {

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use contract::paths::{DATA, DATA_TEMPLATE, E2FSCK};
-use rustix::fs::{OFlags, StatVfsMountFlags, statvfs};
+use rustix::fs::OFlags;
 use rustix::mount::{MountFlags, UnmountFlags, mount as mount_fs, mount_remount, unmount as unmount_fs};
 
 use crate::messages::{chain, say};
@@ -189,12 +189,6 @@ fn grow(device: &Path, blocks: u64) -> io::Result<()> {
 /// How often and after what pause an unmount is tried: a process that was just killed takes a moment to let go.
 const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// Whether the kernel has made the data read-only, which it does when it meets something that cannot be
-/// (`errors=remount-ro`): nothing is kept any more, and the next boot repairs it.
-pub fn is_read_only() -> bool {
-    statvfs(DATA).is_ok_and(|data| data.f_flag.contains(StatVfsMountFlags::RDONLY))
-}
 
 /// All that was written is on the disk when this returns, unless it says otherwise.
 pub fn unmount(_: &mut Machine) {
