@@ -269,7 +269,7 @@ fn a_failed_start_tells_the_step() {
     let mut spec = bench.spec(&["sh"]);
     spec.sysctls = vec![("no.such.thing".into(), "1".into())];
     let error = bench.run(&spec).unwrap_err();
-    assert!(error.to_string().starts_with("write /proc/sys/no/such/thing: "), "{error}");
+    assert!(error.to_string().starts_with("open /proc/sys/no/such/thing: "), "{error}");
 }
 
 #[test]
