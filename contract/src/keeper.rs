@@ -24,6 +24,10 @@
 /// Raised when a message changes its meaning or its bytes.
 pub const PROTOCOL_VERSION: u16 = 2;
 
+/// How an engine ends whose data disk was written by a newer release: BSD's EX_CONFIG, see sysexits(3). Another try would
+/// end in the same way, so PID 1 makes none.
+pub const EXIT_NEWER_DISK: i32 = 78;
+
 /// Longest note that may ride on a message, in bytes.
 pub const NOTE_MAX: usize = 512;
 

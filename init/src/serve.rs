@@ -194,6 +194,11 @@ impl Server {
             match event {
                 Event::Greeted => self.modules.begin(),
                 Event::Stopped => state.power.engine_done(),
+                Event::Gone(gone) if gone.hopeless => {
+                    crate::power::give_up(
+                        "the data disk was written by a newer release of Pinnace: start that one",
+                    );
+                }
                 Event::Gone(gone) if gone.service.vital => {
                     state.power.engine_done();
                     if let (Some(how), Power::Up) = (gone.how, state.power) {

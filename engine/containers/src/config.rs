@@ -71,8 +71,6 @@ pub struct HostConfig {
     pub restart: RestartPolicy,
     /// `bridge`, `none`, `host`.
     pub network_mode: String,
-    /// Hardware address on its network; empty is made of the network address.
-    pub mac: String,
     /// `json-file`, `local` or `none`.
     pub log_driver: String,
     /// Options of the driver, as the creator wrote them.
@@ -150,7 +148,6 @@ impl Default for HostConfig {
             auto_remove: false,
             restart: RestartPolicy::No,
             network_mode: "bridge".to_owned(),
-            mac: String::new(),
             log_driver: "json-file".to_owned(),
             log_options: BTreeMap::new(),
             privileged: false,

@@ -1,5 +1,6 @@
 //! Creating a container: name reserved → image held → recorded. Each step undoes itself.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -7,16 +8,16 @@ use super::config::{Config, HostConfig};
 use super::error::ContainerError;
 use super::files::on_files;
 use super::names;
-use super::record::{Record, Recorded};
+use super::record::{CONTAINERS, ContainerSpec, ContainerState, EndpointSettings, Record, Recorded, STATES};
 use super::registry::Containers;
+use super::rename::take_name;
 use super::resources::{Resources, Support};
-use super::restart::Restarts;
 use super::state::{Ended, State};
 use images::{Image, ImageConfig, ImageError};
 use model::Platform;
 use model::id::new_id;
 use model::timestamp::Timestamp;
-use store::{Durability, Table, Writer};
+use store::{Durability, Lifetime, Writer};
 
 /// What a client asks for.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +28,8 @@ pub struct Create {
     pub config: Config,
     /// How it stands in the machine.
     pub host: HostConfig,
+    /// What it asks of its place on each network, by the network's name.
+    pub endpoints: BTreeMap<String, EndpointSettings>,
     /// What the image must be for; any where nobody asked.
     pub platform: Option<Platform>,
     /// What is to be told of the request itself.
@@ -63,12 +66,13 @@ impl Containers {
     /// # Errors
     /// Those Docker's clients know: bad name or configuration, name in use, no such image.
     pub async fn create(&self, mut request: Create) -> Result<Created, ContainerError> {
-        let image = self.shared.images.resolve(&request.config.image)?;
+        let image = self.shared.images.resolve(&request.config.image)?.whole()?;
         let mut warnings = std::mem::take(&mut request.warnings);
         warnings.extend(meets(&image, &request)?);
         let mut config = merge(request.config, &image.config);
         super::launch::validate(&config, &request.host)?;
         super::health::validate(&config)?;
+        request.endpoints.values().try_for_each(|settings| super::launch::mac(settings).map(drop))?;
         super::join::meet_mapped_ids(&request.host, self.shared.settings.ids)?;
         self.name_by_id(&mut request.host.pid_mode)?;
         self.name_by_id(&mut request.host.ipc_mode)?;
@@ -85,19 +89,16 @@ impl Containers {
             };
         }
         let mut reservation = self.reserve(&request.name, &id)?;
-        let record = Record {
-            id: id.clone(),
+        let spec = ContainerSpec {
             name: reservation.name.clone(),
             created: Timestamp::now(),
             image_id: image.id.to_string(),
             config,
             host: request.host,
-            state: Recorded::Created(Ended::default()),
-            endpoint: None,
-            restarts: Restarts::default(),
-            health: None,
-            finished_at: Timestamp::default(),
+            endpoints: request.endpoints,
         };
+        let state = ContainerState::of(Recorded::Created(Ended::default()));
+        let record = Record::new(id.clone(), spec, state);
         self.make_folders(&record, &image).await?;
         let stored = self.store_new(record.clone(), &image).await;
         if let Err(error) = stored {
@@ -155,17 +156,19 @@ impl Containers {
     }
 
     async fn store_new(&self, record: Record, image: &Image) -> Result<(), ContainerError> {
-        let image = image.id.to_string();
+        let image = image.id.clone();
         self.shared
             .store
             .write_async(Durability::Synced, move |writer: &mut Writer<'_>| {
                 // Removed by somebody else since it was resolved.
-                if !writer.contains(Table::Images, &image)? {
+                if !writer.contains(images::IMAGES, image.digest())? {
                     let text = record.config.image.clone();
                     return Err(ContainerError::Image(images::ImageError::not_found(&text)));
                 }
-                writer.hold(&format!("image:{image}"), &record.holder())?;
-                Ok(writer.put(Table::Containers, &record.id, &record)?)
+                take_name(writer, &record.name, &record.id)?;
+                writer.hold(&image.held_as(), &record.holder(), Lifetime::Existence);
+                writer.put(STATES, record.id.as_str(), &record.state_row())?;
+                Ok(writer.put(CONTAINERS, record.id.as_str(), &record.spec)?)
             })
             .await
     }
@@ -236,15 +239,15 @@ fn merge(mut config: Config, image: &ImageConfig) -> Config {
     }
     config.exposed_ports.extend(image.exposed_ports.iter().cloned());
     config.volumes.extend(image.volumes.iter().cloned());
-    match &config.entrypoint {
-        None => {
-            if config.cmd.as_ref().is_none_or(Vec::is_empty) {
-                config.cmd = some_words(&image.cmd);
-            }
-            config.entrypoint = some_words(&image.entrypoint);
-        }
-        Some(words) if words.len() == 1 && words[0].is_empty() => config.entrypoint = None,
-        Some(_) => {}
+    if config.entrypoint.as_ref().is_none_or(Vec::is_empty) && config.cmd.as_ref().is_none_or(Vec::is_empty) {
+        config.cmd = some_words(&image.cmd);
+    }
+    if config.entrypoint.is_none() {
+        config.entrypoint = some_words(&image.entrypoint);
+    }
+    // One empty word is no entrypoint, whoever wrote it.
+    if matches!(config.entrypoint.as_deref(), Some([word]) if word.is_empty()) {
+        config.entrypoint = None;
     }
     config
 }
@@ -300,6 +303,29 @@ mod tests {
         check(Some("/own"), None, "/own");
         check(Some("/own"), Some("c"), "/own c");
         check(Some(""), Some("c"), "c");
+        check(Some(""), None, "");
+    }
+
+    /// As dockerd 28.5.2 shows them in inspect.
+    #[test]
+    fn an_empty_word_is_no_entrypoint_whoever_wrote_it() {
+        let check = |image: &str, own: Option<&[&str]>, expected: (Option<&str>, Option<&str>)| {
+            let image = ImageConfig {
+                entrypoint: if image.is_empty() { vec![String::new()] } else { words(image) },
+                cmd: words("sh"),
+                ..ImageConfig::default()
+            };
+            let entrypoint = own.map(|own| own.iter().map(|word| (*word).to_owned()).collect());
+            let merged = merge(Config { entrypoint, ..Config::default() }, &image);
+            let text = |words: Option<Vec<String>>| words.map(|words| words.join(" "));
+            let got = (text(merged.entrypoint), text(merged.cmd));
+            assert_eq!((got.0.as_deref(), got.1.as_deref()), expected, "{own:?}");
+        };
+        check("", None, (None, Some("sh")));
+        check("", Some(&[]), (Some(""), Some("sh")));
+        check("/ep", Some(&[]), (Some(""), Some("sh")));
+        check("/ep", Some(&[""]), (None, None));
+        check("", Some(&["", "x"]), (Some(" x"), None));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The driver of one container: the task that alone changes its state.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use super::health::Probe;
 use super::launch;
 use super::legality::{Verb, permit};
 use super::note;
-use super::record::{Record, Recorded};
+use super::record::{CONTAINERS, NAMES, Record, Recorded, STATES};
 use super::registry::Shared;
 use super::restart::{RestartPolicy, Restarts};
 use super::state::{Ended, Running, State};
@@ -30,7 +30,7 @@ use model::in_go_words;
 use model::timestamp::Timestamp;
 use networks::Endpoint;
 use process::{Pump, Sink};
-use store::{Durability, StoreError, Table, Writer};
+use store::{Durability, Held, Lifetime, StoreError, Writer};
 
 type Queue = mpsc::UnboundedReceiver<Order>;
 type Answer<T> = oneshot::Sender<Result<T, ContainerError>>;
@@ -54,8 +54,8 @@ pub(super) enum Order {
     Probed(Box<Probe>, Answer<()>),
     /// Change the limits or the restart policy.
     Update(Box<Update>, Answer<()>),
-    /// Take the reserved name.
-    Rename(String, Answer<()>),
+    /// Take the reserved name; the answer is the name before.
+    Rename(String, Answer<String>),
     /// PID 1 says that the first process, `pid`, ended.
     Exited { pid: u32, exit: Exit },
     /// The delay of the restart policy is over.
@@ -66,7 +66,7 @@ pub(super) enum Order {
     Resume {
         pid: u32,
         started_at: Timestamp,
-        endpoint: Option<Endpoint>,
+        endpoints: BTreeMap<String, Endpoint>,
         ends: Option<Ends>,
         answer: Answer<()>,
     },
@@ -84,7 +84,7 @@ const EXIT_RECORDED: Duration = Duration::from_millis(5);
 const BURIAL: Duration = Duration::from_secs(2);
 const SIGKILL: i32 = 9;
 /// Exit code of a run whose end nobody saw, as dockerd tells it.
-const LOST_EXIT_CODE: i32 = 255;
+pub(super) const LOST_EXIT_CODE: i32 = 255;
 
 /// A run that goes on.
 struct Run {
@@ -166,8 +166,8 @@ impl Driver {
             Order::Exited { pid, exit } => self.exited(pid, exit).await,
             Order::Again => self.again(queue).await,
             Order::Rearm => self.rearm(),
-            Order::Resume { pid, started_at, endpoint, ends, answer } => {
-                self.amend(|record| record.endpoint = endpoint);
+            Order::Resume { pid, started_at, endpoints, ends, answer } => {
+                self.amend(|record| record.endpoints = endpoints);
                 drop(answer.send(self.resume(pid, started_at, ends).await));
             }
             Order::Lost(answer) => drop(answer.send(self.lost().await)),
@@ -211,8 +211,17 @@ impl Driver {
         guard.clone()
     }
 
+    /// Writes the state.
     pub(super) async fn save(&self, durability: Durability) -> Result<(), ContainerError> {
-        save(&self.shared, &self.container, durability).await
+        let write = write_of(&self.shared, self.container.clone());
+        self.shared.store.write_async(durability, write).await.map_err(ContainerError::Store)
+    }
+
+    /// Writes what the container shall be.
+    pub(super) async fn save_spec(&self) -> Result<(), ContainerError> {
+        let record = self.container.record();
+        let write = move |writer: &mut Writer<'_>| writer.put(CONTAINERS, record.id.as_str(), &record.spec);
+        self.shared.store.write_async(Durability::Synced, write).await.map_err(ContainerError::Store)
     }
 
     /// Where a boot starts the container again, a power cut must not make it forget that. Else nobody waits for the
@@ -227,7 +236,7 @@ impl Driver {
                 tracing::error!(container = id, %error, "cannot record a start");
             }
         };
-        let write = write_of(self.container.clone());
+        let write = write_of(&self.shared, self.container.clone());
         let store = &self.shared.store;
         store.write_behind(Durability::Within(START_RECORDED), write, answer).map_err(ContainerError::Store)
     }
@@ -265,7 +274,7 @@ impl Driver {
         let finished_at = self.state().ended().map_or(Timestamp(0), |ended| ended.finished_at);
         self.amend(|record| {
             record.state = Recorded::Started(started_at);
-            record.endpoint = launched.endpoint.clone();
+            record.endpoints = launched.endpoints.clone();
             record.finished_at = finished_at;
         });
         let pid = launched.process.pid;
@@ -528,6 +537,7 @@ impl Driver {
         self.event("die", &[("exitCode", exit_code.to_string()), ("execDuration", seconds)]);
         // After all were told: the next order waits for it, and nobody else needs to.
         self.undo().await;
+        super::runs::forget(&self.shared, self.container.id());
         if auto_remove {
             match self.remove_now().await {
                 Ok(()) => self.acknowledge(),
@@ -560,7 +570,7 @@ impl Driver {
             // The next run may never come.
             let _ = settled.send(saved.is_ok());
         };
-        let write = write_of(self.container.clone());
+        let write = write_of(&self.shared, self.container.clone());
         // A closed store's engine is going down, and PID 1 tells the next one.
         drop(self.shared.store.write_behind(Durability::Within(EXIT_RECORDED), write, answer));
         self.settling = Some(settling);
@@ -580,6 +590,9 @@ impl Driver {
     async fn remove(&mut self) -> Result<(), ContainerError> {
         self.permit(Verb::Remove)?;
         let before = self.state();
+        if matches!(before, State::Damaged(_)) {
+            self.end_unknown().await;
+        }
         if let Some(ended) = before.ended() {
             self.publish(State::Removing(ended.clone()));
         }
@@ -590,6 +603,18 @@ impl Driver {
         removed
     }
 
+    /// A damaged container may run: nobody took it back when the engine started.
+    async fn end_unknown(&self) {
+        let cgroup = self.shared.cgroup(&self.container.record());
+        if cgroup.is_dir() {
+            let id = self.container.id().to_owned();
+            let ended = tokio::task::spawn_blocking(move || cgroup::kill_and_remove(&cgroup)).await;
+            if let Ok(Err(error)) = ended {
+                tracing::warn!(container = id, %error, "cannot end what runs in a damaged container");
+            }
+        }
+    }
+
     /// Metadata first, in one durable transaction; then the files, which a later start collects where this is
     /// interrupted.
     async fn remove_now(&mut self) -> Result<(), ContainerError> {
@@ -598,7 +623,11 @@ impl Driver {
         self.shared
             .store
             .write_async(Durability::Synced, move |writer| {
-                writer.delete(Table::Containers, &held.id);
+                writer.delete(CONTAINERS, held.id.as_str());
+                writer.delete(STATES, held.id.as_str());
+                if matches!(writer.get(NAMES, held.name.as_str()), Ok(Some(id)) if id == held.id) {
+                    writer.delete(NAMES, held.name.as_str());
+                }
                 writer.release_all(&held.holder())
             })
             .await
@@ -692,22 +721,25 @@ fn set_frozen(path: &std::path::Path, frozen: bool) -> Result<(), cgroup::Cgroup
     Cgroup::open(path)?.freeze(frozen)
 }
 
-/// Writes the container's present record: two writers in any order leave the newest.
-pub(super) async fn save(
+/// Writes the container's present state: two writers in any order leave the newest. While it runs it holds its network.
+fn write_of(
     shared: &Shared,
-    container: &Arc<Container>,
-    durability: Durability,
-) -> Result<(), ContainerError> {
-    shared.store.write_async(durability, write_of(container.clone())).await.map_err(ContainerError::Store)
-}
-
-fn write_of(container: Arc<Container>) -> impl FnOnce(&mut Writer<'_>) -> Result<(), StoreError> + Send {
+    container: Arc<Container>,
+) -> impl FnOnce(&mut Writer<'_>) -> Result<(), StoreError> + Send + use<> {
+    let network = shared.networks.id(&container.record().host.network_mode).map(str::to_owned);
     move |writer| {
         let record = container.record();
         // Removed in the meantime: a late write must not bring it back.
-        match writer.contains(Table::Containers, &record.id)? {
-            true => writer.put(Table::Containers, &record.id, &*record),
-            false => Ok(()),
+        if !writer.contains(CONTAINERS, record.id.as_str())? {
+            return Ok(());
+        }
+        writer.put(STATES, record.id.as_str(), &record.state_row())?;
+        match (&record.state, network) {
+            (Recorded::Started(_), Some(network)) => {
+                writer.hold(&Held::Network(network), &record.holder(), Lifetime::Run);
+                Ok(())
+            }
+            _ => writer.release_run(&record.holder()),
         }
     }
 }

@@ -3,6 +3,7 @@
 // All of it runs on a launching thread or a file worker.
 #![allow(clippy::disallowed_methods)]
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -25,7 +26,7 @@ use super::error::{CREATE_PREFIX, ContainerError, START_PREFIX};
 use super::exec::ExecConfig;
 use super::join;
 use super::note::{Note, key};
-use super::record::Record;
+use super::record::{EndpointSettings, Record};
 use super::registry::Shared;
 use super::resources::{Resources, Support};
 use super::restart::RestartPolicy;
@@ -37,7 +38,7 @@ use networks::{Attachment, Endpoint};
 pub(super) struct Started {
     pub process: Launched,
     pub ends: Ends,
-    pub endpoint: Option<Endpoint>,
+    pub endpoints: BTreeMap<String, Endpoint>,
 }
 
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -82,16 +83,16 @@ pub(super) fn validate(config: &Config, host: &HostConfig) -> Result<(), Contain
     }
     super::devices::validate(host)?;
     super::cgroups::check(&host.cgroup_parent).or_else(invalid)?;
-    mac(host)?;
     capability_set(host)?;
     SecurityOptions::parse(host)?;
     super::mounts::volumes(host).map(drop)
 }
 
 /// The hardware address that was asked for.
-fn mac(host: &HostConfig) -> Result<Option<Mac>, ContainerError> {
-    let invalid = |_| ContainerError::Invalid(format!("address {}: invalid MAC address", host.mac));
-    Some(&host.mac).filter(|text| !text.is_empty()).map(|text| text.parse()).transpose().map_err(invalid)
+pub(super) fn mac(settings: &EndpointSettings) -> Result<Option<Mac>, ContainerError> {
+    let asked = Some(&settings.mac).filter(|text| !text.is_empty());
+    let invalid = |_| ContainerError::Invalid(format!("address {}: invalid MAC address", settings.mac));
+    asked.map(|text| text.parse()).transpose().map_err(invalid)
 }
 
 /// Prepares what all containers share: the default seccomp program and the device gate.
@@ -120,7 +121,7 @@ pub(super) fn start(
     super::join::meet_mapped_ids(&record.host, shared.settings.ids)?;
     let (owner, ids) = (join::owner(shared, &record.host)?, shared.ids(&record.host));
     let mode = &record.host.network_mode;
-    let attachment = shared.networks.attach(mode, &record.id, mac(&record.host)?, owner)?;
+    let attachment = shared.networks.attach(mode, &record.id, mac(&record.endpoint_settings())?, owner)?;
     steps.done("network");
     // Before anything is written into the container's folder, which a power cut may have taken.
     let root = container.idle.start(|| overlay(shared, container, &record))?;
@@ -147,15 +148,18 @@ pub(super) fn start(
         probe: false,
         started_at,
         stdio: Note::number(stdio.kind()),
-        endpoint: endpoint.clone(),
+        endpoint: None,
     };
+    let endpoints = endpoint.into_iter().map(|endpoint| (endpoint.network.clone(), endpoint)).collect();
+    super::runs::keep(shared, &record.id, &endpoints)
+        .map_err(ContainerError::machine("note the container's place on its network"))?;
     let key = key(&record.id).expect("a container's id is made as 64 hexadecimal digits");
     let registration = Registration { socket: shared.keeper.fd(), key, note: note.encode() };
     let process = runtime::launch::start(&spec, root.as_fd(), &stdio, registration, cgroup.fd())
         .map_err(launch_error)?;
     steps.done("clone..exec");
     steps.tell(&record.id);
-    Ok(Started { process, ends: stdio.into_ends(), endpoint })
+    Ok(Started { process, ends: stdio.into_ends(), endpoints })
 }
 
 /// Gives back what a run had: its cgroup and its place on the network.

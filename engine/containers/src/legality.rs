@@ -44,6 +44,9 @@ pub fn judge(state: &State, verb: Verb, id: &str) -> Verdict {
         (State::Removing(_) | State::Removed(_), Verb::Start) => {
             deny("container is marked for removal and cannot be started".to_owned())
         }
+        (State::Damaged(ended), verb) if verb != Verb::Remove => {
+            deny(format!("container {id} is damaged and can only be removed: {}", ended.error))
+        }
         (State::Running(_), Verb::Start) if paused => {
             deny("cannot start a paused container, try unpause instead".to_owned())
         }
@@ -95,6 +98,7 @@ mod tests {
             running(true),
             State::Exited(ended.clone()),
             State::Restarting(ended.clone()),
+            State::Damaged(ended.clone()),
             State::Removing(ended.clone()),
             State::Removed(ended),
         ]
@@ -102,7 +106,7 @@ mod tests {
 
     #[test]
     fn every_pair_is_decided() {
-        // created, running, paused, exited, restarting, removing, removed; a accept, s already so, d deny.
+        // created, running, paused, exited, restarting, damaged, removing, removed; a accept, s already so, d deny.
         let check = |verb: Verb, expected: &str| {
             let got: String = states()
                 .iter()
@@ -114,12 +118,12 @@ mod tests {
                 .collect();
             assert_eq!(got, expected, "{verb:?}");
         };
-        check(Verb::Start, "asdasdd");
-        check(Verb::Signal, "daadadd");
-        check(Verb::Pause, "daddddd");
-        check(Verb::Unpause, "ddadddd");
-        check(Verb::Remove, "addaddd");
-        check(Verb::Exec, "daddddd");
-        check(Verb::Resize, "daadddd");
+        check(Verb::Start, "asdasddd");
+        check(Verb::Signal, "daadaddd");
+        check(Verb::Pause, "dadddddd");
+        check(Verb::Unpause, "ddaddddd");
+        check(Verb::Remove, "addadadd");
+        check(Verb::Exec, "dadddddd");
+        check(Verb::Resize, "daaddddd");
     }
 }

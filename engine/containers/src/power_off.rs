@@ -27,10 +27,11 @@ impl Containers {
             stopping.spawn(stop_in_time(self.clone(), container, self.shared.stop_by.subscribe()));
         }
         stopping.join_all().await;
-        // An empty synced write makes all before it durable.
-        let flushed = self.shared.store.write_async(store::Durability::Synced, |_| Ok(())).await;
-        if let Err::<(), store::StoreError>(error) = flushed {
-            tracing::error!(%error, "cannot flush the store");
+        let store = self.shared.store.clone();
+        // It makes all that waits durable. A database that was closed well is opened by the next boot without being gone
+        // through.
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || store.close()).await {
+            tracing::error!(%error, "cannot close the store");
         }
         if let Err(error) = self.shared.keeper.send(&ToKeeper::Stopped) {
             tracing::error!(%error, "cannot tell PID 1 that all is stopped");

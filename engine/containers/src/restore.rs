@@ -3,7 +3,7 @@
 // It runs before the API is served.
 #![allow(clippy::disallowed_methods)]
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -15,18 +15,18 @@ use runtime::keeper::{Delivery, Keeper};
 use runtime::stdio::Ends;
 
 use super::container::Container;
-use super::driver::{Order, acknowledge};
+use super::driver::{LOST_EXIT_CODE, Order, acknowledge};
 use super::error::ContainerError;
 use super::note::Note;
 use super::power_off::StopBy;
-use super::record::{Record, Recorded};
+use super::record::{CONTAINERS, ContainerSpec, ContainerState, NAMES, Record, Recorded, STATES};
 use super::registry::{Containers, Settings, Shared};
 use super::remove::delete_folder;
 use super::state::{Ended, State};
 use images::Images;
 use model::events::Events;
 use networks::Networks;
-use store::{Store, Table};
+use store::{Damaged, Store};
 
 /// Starts at boot that go on at the same time.
 const AT_ONCE: usize = 8;
@@ -130,6 +130,7 @@ impl Containers {
         let make = || {
             std::fs::create_dir_all(settings.data.join("containers"))?;
             std::fs::create_dir_all(self.shared.spools())?;
+            std::fs::create_dir_all(settings.run.join("runs"))?;
             std::fs::create_dir_all(self.shared.cgroups())?;
             super::cgroups::keep_room(&self.shared.cgroups());
             runtime::rootfs::base_layer(&settings.data.join("base"), settings.ids)
@@ -138,9 +139,13 @@ impl Containers {
     }
 
     fn adopt_records(&self, booted: bool) -> Result<(), ContainerError> {
-        let records: Vec<(String, Record)> =
-            self.shared.store.read(|reader| reader.list(Table::Containers))?;
-        for (_, mut record) in records {
+        let (specs, states) =
+            self.shared.store.read(|reader| Ok((reader.rows(CONTAINERS)?, reader.rows(STATES)?)))?;
+        let mut readable: HashMap<_, _> = states.readable.into_iter().collect();
+        let torn: HashMap<_, _> = states.damaged.into_iter().map(|row| (row.key.clone(), row)).collect();
+        for (id, spec) in specs.readable {
+            let state = readable.remove(&id).unwrap_or_else(|| unknown_state(&id, torn.get(&id)));
+            let mut record = Record::new(id, spec, state);
             if let Recorded::Restarting(ended) = &record.state
                 && booted
             {
@@ -154,6 +159,23 @@ impl Containers {
                 Recorded::Started(_) => State::Exited(Ended::default()),
             };
             self.adopt(record, state);
+        }
+        self.adopt_damaged(specs.damaged)
+    }
+
+    /// What such a container was nobody knows. It is there to be seen and removed, with the name it had.
+    fn adopt_damaged(&self, rows: Vec<Damaged>) -> Result<(), ContainerError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let names = self.shared.store.read(|reader| reader.rows(NAMES))?.readable;
+        for row in rows {
+            let named = names.iter().find(|(_, id)| *id == row.key).map(|(name, _)| name.clone());
+            let name = named.unwrap_or_else(|| row.key.chars().take(12).collect());
+            let ended = Ended { exit_code: LOST_EXIT_CODE, error: row.to_string(), ..Ended::default() };
+            tracing::error!(container = row.key, "a container is damaged: {row}");
+            let state = ContainerState::of(Recorded::Exited(ended.clone()));
+            self.adopt(Record::new(row.key, ContainerSpec::unknown(name), state), State::Damaged(ended));
         }
         Ok(())
     }
@@ -206,18 +228,24 @@ impl Containers {
             return self.resume_exec(id, note, pid, ends).await;
         }
         let Ok(container) = self.find(&id) else { return };
+        if matches!(container.snapshot().state, State::Damaged(_)) {
+            // It runs on, and its removal ends it.
+            return;
+        }
         if let Recorded::Exited(ended) | Recorded::Restarting(ended) = &container.record().state
             && ended.started_at == note.started_at
         {
             // This run's end is on disk; only the acknowledgement was lost.
             return;
         }
-        if let Some(endpoint) = &note.endpoint {
+        let noted = note.endpoint.iter().map(|endpoint| (endpoint.network.clone(), endpoint.clone()));
+        let endpoints = super::runs::find(&self.shared, &id).unwrap_or_else(|| noted.collect());
+        for endpoint in endpoints.values() {
             self.shared.networks.resume(&id, endpoint.address.addr());
         }
-        let (started_at, endpoint) = (note.started_at, note.endpoint.clone());
+        let started_at = note.started_at;
         let resumed =
-            container.order(|answer| Order::Resume { pid, started_at, endpoint, ends, answer }).await;
+            container.order(|answer| Order::Resume { pid, started_at, endpoints, ends, answer }).await;
         if let Err(error) = resumed {
             tracing::error!(container = id, %error, "cannot take a running container back");
         }
@@ -285,11 +313,10 @@ impl Containers {
             }
         }
         let known = |id: &str| self.shared.index().by_id.contains_key(id);
-        for id in names(&self.shared.settings.data.join("containers")) {
-            if !known(&id) {
-                delete_folder(&self.shared.folder(&id));
-            }
-        }
+        let folders = names(&self.shared.settings.data.join("containers"));
+        let gone: Vec<_> = folders.iter().filter(|id| !known(id)).map(|id| self.shared.folder(id)).collect();
+        // However much a removal left, the first answer does not wait for it: no id is ever given again.
+        std::thread::spawn(move || gone.iter().for_each(|folder| delete_folder(folder)));
         for name in names(&self.shared.spools()) {
             let id = name.split('.').next().unwrap_or_default();
             if !held.contains(id) {
@@ -311,4 +338,11 @@ impl Containers {
             }
         }
     }
+}
+
+/// The state of a container whose row of it is lost. Where it runs PID 1 says so.
+fn unknown_state(id: &str, row: Option<&Damaged>) -> ContainerState {
+    let error = row.map_or_else(|| "its state was never written".to_owned(), Damaged::to_string);
+    tracing::error!(container = id, "the state of a container is lost: {error}");
+    ContainerState::of(Recorded::Exited(Ended { exit_code: LOST_EXIT_CODE, error, ..Ended::default() }))
 }

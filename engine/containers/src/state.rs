@@ -41,6 +41,8 @@ pub enum State {
     Exited(Ended),
     /// It ran, and waits to be started again.
     Restarting(Ended),
+    /// What it shall be cannot be read, and its error says why. It can only be looked at and removed.
+    Damaged(Ended),
     /// It is being removed.
     Removing(Ended),
     /// It is gone; only those who still hold the handle see this.
@@ -56,6 +58,7 @@ impl State {
             State::Running(_) => "running",
             State::Exited(_) => "exited",
             State::Restarting(_) => "restarting",
+            State::Damaged(_) => "dead",
             State::Removing(_) | State::Removed(_) => "removing",
         }
     }
@@ -79,6 +82,7 @@ impl State {
             State::Created(e)
             | State::Exited(e)
             | State::Restarting(e)
+            | State::Damaged(e)
             | State::Removing(e)
             | State::Removed(e) => Some(e),
             State::Running(_) => None,

@@ -10,7 +10,6 @@ use super::resources::{DeviceList, Resources, Support};
 use super::restart::RestartPolicy;
 use super::state::State;
 use runtime::cgroup::Cgroup;
-use store::Durability;
 
 /// What shall change; zero and empty fields stay as they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,15 +44,18 @@ impl Driver {
         if matches!(self.state(), State::Removing(_) | State::Removed(_)) {
             return Err(refused("container is marked for removal and cannot be \"update\""));
         }
+        if let State::Damaged(ended) = self.state() {
+            return Err(refused(&format!("it is damaged: {}", ended.error)));
+        }
         let before = self.container.record();
         let host = updated(&before.host, update).map_err(refused)?;
         if self.state().running().is_some() {
             self.apply(&before.host.resources, &host.resources).await?;
         }
-        self.amend(|record| record.host = host);
-        let saved = self.save(Durability::Synced).await;
+        self.amend(|record| record.spec_mut().host = host);
+        let saved = self.save_spec().await;
         if saved.is_err() {
-            self.amend(|record| record.host = before.host.clone());
+            self.amend(|record| record.spec = before.spec.clone());
         }
         saved
     }

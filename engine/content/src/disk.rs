@@ -6,8 +6,9 @@
 //!   layers/…        extracted layers in overlayfs form, by diff id
 //! ```
 //!
-//! What has a name outside of `tmp` is whole and on disk: it was synced under its temporary name, renamed, and
-//! its folder synced. Removal goes the other way, through a rename into `tmp`.
+//! What gets a name outside of `tmp` is whole, but on disk only once it is synced: the records of an image name it after
+//! one sync for all of the image, and what no record names is removed at the next start, torn or not. Removal goes the
+//! other way, through a rename into `tmp`.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -131,30 +132,22 @@ impl Disk {
         rustix::fs::syncfs(&self.tmp_fd).map_err(io::Error::from).map_err(DiskError::new("sync", &self.tmp))
     }
 
-    /// The names in `layers` and `blobs` are on disk when this returns.
-    pub fn sync_names(&self) -> Result<(), DiskError> {
-        for folder in [&self.layers, &self.blobs] {
-            File::open(folder).and_then(|f| f.sync_all()).map_err(DiskError::new("sync", folder))?;
-        }
-        Ok(())
-    }
-
-    /// Gives a synced temporary file its name. [`Disk::sync_names`] makes the name durable.
+    /// Gives a temporary file its name. It is durable after [`Disk::sync_everything`].
     pub fn publish_blob(&self, temporary: Temporary, digest: &Digest) -> Result<(), DiskError> {
         self.publish(temporary, &self.blob(digest))
     }
 
-    /// Gives a synced temporary folder its name. [`Disk::sync_names`] makes the name durable.
-    pub fn publish_layer(&self, temporary: Temporary, diff_id: &Digest) -> Result<(), DiskError> {
+    /// Gives a temporary folder its name. It is durable after [`Disk::sync_everything`].
+    pub fn publish_layer(self: &Arc<Disk>, temporary: Temporary, diff_id: &Digest) -> Result<(), DiskError> {
         let path = self.layer(diff_id);
         if path.exists() {
             // Known to nobody, or the caller would not have made another one.
-            self.discard(&path)?;
+            drop(self.set_aside(&path)?);
         }
         self.publish(temporary, &path)
     }
 
-    /// Writes a small blob and syncs it. [`Disk::sync_names`] makes its name durable.
+    /// Writes a small blob, unless it is there. It is durable after [`Disk::sync_blobs`] or [`Disk::sync_everything`].
     pub fn write_blob(self: &Arc<Disk>, digest: &Digest, bytes: &[u8]) -> Result<(), DiskError> {
         // A spoilt one is written again.
         if self.read_blob(digest).is_ok_and(|present| present == bytes) {
@@ -162,8 +155,17 @@ impl Disk {
         }
         let (mut file, temporary) = self.new_file()?;
         let path = temporary.path();
-        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(DiskError::new("write", &path))?;
+        file.write_all(bytes).map_err(DiskError::new("write", &path))?;
         self.publish_blob(temporary, digest)
+    }
+
+    /// These blobs and their names are on disk when this returns: cheaper than [`Disk::sync_everything`] where they are
+    /// few, as it leaves alone what containers are writing.
+    pub fn sync_blobs<'a>(&self, digests: impl Iterator<Item = &'a Digest>) -> Result<(), DiskError> {
+        for path in digests.map(|digest| self.blob(digest)).chain([self.blobs.clone()]) {
+            File::open(&path).and_then(|file| file.sync_all()).map_err(DiskError::new("sync", &path))?;
+        }
+        Ok(())
     }
 
     /// All of a blob.
@@ -178,9 +180,10 @@ impl Disk {
         fs::remove_file(&path).map_err(DiskError::new("remove", &path))
     }
 
-    /// Removes a layer.
-    pub fn remove_layer(&self, diff_id: &Digest) -> Result<(), DiskError> {
-        self.discard(&self.layer(diff_id))
+    /// Takes a layer out of sight at once. Its files are removed when what is returned is dropped, see
+    /// [`Temporary::remove`].
+    pub fn remove_layer(self: &Arc<Disk>, diff_id: &Digest) -> Result<Temporary, DiskError> {
+        self.set_aside(&self.layer(diff_id))
     }
 
     /// Digests of everything in `blobs`.
@@ -203,12 +206,10 @@ impl Disk {
         Ok(())
     }
 
-    /// Out of sight at once, then removed.
-    fn discard(&self, path: &Path) -> Result<(), DiskError> {
-        let name = scratch_name();
-        fs::rename(path, self.tmp.join(&name)).map_err(DiskError::new("remove", path))?;
-        self.remove_temporary(&name);
-        Ok(())
+    fn set_aside(self: &Arc<Disk>, path: &Path) -> Result<Temporary, DiskError> {
+        let temporary = self.temporary();
+        fs::rename(path, temporary.path()).map_err(DiskError::new("remove", path))?;
+        Ok(temporary)
     }
 
     fn remove_temporary(&self, name: &str) {
@@ -225,6 +226,12 @@ impl Temporary {
     /// Where it is until it is published.
     pub fn path(&self) -> PathBuf {
         self.disk.tmp.join(&self.name)
+    }
+
+    /// Removes it on this thread, which may take long. Dropped, it is removed on another one.
+    pub fn remove(mut self) {
+        self.published = true;
+        self.disk.remove_temporary(&self.name);
     }
 }
 

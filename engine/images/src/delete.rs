@@ -1,8 +1,10 @@
 //! Takes names from images and removes images. Who may is decided by [`plan`], which is pure.
 
-use super::{Image, ImageError, ImageId, Images, Shared};
 use model::reference::Reference;
-use store::{Durability, Table};
+use store::{Durability, Holder};
+
+use super::records::{IMAGES, MANIFESTS, REFERENCES};
+use super::{Image, ImageError, ImageId, Images, Shared};
 
 /// One thing that is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,15 +32,18 @@ struct User {
 
 impl Images {
     /// Removes a name, and the image with its last name; or, by id, the image with its names when they are of
-    /// one repository. `running` tells of a holder (`container:<id>`) whether it runs. Blocks on the disk.
+    /// one repository. `running` tells of a holder whether it runs. Blocks on the disk.
     pub fn delete(
         &self,
         text: &str,
         force: bool,
-        running: &dyn Fn(&str) -> bool,
+        running: &dyn Fn(&Holder) -> bool,
     ) -> Result<Vec<Removed>, ImageError> {
         let shared = &self.shared;
         let changing = shared.change();
+        if let Some(removed) = shared.remove_damaged_name(text)? {
+            return Ok(vec![removed]);
+        }
         let image = self.resolve(text)?;
         let named = named_by(text, &image);
         let removed = loop {
@@ -65,7 +70,7 @@ impl Shared {
         id: &ImageId,
         untag: Vec<Reference>,
         delete: bool,
-        holders: Vec<String>,
+        holders: Vec<Holder>,
     ) -> Result<Option<Vec<Removed>>, ImageError> {
         self.carry_out(id, Plan { untag, delete }, holders)
     }
@@ -74,17 +79,19 @@ impl Shared {
         &self,
         id: &ImageId,
         plan: Plan,
-        holders: Vec<String>,
+        holders: Vec<Holder>,
     ) -> Result<Option<Vec<Removed>>, ImageError> {
-        let (key, names) = (id.clone(), plan.untag.iter().map(Reference::to_string).collect::<Vec<_>>());
-        let delete = plan.delete;
+        let (key, names) = (id.clone(), plan.untag.clone());
+        let gone = if plan.delete { self.index().manifests_only_of(id) } else { Vec::new() };
+        let (delete, manifests) = (plan.delete, gone.clone());
         let done = self.store.write(Durability::Synced, move |writer| {
             if delete && writer.holders(&key.held_as())? != holders {
                 return Ok(false);
             }
-            names.iter().for_each(|name| writer.delete(Table::References, name));
+            names.iter().for_each(|name| writer.delete(REFERENCES, name));
             if delete {
-                writer.delete(Table::Images, key.as_str());
+                writer.delete(IMAGES, key.digest());
+                manifests.iter().for_each(|digest| writer.delete(MANIFESTS, digest));
             }
             Ok(true)
         })?;
@@ -95,10 +102,25 @@ impl Shared {
         plan.untag.iter().for_each(|reference| index.unname(reference));
         let mut removed: Vec<_> = plan.untag.iter().map(|r| Removed::Untagged(r.familiar())).collect();
         if plan.delete {
-            index.remove(id);
+            index.remove(id, &gone);
             removed.push(Removed::Deleted(id.to_string()));
         }
         Ok(Some(removed))
+    }
+
+    /// A name that cannot be read leads nowhere: only the name goes.
+    fn remove_damaged_name(&self, text: &str) -> Result<Option<Removed>, ImageError> {
+        let reference = Reference::parse(text).map(Reference::or_latest).ok();
+        let Some(name) = reference.filter(|name| self.index().damaged_names.contains_key(name)) else {
+            return Ok(None);
+        };
+        let key = name.clone();
+        self.store.write(Durability::Synced, move |writer| {
+            writer.delete(REFERENCES, &key);
+            Ok(())
+        })?;
+        self.index_mut().unname(&name);
+        Ok(Some(Removed::Untagged(name.familiar())))
     }
 
     pub(super) fn publish_removed(&self, id: &ImageId, removed: &[Removed]) {
@@ -122,9 +144,9 @@ fn named_by(text: &str, image: &Image) -> Option<Reference> {
     known.then(|| Reference::parse(&familiar)).and_then(Result::ok)
 }
 
-fn user(holder: &str, running: &dyn Fn(&str) -> bool) -> User {
-    let id = holder.split_once(':').map_or(holder, |(_, id)| id);
-    User { id: id.to_owned(), running: running(holder) }
+fn user(holder: &Holder, running: &dyn Fn(&Holder) -> bool) -> User {
+    let Holder::Container(id) = holder;
+    User { id: id.clone(), running: running(holder) }
 }
 
 /// Docker's rules, with one difference: an image that a stopped container uses loses its names when forced, but

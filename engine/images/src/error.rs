@@ -8,7 +8,7 @@ use content::layer::LayerError;
 use model::ErrorKind;
 use model::platform::UnknownPlatform;
 use model::reference::{Digest, Reference, ReferenceError};
-use store::StoreError;
+use store::{Damaged, StoreError};
 
 /// Why something about an image was not done. Clones share their causes: pulls that share a layer share its
 /// failure.
@@ -17,6 +17,22 @@ pub enum ImageError {
     /// No image has this name or id.
     #[error("No such image: {0}")]
     NotFound(String),
+    /// The image is here, but not whole.
+    #[error("image {id} is damaged: {reason}; pull it again or remove it")]
+    Damaged {
+        /// The image.
+        id: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The name is here, but not what it names.
+    #[error("the image name {name} is damaged: {damaged}; pull or tag it again, or remove it")]
+    DamagedName {
+        /// Familiar form.
+        name: String,
+        /// What is wrong with it.
+        damaged: Damaged,
+    },
     /// Several images have ids that begin so.
     #[error("multiple IDs found with provided prefix: {0}")]
     Ambiguous(String),
@@ -132,7 +148,9 @@ impl ImageError {
             | ImageError::OtherSystem(_) => ErrorKind::InvalidArgument,
             ImageError::Conflict(_) => ErrorKind::Conflict,
             ImageError::Registry(error) => registry_kind(error),
-            ImageError::Malformed(_)
+            ImageError::Damaged { .. }
+            | ImageError::DamagedName { .. }
+            | ImageError::Malformed(_)
             | ImageError::Verification(_)
             | ImageError::Length { .. }
             | ImageError::DiffId(_)

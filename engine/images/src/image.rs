@@ -1,12 +1,14 @@
 //! An image as everybody else in the engine sees it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::ImageError;
 use super::config::{Document, History, ImageConfig};
 use model::Platform;
 use model::reference::{Digest, Reference};
 use model::timestamp::Timestamp;
+use store::Held;
 
 /// Digest of the image's configuration blob.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,8 +36,8 @@ impl ImageId {
     }
 
     /// What a container holds while it exists, see [`store::Writer::hold`].
-    pub fn held_as(&self) -> String {
-        format!("image:{self}")
+    pub fn held_as(&self) -> Held {
+        Held::Image(self.0.clone())
     }
 }
 
@@ -59,7 +61,7 @@ impl fmt::Debug for ImageId {
     }
 }
 
-/// An image that is wholly here.
+/// An image that is here.
 #[derive(Debug, Clone)]
 pub struct Image {
     /// Digest of its configuration.
@@ -92,6 +94,8 @@ pub struct Image {
     pub history_sizes: Vec<u64>,
     /// When a name was last given to it.
     pub last_tagged: Timestamp,
+    /// Why it is not whole, where something of it is lost; then nothing but its id and its names is known for certain.
+    pub damage: Option<String>,
 }
 
 impl Image {
@@ -115,6 +119,23 @@ impl Image {
             history: document.history,
             history_sizes,
             last_tagged,
+            damage: None,
+        }
+    }
+
+    /// An image of which something is lost.
+    pub(super) fn damaged(id: ImageId, reason: String) -> Image {
+        Image { damage: Some(reason), ..Image::new(id, Document::default(), &[], Timestamp::default()) }
+    }
+
+    /// The image, if it is whole.
+    ///
+    /// # Errors
+    /// Something of it is lost.
+    pub fn whole(self: Arc<Image>) -> Result<Arc<Image>, ImageError> {
+        match &self.damage {
+            Some(reason) => Err(ImageError::Damaged { id: self.id.to_string(), reason: reason.clone() }),
+            None => Ok(self),
         }
     }
 

@@ -1,13 +1,14 @@
 //! Images: pulled from registries, kept whole or not at all, named, and removed.
 //!
-//! An image's id is the digest of its configuration. Its layers are directories shared by every image with the
-//! same diff id, ready to be lower layers of an overlay. It knows nothing about containers: who uses an image
+//! A name stands for what a registry gave for it, an index or a manifest; manifests lead to configurations, and an image's
+//! id is the digest of its configuration. Its layers are directories shared by every image with the same diff id, ready to
+//! be lower layers of an overlay. It knows nothing about containers: who uses an image
 //! takes a hold on it in the store ([`ImageId::held_as`]), and no image is removed while a hold stands.
 //!
 //! ```text
-//!   registry ──► pull ──► layers/ blobs/ (synced, renamed) ──► store (one transaction) ──► index ──► seen
-//!                 │ cancelled, failed, power cut                  │ refused
-//!                 └────────► removed from tmp ◄── collect ◄───────┘
+//!   registry ──► pull ──► layers/ blobs/ ──► one sync ──► store (one transaction) ──► index ──► seen
+//!                 │ cancelled, failed, power cut              │ refused
+//!                 └──────► removed from tmp ◄── collect ◄─────┘
 //! ```
 //!
 //! The order is what makes it safe: a layer or blob is durable before a record names it, and a record is gone
@@ -20,6 +21,7 @@ mod error;
 mod image;
 mod index;
 mod list;
+mod load;
 mod login;
 mod prune;
 mod pull;
@@ -29,7 +31,7 @@ pub mod registry;
 mod tag;
 mod usage;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -38,8 +40,8 @@ use content::disk::Disk;
 use runtime::ids::IdMap;
 
 use model::events::{Events, Subject};
-use model::reference::{Digest, Reference};
-use store::{Store, Table};
+use model::reference::Digest;
+use store::{Holder, Store};
 
 pub use config::{Healthcheck, History, ImageConfig};
 pub use content::layer::LayerError;
@@ -49,11 +51,11 @@ pub use image::{Image, ImageId};
 pub use list::{Filter, Labels};
 pub use prune::{Prune, Pruned};
 pub use pull::{LayerStep, Pull, PullEvent, Pulled, Sink};
+pub use records::{Descriptor, IMAGES};
 
-use config::Document;
 use index::Index;
+use load::build_image;
 use pull::Downloads;
-use records::{ImageRecord, LayerRecord};
 use registry::Registry;
 
 /// Every image here; clones are the same images.
@@ -85,14 +87,16 @@ impl Images {
         registry: Arc<dyn Registry>,
     ) -> Result<Images, ImageError> {
         let disk = Disk::open(data, ids)?;
-        let index = RwLock::new(read_index(&store, &disk)?);
+        let index = RwLock::new(load::index(&store, &disk)?);
         let downloads = Downloads::default();
         let events = OnceLock::new();
         let changes = Mutex::new(());
         let pruning = AtomicBool::new(false);
         let shared = Shared { store, disk, registry, events, index, changes, downloads, pruning };
         let images = Images { shared: Arc::new(shared) };
-        images.shared.collect()?;
+        let aside = images.shared.set_aside()?;
+        // What is out of sight keeps nobody waiting, least of all the first answer of a boot.
+        std::thread::spawn(move || aside.remove());
         Ok(images)
     }
 
@@ -101,7 +105,8 @@ impl Images {
         let _ = self.shared.events.set(events);
     }
 
-    /// Finds an image by name, name and tag, name and digest, id, or the beginning of its id.
+    /// Finds an image by name, name and tag, name and digest, by its id or the digest of a manifest or an index that leads
+    /// to it, or by the beginning of one of those. It may be damaged, see [`Image::whole`].
     pub fn resolve(&self, text: &str) -> Result<Arc<Image>, ImageError> {
         self.shared.index().resolve(text).cloned()
     }
@@ -110,7 +115,8 @@ impl Images {
     pub fn rootfs(&self, id: &ImageId) -> Result<Vec<PathBuf>, ImageError> {
         let index = self.shared.index();
         let image = index.images.get(id).ok_or_else(|| ImageError::NotFound(id.to_string()))?;
-        let is_opaque = |diff_id: &Digest| index.layers.get(diff_id).is_some_and(|layer| layer.opaque);
+        let image = image.clone().whole()?;
+        let is_opaque = |diff_id: &Digest| index.layers.get(diff_id).is_some_and(|layer| layer.record.opaque);
         // A layer that hides everything below makes the rest unneeded.
         let first = image.diff_ids.iter().rposition(is_opaque).unwrap_or(0);
         let layers = &image.diff_ids[first..];
@@ -120,8 +126,8 @@ impl Images {
         Ok(seen.map(|(_, diff_id)| self.shared.disk.layer(diff_id)).collect())
     }
 
-    /// Who holds the image: `container:<id>` and the like.
-    pub fn holders(&self, id: &ImageId) -> Result<Vec<String>, ImageError> {
+    /// Who holds the image.
+    pub fn holders(&self, id: &ImageId) -> Result<Vec<Holder>, ImageError> {
         let what = id.held_as();
         Ok(self.shared.store.read(|reader| reader.holders(&what))?)
     }
@@ -147,59 +153,4 @@ impl Shared {
             events.publish(Subject::Image, action, id, attributes);
         }
     }
-}
-
-/// What the store says, as far as the disk agrees. What is damaged is left as it is, so that pulling the image
-/// again mends it.
-fn read_index(store: &Store, disk: &Disk) -> Result<Index, ImageError> {
-    let (images, references, layers) = store.read(|reader| {
-        Ok((
-            reader.list::<ImageRecord>(Table::Images)?,
-            reader.list::<Digest>(Table::References)?,
-            reader.list::<LayerRecord>(Table::Layers)?,
-        ))
-    })?;
-    let on_disk: std::collections::HashSet<Digest> = disk.layers()?.into_iter().collect();
-    let known = layers.into_iter().filter_map(|(diff_id, record)| Some((diff_id.parse().ok()?, record)));
-    let layers: HashMap<Digest, LayerRecord> = known.filter(|(id, _)| on_disk.contains(id)).collect();
-    let mut index = Index { layers, ..Index::default() };
-    for (id, record) in images {
-        match read_image(&id, &record, disk, &index) {
-            Ok(image) => index.put(image),
-            Err(error) => {
-                tracing::error!("image {id} is damaged, pull it again: {error}");
-                index.damaged.extend(id.parse::<ImageId>());
-            }
-        }
-    }
-    for (text, id) in references {
-        if let Ok(reference) = Reference::parse(&text) {
-            index.name(reference, &ImageId::new(id));
-        }
-    }
-    Ok(index)
-}
-
-fn read_image(id: &str, record: &ImageRecord, disk: &Disk, index: &Index) -> Result<Image, ImageError> {
-    let digest: Digest = id.parse()?;
-    let bytes = disk.read_blob(&digest)?;
-    if Digest::of(&bytes) != digest {
-        return Err(ImageError::Verification(digest));
-    }
-    build_image(ImageId::new(digest), Document::parse(&bytes)?, record, index)
-}
-
-/// An image whose layers are all here.
-fn build_image(
-    id: ImageId,
-    document: Document,
-    record: &ImageRecord,
-    index: &Index,
-) -> Result<Image, ImageError> {
-    let size = |diff_id: &Digest| match index.layers.get(diff_id) {
-        Some(layer) => Ok(layer.size),
-        None => Err(ImageError::Malformed(format!("layer {diff_id} is missing"))),
-    };
-    let sizes = document.diff_ids.iter().map(size).collect::<Result<Vec<_>, _>>()?;
-    Ok(Image::new(id, document, &sizes, record.last_tagged))
 }

@@ -79,7 +79,7 @@ impl Images {
             index.images.values().any(|other| other.id != image.id && other.diff_ids.contains(diff_id))
         };
         let shared = image.diff_ids.iter().filter(|diff_id| elsewhere(diff_id));
-        shared.filter_map(|diff_id| Some(index.layers.get(diff_id)?.size)).sum()
+        shared.filter_map(|diff_id| Some(index.layers.get(diff_id)?.record.size)).sum()
     }
 }
 
@@ -182,6 +182,8 @@ mod tests {
             ("docker.io/*/debian", "debian:12", true),
             ("docker.io/debian", "debian:12", false),
             ("docker.io/me/app", "me/app:1", true),
+            ("docker.io/library/debian:13", "debian:12", false),
+            ("x.test/library/debian", "debian:12", false),
         ] {
             assert_eq!(fits_reference(pattern, name), expected, "{pattern} {name}");
         }

@@ -41,6 +41,10 @@ impl Images {
         let mut removed = Vec::new();
         for image in self.list().iter().filter(|image| prune.covers(image)) {
             let changing = shared.change();
+            // A name that cannot be read may have been its own.
+            if !shared.index().damaged_names.is_empty() {
+                continue;
+            }
             if !self.holders(&image.id)?.is_empty() {
                 continue;
             }

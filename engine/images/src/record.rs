@@ -1,22 +1,47 @@
 //! Makes an image known: its blobs, its records and its names in one step.
 
-use bytes::Bytes;
+use std::collections::HashMap;
 
-use super::config::Document;
-use super::records::{ImageRecord, LayerRecord};
-use super::{ImageError, ImageId, Shared, build_image};
+use bytes::Bytes;
 use model::reference::{Digest, Reference};
 use model::timestamp::Timestamp;
-use store::{Durability, Table};
+use store::Durability;
+
+use super::config::Document;
+use super::records::{
+    Descriptor, IMAGES, ImageRecord, LAYERS, LayerRecord, MANIFESTS, ManifestRecord, REFERENCES,
+    ReferenceRecord,
+};
+use super::{ImageError, ImageId, Shared, build_image};
 
 /// An image whose layers are all published and pinned.
 pub(super) struct Complete {
     pub(super) config: (Digest, Bytes),
     pub(super) document: Document,
-    /// Manifests and lists of manifests, as sent.
-    pub(super) manifests: Vec<(Digest, Bytes)>,
+    /// What the registry gave, and what that led to: the last one is the image's own manifest.
+    pub(super) manifests: Vec<KnownManifest>,
+    /// Its layers' compressed forms in that repository, lowest first.
+    pub(super) layers: Vec<Descriptor>,
+    /// Where they are: registry and repository.
+    pub(super) origin: String,
     /// Names it gets.
     pub(super) references: Vec<Reference>,
+}
+
+/// A manifest or an index, as sent and as understood.
+pub(super) struct KnownManifest {
+    pub(super) digest: Digest,
+    pub(super) bytes: Bytes,
+    pub(super) record: ManifestRecord,
+}
+
+/// All rows of an image.
+struct Rows {
+    id: ImageId,
+    image: ImageRecord,
+    reference: ReferenceRecord,
+    manifests: HashMap<Digest, ManifestRecord>,
+    layers: HashMap<Digest, LayerRecord>,
 }
 
 impl Shared {
@@ -24,55 +49,75 @@ impl Shared {
     /// led elsewhere before.
     pub(super) fn record(&self, complete: Complete) -> Result<bool, ImageError> {
         let _changing = self.change();
-        let id = ImageId::new(complete.config.0.clone());
-        for (digest, bytes) in complete.manifests.iter().chain([&complete.config]) {
-            self.disk.write_blob(digest, bytes)?;
-        }
-        self.disk.sync_names()?;
-        let manifests = complete.manifests.iter().map(|(digest, _)| digest.clone()).collect();
-        let record = ImageRecord { manifests, last_tagged: Timestamp::now() };
-        let layers = self.layer_records(&complete.document)?;
-        let record = self.store_image(&id, record, layers, &complete.references)?;
-        let image = build_image(id.clone(), complete.document, &record, &self.index())?;
+        let rows = self.rows(&complete)?;
+        self.keep_blobs(&complete)?;
+        self.store_rows(&rows, &complete.references)?;
         let mut index = self.index_mut();
-        let news = complete.references.iter().any(|reference| index.references.get(reference) != Some(&id));
+        index.learn(rows.manifests, rows.layers);
+        let image = build_image(rows.id.clone(), complete.document, &rows.image, &index)?;
+        let leads = |reference: &Reference| index.references.get(reference).map(|known| &known.image);
+        let news = complete.references.iter().any(|reference| leads(reference) != Some(rows.id.digest()));
         index.put(image);
-        complete.references.into_iter().for_each(|reference| index.name(reference, &id));
+        complete.references.into_iter().for_each(|reference| index.name(reference, rows.reference.clone()));
         Ok(news)
     }
 
-    fn layer_records(&self, document: &Document) -> Result<Vec<(Digest, LayerRecord)>, ImageError> {
-        let index = self.index();
-        let record = |diff_id: &Digest| match index.layers.get(diff_id) {
-            Some(record) => Ok((diff_id.clone(), record.clone())),
-            None => Err(ImageError::Malformed(format!("layer {diff_id} is missing"))),
+    fn rows(&self, complete: &Complete) -> Result<Rows, ImageError> {
+        let id = ImageId::new(complete.config.0.clone());
+        let target = match complete.manifests.first() {
+            Some(manifest) => manifest.record.descriptor(&manifest.digest),
+            None => return Err(ImageError::Malformed("it has no manifest".to_owned())),
         };
-        document.diff_ids.iter().map(record).collect()
+        let reference = ReferenceRecord { target, image: id.digest().clone() };
+        let manifests = complete.manifests.iter().map(|known| (known.digest.clone(), known.record.clone()));
+        let layers = self.layer_records(complete)?;
+        let image = ImageRecord { last_tagged: Timestamp::now() };
+        Ok(Rows { id, image, reference, manifests: manifests.collect(), layers })
     }
 
-    /// The record as stored: an image pulled again keeps the manifests it came with before.
-    fn store_image(
-        &self,
-        id: &ImageId,
-        mut record: ImageRecord,
-        layers: Vec<(Digest, LayerRecord)>,
-        references: &[Reference],
-    ) -> Result<ImageRecord, ImageError> {
-        let id = id.clone();
-        let names: Vec<String> = references.iter().map(Reference::to_string).collect();
-        let stored = self.store.write(Durability::Synced, move |writer| {
-            if let Some(before) = writer.get::<ImageRecord>(Table::Images, id.as_str())? {
-                let new = |digest: &Digest| !record.manifests.contains(digest);
-                let kept: Vec<Digest> = before.manifests.into_iter().filter(new).collect();
-                record.manifests.extend(kept);
+    /// The layers' records, each with the form that this repository has. That form need not be here: a layer that came
+    /// in another one is not fetched again, but where it can be had is known.
+    fn layer_records(&self, complete: &Complete) -> Result<HashMap<Digest, LayerRecord>, ImageError> {
+        let index = self.index();
+        let mut records = HashMap::new();
+        for (at, diff_id) in complete.document.diff_ids.iter().enumerate() {
+            let known = index.layers.get(diff_id).map(|layer| layer.record.clone());
+            let missing = || ImageError::Malformed(format!("layer {diff_id} is missing"));
+            let record = records.entry(diff_id.clone()).or_insert(known.ok_or_else(missing)?);
+            if let Some(blob) = complete.layers.get(at) {
+                record.seen(blob, &complete.origin);
             }
-            writer.put(Table::Images, id.as_str(), &record)?;
-            layers
-                .iter()
-                .try_for_each(|(diff_id, layer)| writer.put(Table::Layers, diff_id.as_str(), layer))?;
-            names.iter().try_for_each(|name| writer.put(Table::References, name, id.digest()))?;
-            Ok(record)
-        })?;
-        Ok(stored)
+        }
+        Ok(records)
+    }
+
+    /// What the rows will name is on disk when this returns: one sync for all of the image where layers have come, and
+    /// only the small blobs where all of them were here.
+    fn keep_blobs(&self, complete: &Complete) -> Result<(), ImageError> {
+        let manifests = complete.manifests.iter().map(|known| (&known.digest, &known.bytes));
+        let small: Vec<_> = manifests.chain([(&complete.config.0, &complete.config.1)]).collect();
+        for (digest, bytes) in &small {
+            self.disk.write_blob(digest, bytes)?;
+        }
+        let index = self.index();
+        let is_fresh = |diff_id: &Digest| index.layers.get(diff_id).is_some_and(|layer| !layer.durable);
+        let fresh = complete.document.diff_ids.iter().any(is_fresh);
+        drop(index);
+        Ok(match fresh {
+            true => self.disk.sync_everything()?,
+            false => self.disk.sync_blobs(small.iter().map(|(digest, _)| *digest))?,
+        })
+    }
+
+    fn store_rows(&self, rows: &Rows, references: &[Reference]) -> Result<(), ImageError> {
+        let (id, image, reference) = (rows.id.digest().clone(), rows.image.clone(), rows.reference.clone());
+        let (manifests, layers) = (rows.manifests.clone(), rows.layers.clone());
+        let references = references.to_vec();
+        Ok(self.store.write(Durability::Synced, move |writer| {
+            writer.put(IMAGES, &id, &image)?;
+            manifests.iter().try_for_each(|(digest, record)| writer.put(MANIFESTS, digest, record))?;
+            layers.iter().try_for_each(|(diff_id, record)| writer.put(LAYERS, diff_id, record))?;
+            references.iter().try_for_each(|name| writer.put(REFERENCES, name, &reference))
+        })?)
     }
 }

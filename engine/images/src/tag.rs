@@ -1,10 +1,10 @@
 //! Gives an image another name.
 
 use super::{ImageError, Images};
-use crate::records::ImageRecord;
+use crate::records::{IMAGES, ImageRecord, REFERENCES};
 use model::reference::Reference;
 use model::timestamp::Timestamp;
-use store::{Durability, Table};
+use store::Durability;
 
 impl Images {
     /// Names the image that `source` names; a tag that leads elsewhere moves here silently. Blocks on the disk.
@@ -20,16 +20,19 @@ impl Images {
         let shared = &self.shared;
         let changing = shared.change();
         let id = self.resolve(source)?.id.clone();
-        let (name, key, last_tagged) = (target.to_string(), id.clone(), Timestamp::now());
+        let known = shared.index().reference_to(source, &id);
+        let (name, key, last_tagged) = (target.clone(), id.clone(), Timestamp::now());
+        let row = known.clone();
         shared.store.write(Durability::Synced, move |writer| {
-            if let Some(record) = writer.get::<ImageRecord>(Table::Images, key.as_str())? {
-                writer.put(Table::Images, key.as_str(), &ImageRecord { last_tagged, ..record })?;
+            // A damaged image stays one.
+            if let Ok(Some(_)) = writer.get(IMAGES, key.digest()) {
+                writer.put(IMAGES, key.digest(), &ImageRecord { last_tagged })?;
             }
-            writer.put(Table::References, &name, key.digest())
+            writer.put(REFERENCES, &name, &row)
         })?;
         let mut index = shared.index_mut();
         index.touch(&id, last_tagged);
-        index.name(target.clone(), &id);
+        index.name(target.clone(), known);
         drop((index, changing));
         shared.publish("tag", id.as_str(), &target.familiar());
         Ok(())

@@ -2,13 +2,15 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A platform that nobody knows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("\"{0}\": unknown operating system or architecture: invalid argument")]
 pub struct UnknownPlatform(String);
 
 /// Operating system, architecture and variant in Go's words, as in `linux/arm64/v8`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
     /// `linux`.
     pub os: String,
@@ -41,6 +43,12 @@ impl Platform {
     pub fn host() -> Platform {
         let (architecture, variant) = normal(std::env::consts::ARCH, "");
         Platform { os: "linux".to_owned(), architecture, variant }
+    }
+
+    /// The machine this runs on, with the variant that its processor really has: what may run here where nobody asked for
+    /// a platform. Who asks for `linux/amd64` means a program that every such processor can run.
+    pub fn processor() -> Platform {
+        Platform { variant: processor_variant().to_owned(), ..Platform::host() }
     }
 
     /// Reads `os/arch[/variant]`, `os` or `arch`; what is left out is the host's. A single word must be known, to tell
@@ -79,6 +87,10 @@ impl Platform {
     pub fn suits(&self, other: &Platform) -> Option<u32> {
         let (architecture, variant) = normal(&other.architecture, &other.variant);
         let level = |variant: &str| variant.trim_start_matches('v').parse::<u32>().ok();
+        if self.os == other.os && self.architecture == "amd64" && architecture == "386" {
+            // Every such processor runs them, and the kernel too; everything of its own kind is better.
+            return Some(0);
+        }
         let same = self.os == other.os && self.architecture == architecture;
         match (level(or_oldest(self, &self.variant)), level(or_oldest(self, &variant))) {
             (Some(own), Some(needed)) => (same && needed <= own).then_some(needed),
@@ -113,6 +125,26 @@ fn normal(architecture: &str, variant: &str) -> (String, String) {
     (architecture.to_owned(), variant.to_owned())
 }
 
+/// The level of the x86-64 psABI that the processor has all instructions of; `v1` is told by no variant.
+fn processor_variant() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        macro_rules! has {
+            ($($feature:tt),+) => { $(std::arch::is_x86_feature_detected!($feature))&&+ };
+        }
+        let v2 = has!("cmpxchg16b", "popcnt", "sse3", "sse4.1", "sse4.2", "ssse3");
+        let v3 = v2 && has!("avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "lzcnt", "movbe");
+        let v4 = v3 && has!("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl");
+        match (v4, v3, v2) {
+            (true, ..) => return "v4",
+            (_, true, _) => return "v3",
+            (.., true) => return "v2",
+            _ => {}
+        }
+    }
+    ""
+}
+
 fn or_oldest<'a>(platform: &Platform, variant: &'a str) -> &'a str {
     if variant.is_empty() && platform.architecture == "amd64" { "v1" } else { variant }
 }
@@ -138,7 +170,16 @@ mod tests {
         check("linux/arm/v7", &["linux/arm/v5", "linux/arm/v6", "linux/arm64"], Some(1));
         check("linux/arm/v6", &["linux/arm/v7"], None);
         check("linux/amd64", &["windows/amd64"], None);
+        check("linux/amd64", &["linux/386"], Some(0));
+        check("linux/amd64", &["linux/386", "linux/amd64"], Some(1));
+        check("linux/386", &["linux/amd64"], None);
         check("linux/riscv64", &["linux/riscv64"], Some(0));
+    }
+
+    #[test]
+    fn the_processor_runs_all_that_the_host_does() {
+        assert!(Platform::processor().runs(&Platform::host()));
+        assert_eq!(Platform::processor().architecture, Platform::host().architecture);
     }
 
     #[test]

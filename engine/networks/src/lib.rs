@@ -21,6 +21,16 @@ use serde::{Deserialize, Serialize};
 use model::ErrorKind;
 use store::{Durability, Store, StoreError, Table};
 
+/// Id of a network → what it is.
+const NETWORKS: Table<str, NetworkRecord> = Table::new("networks");
+
+/// A network as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct NetworkRecord {
+    name: String,
+    driver: String,
+}
+
 /// Name of the default bridge's interface, as Docker has it.
 const BRIDGE: &str = "docker0";
 /// The default bridge's gateway and subnet, as Docker has them.
@@ -41,7 +51,7 @@ const PROTECTED: [Protected; 2] = [
 /// The networks that always exist: (name, driver).
 pub const PREDEFINED: [(&str, &str); 3] = [("bridge", "bridge"), ("host", "host"), ("none", "null")];
 
-/// A container's place on a network.
+/// A container's place on a network while it runs. It goes with the machine, so it is kept on no disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// Name of the network.
@@ -142,19 +152,7 @@ impl Networks {
     /// # Errors
     /// The store failed.
     pub fn open(store: &Store, resolv_conf: PathBuf, mapped: IdMap) -> Result<Networks, NetworksError> {
-        let mut ids = BTreeMap::new();
-        for (name, _) in PREDEFINED {
-            let id = match store.read(|reader| reader.get(Table::Networks, name))? {
-                Some(known) => known,
-                None => {
-                    let id = model::id::new_id();
-                    let made = id.clone();
-                    store.write(Durability::Soon, move |writer| writer.put(Table::Networks, name, &made))?;
-                    id
-                }
-            };
-            ids.insert(name.to_owned(), id);
-        }
+        let ids = known_ids(store)?;
         let mut pool = Addresses::new(gateway().trunc(), None);
         pool.reserve(gateway().addr())?;
         Ok(Networks {
@@ -341,6 +339,20 @@ impl Networks {
     fn leases(&self) -> std::sync::MutexGuard<'_, Leases> {
         self.addresses.lock().expect("no holder of the leases panics")
     }
+}
+
+/// Ids of the predefined networks by name. Those that are not known, or whose rows cannot be read, are made.
+fn known_ids(store: &Store) -> Result<BTreeMap<String, String>, NetworksError> {
+    let rows = store.read(|reader| reader.rows(NETWORKS))?;
+    rows.damaged.iter().for_each(|row| tracing::error!("a network is damaged: {row}"));
+    let mut ids: BTreeMap<_, _> = rows.readable.into_iter().map(|(id, network)| (network.name, id)).collect();
+    for (name, driver) in PREDEFINED.iter().filter(|(name, _)| !ids.contains_key(*name)).collect::<Vec<_>>() {
+        let id = model::id::new_id();
+        ids.insert((*name).to_owned(), id.clone());
+        let network = NetworkRecord { name: (*name).to_owned(), driver: (*driver).to_owned() };
+        store.write(Durability::Soon, move |writer| writer.put(NETWORKS, id.as_str(), &network))?;
+    }
+    Ok(ids)
 }
 
 fn bridge_up(ids: IdMap) -> Result<Stock<Ready>, NetworksError> {

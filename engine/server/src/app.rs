@@ -20,7 +20,12 @@ use model::events::Events;
 use networks::Networks;
 use runtime::ids::IdMap;
 use runtime::keeper::Keeper;
-use store::{Durability, Store, Table};
+use store::{Durability, Store, StoreError, Table};
+
+/// What the engine learns once.
+const SETTINGS: Table<str, String> = Table::new("settings");
+/// The engine's own id.
+const ENGINE_ID: &str = "engine-id";
 
 /// What PID 1 left open at agreed numbers.
 pub struct Inherited {
@@ -121,12 +126,15 @@ pub fn data(config: &Config) -> PathBuf {
 }
 
 fn engine_id(store: &Store) -> anyhow::Result<String> {
-    if let Some(known) = store.read(|reader| reader.get(Table::Settings, "engine-id"))? {
-        return Ok(known);
+    match store.read(|reader| reader.get(SETTINGS, ENGINE_ID)) {
+        Ok(Some(known)) => return Ok(known),
+        Ok(None) => {}
+        Err(StoreError::Damaged(row)) => tracing::error!("the engine gets another id: {row}"),
+        Err(error) => return Err(error.into()),
     }
     let id = model::id::new_id();
     let made = id.clone();
-    store.write(Durability::Soon, move |writer| writer.put(Table::Settings, "engine-id", &made))?;
+    store.write(Durability::Soon, move |writer| writer.put(SETTINGS, ENGINE_ID, &made))?;
     Ok(id)
 }
 

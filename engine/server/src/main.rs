@@ -57,12 +57,20 @@ fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(std::io::stderr).init();
     let config = app::configuration(inherited.config.as_ref())?;
     let output = output_thread()?;
-    runtime()?.block_on(async {
+    let served: anyhow::Result<()> = runtime()?.block_on(async {
         let app = app::App::open(&settings, config, inherited.keeper, output)
             .await
             .context("the engine cannot start")?;
         listen::serve(app, inherited.unix, inherited.vsock).await
-    })
+    });
+    if let Err(error) = &served
+        && matches!(error.downcast_ref(), Some(store::StoreError::Newer { .. }))
+    {
+        tracing::error!("{error:#}");
+        // Another try would end in the same way, and PID 1 makes none.
+        std::process::exit(contract::keeper::EXIT_NEWER_DISK);
+    }
+    served
 }
 
 /// One thread, and workers for what blocks: see "Who may block" in ARCHITECTURE.md.

@@ -8,10 +8,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use redb::{Builder, Database, ReadableDatabase, WriteTransaction};
+use redb::{Builder, Database, WriteTransaction};
 use rustix::fs::{FallocateFlags, fallocate};
 
-use super::{Durability, Reader, StoreError, Table, Writer};
+use super::held_back::HeldBack;
+use super::{Durability, Reader, StoreError, Writer, schema};
 
 /// Pages redb keeps in memory, bytes. The whole database of a busy appliance is a few megabytes.
 const CACHE: usize = 2 << 20;
@@ -26,6 +27,13 @@ pub(super) const SOON: Duration = Duration::from_secs(1);
 type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 /// Runs the caller's closure on the transaction, or learns why there is none.
 type Apply = Box<dyn FnOnce(Result<&WriteTransaction, StoreError>) -> Answer + Send>;
+
+/// What enters the committer's queue.
+enum Entry {
+    Write(Job),
+    /// Commit what waits, close the file, and say so.
+    Close(SyncSender<Result<(), StoreError>>),
+}
 
 struct Job {
     durability: Durability,
@@ -51,7 +59,7 @@ struct Shared {
 
 pub(super) struct Committer {
     shared: Arc<Shared>,
-    jobs: Option<SyncSender<Job>>,
+    queue: Option<SyncSender<Entry>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -59,14 +67,14 @@ impl Committer {
     pub(super) fn start(path: &Path) -> Result<Committer, StoreError> {
         let database = RwLock::new(Some(open(path)?));
         let shared = Arc::new(Shared { path: path.to_owned(), database });
-        let (jobs, queue) = sync_channel(GROUP);
+        let (sender, queue) = sync_channel(GROUP);
         let worker = shared.clone();
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
             .stack_size(512 << 10)
             .spawn(move || worker.run(&queue))
             .map_err(|error| StoreError::Thread(Arc::new(error)))?;
-        Ok(Committer { shared, jobs: Some(jobs), thread: Some(thread) })
+        Ok(Committer { shared, queue: Some(sender), thread: Some(thread) })
     }
 
     pub(super) fn read<T>(
@@ -100,15 +108,26 @@ impl Committer {
             });
             Box::new(move |committed| answer(result.and_then(|value| Ok(committed.map(|()| value)?))))
         });
-        let jobs = self.jobs.as_ref().ok_or(StoreError::Closed)?;
-        jobs.send(Job { durability, since: Instant::now(), apply }).map_err(|_| StoreError::Closed)
+        self.enter(Entry::Write(Job { durability, since: Instant::now(), apply }))
+    }
+
+    /// Commits what waits, and ends the file as one that was closed well. Blocks.
+    pub(super) fn close(&self) -> Result<(), StoreError> {
+        let (answer, answered) = sync_channel(1);
+        self.enter(Entry::Close(answer))?;
+        answered.recv().map_err(|_| StoreError::Closed)?
+    }
+
+    fn enter(&self, entry: Entry) -> Result<(), StoreError> {
+        let queue = self.queue.as_ref().ok_or(StoreError::Closed)?;
+        queue.send(entry).map_err(|_| StoreError::Closed)
     }
 }
 
 impl Drop for Committer {
     fn drop(&mut self) {
         // The thread ends when its queue does, and closing redb makes everything durable.
-        self.jobs = None;
+        self.queue = None;
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
         }
@@ -116,17 +135,19 @@ impl Drop for Committer {
 }
 
 impl Shared {
-    fn run(&self, queue: &Receiver<Job>) {
+    fn run(&self, queue: &Receiver<Entry>) {
         let mut waiting: Vec<Job> = Vec::new();
         // When what was committed without being durable has to be.
         let mut unsynced: Option<Instant> = None;
         loop {
             let due = waiting.iter().map(Job::due).chain(unsynced).min();
             match next(queue, due) {
-                Ok(first) => waiting.extend(std::iter::once(first).chain(queue.try_iter().take(GROUP - 1))),
+                Ok(Entry::Write(job)) => waiting.push(job),
+                Ok(Entry::Close(answer)) => return self.finish(waiting, Some(answer)),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Disconnected) => return self.finish(waiting, None),
             }
+            let closing = gather(queue, &mut waiting);
             let now = Instant::now();
             let pressing = |job: &Job| job.due() <= now;
             if waiting.len() >= GROUP
@@ -136,9 +157,21 @@ impl Shared {
                 let is_soon = self.commit(std::mem::take(&mut waiting));
                 unsynced = is_soon.then(|| unsynced.unwrap_or(now + SOON));
             }
+            if closing.is_some() {
+                return self.finish(waiting, closing);
+            }
         }
-        if !waiting.is_empty() {
-            self.commit(waiting);
+    }
+
+    /// The last commit, and the end of the file. Who comes later is told that the store is closed.
+    fn finish(&self, waiting: Vec<Job>, closing: Option<SyncSender<Result<(), StoreError>>>) {
+        // Without a job it makes durable what is not.
+        self.commit(waiting);
+        let database = self.database.write().unwrap_or_else(PoisonError::into_inner).take();
+        let closed = database.map_or(Ok(()), Database::close).map_err(StoreError::storage);
+        if let Some(answer) = closing {
+            // Nobody listens any more where the caller has gone.
+            drop(answer.send(closed));
         }
     }
 
@@ -191,8 +224,20 @@ impl Shared {
     }
 }
 
-/// The next job, or a timeout when `due` comes first.
-fn next(queue: &Receiver<Job>, due: Option<Instant>) -> Result<Job, RecvTimeoutError> {
+/// Takes along what has come meanwhile, up to the most of a group or the wish to close.
+fn gather(queue: &Receiver<Entry>, waiting: &mut Vec<Job>) -> Option<SyncSender<Result<(), StoreError>>> {
+    while waiting.len() < GROUP {
+        match queue.try_recv() {
+            Ok(Entry::Write(job)) => waiting.push(job),
+            Ok(Entry::Close(answer)) => return Some(answer),
+            Err(_) => return None,
+        }
+    }
+    None
+}
+
+/// The next entry, or a timeout when `due` comes first.
+fn next(queue: &Receiver<Entry>, due: Option<Instant>) -> Result<Entry, RecvTimeoutError> {
     match due {
         Some(due) => queue.recv_timeout(due.saturating_duration_since(Instant::now())),
         None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -206,25 +251,25 @@ fn begin(database: Option<&Database>, synced: bool) -> Result<WriteTransaction, 
     Ok(transaction)
 }
 
+/// Opens the file, or makes it, and brings its rows to today's schema. A disk of a later schema is not written to.
+///
+/// After an unclean end redb goes through the checksums of all pages by itself, and falls back to the commit before
+/// where the last one was not whole. After a clean end nothing is read that nobody asks for: a page that was spoilt
+/// since then ends the engine when it is used, and that is the unclean end after which the next start looks at all.
 fn open(path: &Path) -> Result<Database, StoreError> {
-    open_tables(path).map_err(|source| StoreError::Open { path: path.to_owned(), source: Arc::new(source) })
-}
-
-fn open_tables(path: &Path) -> Result<Database, redb::Error> {
+    let failed = |source: io::Error| StoreError::File { path: path.to_owned(), source: Arc::new(source) };
+    let unusable = |source: redb::Error| StoreError::Open { path: path.to_owned(), source: Arc::new(source) };
+    let file = File::options().create(true).truncate(false).read(true).write(true).open(path);
+    let backend = HeldBack::new(file.map_err(failed)?).map_err(unusable)?;
+    let opened = Builder::new().set_cache_size(CACHE).create_with_backend(backend.clone());
+    let database = opened.map_err(|error| unusable(error.into()))?;
+    let found = schema::find(&database)?;
     if let Err(error) = reserve(path) {
         tracing::debug!("no disk space is kept for {}: {error}", path.display());
     }
-    // Without the check, a page spoilt on disk is trusted and ends in a panic later.
-    let mut builder = Builder::new();
-    let database = builder.set_cache_size(CACHE).set_check_integrity_on_open(true).create(path)?;
-    let present = database.begin_read()?;
-    // A start without new tables writes nothing.
-    if Table::ALL.iter().any(|table| present.open_table(table.definition()).is_err()) {
-        let transaction = database.begin_write()?;
-        for table in Table::ALL {
-            transaction.open_table(table.definition())?;
-        }
-        transaction.commit()?;
+    backend.release().map_err(failed)?;
+    if found != schema::Found::Version(schema::VERSION) {
+        schema::migrate(&database, found, path.parent().unwrap_or(Path::new(".")))?;
     }
     Ok(database)
 }

@@ -1,8 +1,9 @@
 //! The one database: everything about Docker's nouns that must survive a power cut and is not a blob or a layer.
 //!
 //! It is a [`redb`] file written by one committer thread; readers see the last committed state and never wait.
-//! It knows tables of string keys and JSON values and *holds* (who uses what), and deliberately nothing about
-//! what the values mean.
+//! It knows typed tables whose rows are JSON, and *holds* (who uses what), and deliberately nothing about what the rows
+//! mean. The rows have a [schema](VERSION): an older one is brought up to date before the first read, a newer one is refused
+//! and left as it is. A row that cannot be read is one [`Damaged`] object, never a store that does not open.
 //!
 //! ```text
 //!   write(Synced, f) ─┐                  one transaction        one fdatasync
@@ -18,8 +19,11 @@
 
 mod commit;
 mod error;
+mod held_back;
 mod holds;
+mod migrations;
 mod rows;
+mod schema;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -29,8 +33,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use error::StoreError;
-pub use rows::{Reader, Writer};
-pub use table::Table;
+pub use holds::{Held, Holder, Lifetime};
+pub use rows::{Damaged, Reader, Rows, Writer};
+pub use schema::VERSION;
+pub use table::{Key, Table};
 
 use commit::Committer;
 
@@ -53,7 +59,11 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database file, which is made when it does not exist. Its folder must exist.
+    /// Opens the database file, which is made when it does not exist, and brings it to today's schema. Its folder must
+    /// exist.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or has a newer schema; then nothing was written to it.
     pub fn open(path: &Path) -> Result<Store, StoreError> {
         Ok(Store { committer: Arc::new(Committer::start(path)?) })
     }
@@ -116,5 +126,14 @@ impl Store {
         let (answer, answered) = tokio::sync::oneshot::channel();
         self.committer.submit(durability, f, move |result| drop(answer.send(result)))?;
         answered.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Commits what waits and closes the file, so that the next start need not look at all of it. Whoever asks later is
+    /// told [`StoreError::Closed`]. Blocks.
+    ///
+    /// # Errors
+    /// What waited could not be written.
+    pub fn close(&self) -> Result<(), StoreError> {
+        self.committer.close()
     }
 }

@@ -1,56 +1,78 @@
-//! The tables. Each has one owner in `core`; nobody else writes it.
+//! Tables: each belongs to one room, which declares it together with the type of its rows.
 
+use std::borrow::Cow;
+use std::marker::PhantomData;
+
+use model::reference::{Digest, Reference};
 use redb::TableDefinition;
 
 pub(super) type Definition = TableDefinition<'static, &'static str, &'static [u8]>;
 
-/// A table of string keys and JSON values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Table {
-    /// Container id → its record.
-    Containers,
-    /// Container name → container id.
-    Names,
-    /// Image id → its record.
-    Images,
-    /// Canonical reference → image id.
-    References,
-    /// Diff id → layer record.
-    Layers,
-    /// See [`super::Writer::hold`].
-    Holds,
-    /// Network id → its record.
-    Networks,
-    /// Volume name → its record.
-    Volumes,
-    /// Settings of the engine that are learnt once, such as its id.
-    Settings,
+/// A table whose keys are `K` and whose rows are `V`, kept as JSON. The room that owns it writes it, and nobody else.
+pub struct Table<K: ?Sized, V> {
+    name: &'static str,
+    rows: PhantomData<fn(&K) -> V>,
 }
 
-impl Table {
-    pub(super) const ALL: [Table; 9] = [
-        Table::Containers,
-        Table::Names,
-        Table::Images,
-        Table::References,
-        Table::Layers,
-        Table::Holds,
-        Table::Networks,
-        Table::Volumes,
-        Table::Settings,
-    ];
-
-    pub(super) const fn definition(self) -> Definition {
-        TableDefinition::new(match self {
-            Table::Containers => "containers",
-            Table::Names => "names",
-            Table::Images => "images",
-            Table::References => "references",
-            Table::Layers => "layers",
-            Table::Holds => "holds",
-            Table::Networks => "networks",
-            Table::Volumes => "volumes",
-            Table::Settings => "settings",
-        })
+impl<K: ?Sized, V> Table<K, V> {
+    /// The table of that name; it is made by its first row.
+    pub const fn new(name: &'static str) -> Table<K, V> {
+        Table { name, rows: PhantomData }
     }
+
+    /// What it is called in the database.
+    pub const fn name(self) -> &'static str {
+        self.name
+    }
+}
+
+impl<K: ?Sized, V> Clone for Table<K, V> {
+    fn clone(&self) -> Table<K, V> {
+        *self
+    }
+}
+
+impl<K: ?Sized, V> Copy for Table<K, V> {}
+
+/// What a row is found by. Rows are in the order of the bytes of their keys' texts.
+pub trait Key: ToOwned {
+    /// The text in the database.
+    fn encode(&self) -> Cow<'_, str>;
+
+    /// The key that has this text, if any has.
+    fn decode(text: &str) -> Option<Self::Owned>;
+}
+
+impl Key for str {
+    fn encode(&self) -> Cow<'_, str> {
+        Cow::Borrowed(self)
+    }
+
+    fn decode(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+}
+
+impl Key for Digest {
+    fn encode(&self) -> Cow<'_, str> {
+        Cow::Borrowed(self.as_str())
+    }
+
+    fn decode(text: &str) -> Option<Digest> {
+        text.parse().ok()
+    }
+}
+
+impl Key for Reference {
+    fn encode(&self) -> Cow<'_, str> {
+        Cow::Owned(self.to_string())
+    }
+
+    fn decode(text: &str) -> Option<Reference> {
+        Reference::parse(text).ok()
+    }
+}
+
+pub(super) const fn definition(table: &'static str) -> Definition {
+    TableDefinition::new(table)
 }

@@ -1,4 +1,7 @@
 use super::*;
+use crate::table::definition;
+
+const SETTINGS: Table<str, u32> = Table::new("settings");
 
 fn open() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
@@ -8,11 +11,11 @@ fn open() -> (tempfile::TempDir, Store) {
 
 fn put(store: &Store, durability: Durability, key: &str, value: u32) {
     let key = key.to_owned();
-    store.write(durability, move |writer| writer.put(Table::Settings, &key, &value)).unwrap();
+    store.write(durability, move |writer| writer.put(SETTINGS, key.as_str(), &value)).unwrap();
 }
 
 fn get(store: &Store, key: &str) -> Option<u32> {
-    store.read(|reader| reader.get(Table::Settings, key)).unwrap()
+    store.read(|reader| reader.get(SETTINGS, key)).unwrap()
 }
 
 #[test]
@@ -34,7 +37,7 @@ fn a_failed_write_leaves_no_trace_and_does_not_spoil_its_group() {
             let store = store.clone();
             std::thread::spawn(move || {
                 store.try_write(Durability::Synced, move |writer| {
-                    writer.put(Table::Settings, &format!("k{i}"), &i)?;
+                    writer.put(SETTINGS, format!("k{i}").as_str(), &i)?;
                     if i % 2 == 0 { Err(StoreError::Closed) } else { Ok(()) }
                 })
             })
@@ -55,32 +58,153 @@ fn a_write_sees_its_own_changes_and_lists_are_in_order() {
     put(&store, Durability::Soon, "c", 3);
     let seen = store
         .write(Durability::Soon, |writer| {
-            writer.put(Table::Settings, "a", &1)?;
-            writer.delete(Table::Settings, "c");
-            writer.list::<u32>(Table::Settings)
+            writer.put(SETTINGS, "a", &1)?;
+            writer.delete(SETTINGS, "c");
+            Ok(writer.rows(SETTINGS)?.readable)
         })
         .unwrap();
     assert_eq!(seen, [("a".to_owned(), 1), ("b".to_owned(), 2)]);
-    assert_eq!(store.read(|reader| reader.list::<u32>(Table::Settings)).unwrap(), seen);
+    assert_eq!(store.read(|reader| Ok(reader.rows(SETTINGS)?.readable)).unwrap(), seen);
 }
 
 #[test]
 fn holds_stand_until_released() {
     let (_folder, store) = open();
-    let holders = store
-        .write(Durability::Soon, |writer| {
-            writer.hold("image:sha256:ab", "container:1")?;
-            writer.hold("image:sha256:ab", "container:2")?;
-            writer.hold("image:sha256:abc", "container:3")?;
-            writer.hold("volume:v", "container:1")?;
-            writer.release("image:sha256:ab", "container:2");
-            writer.holders("image:sha256:ab")
+    let image = |fill: &str| Held::Image(format!("sha256:{}", fill.repeat(64)).parse().unwrap());
+    let network = || Held::Network("n".to_owned());
+    let container = |id: &str| Holder::Container(id.to_owned());
+    let (a, b) = (image("a"), image("b"));
+    let held = store.write(Durability::Soon, move |writer| {
+        // One id begins as the other does.
+        for (id, what) in [("1", &a), ("12", &a), ("2", &b)] {
+            writer.hold(what, &container(id), Lifetime::Existence);
+            writer.hold(what, &container(id), Lifetime::Existence);
+        }
+        writer.hold(&network(), &container("1"), Lifetime::Run);
+        writer.hold(&network(), &container("2"), Lifetime::Run);
+        writer.held_by(&container("1"))
+    });
+    let both = [(image("a"), Lifetime::Existence), (network(), Lifetime::Run)];
+    assert_eq!(held.unwrap(), both);
+    let holders = |what: &Held| store.read(|reader| reader.holders(what)).unwrap();
+    assert_eq!(holders(&image("a")), [container("1"), container("12")]);
+    assert_eq!(holders(&network()), [container("1"), container("2")]);
+
+    store.write(Durability::Soon, move |writer| writer.release_run(&container("1"))).unwrap();
+    assert_eq!((holders(&network()), holders(&image("a")).len()), (vec![container("2")], 2));
+    store.write(Durability::Soon, move |writer| writer.release_all(&container("1"))).unwrap();
+    assert_eq!(holders(&image("a")), [container("12")]);
+    store.write(Durability::Soon, move |writer| writer.release_all(&container("2"))).unwrap();
+    assert_eq!((holders(&image("b")), holders(&network())), (vec![], vec![]));
+    let left = store.read(|reader| Ok((reader.keys("holds", "")?.len(), reader.keys("holders", "")?.len())));
+    assert_eq!(left.unwrap(), (1, 1));
+}
+
+#[test]
+fn a_row_that_cannot_be_read_is_one_damaged_object() {
+    let (_folder, store) = open();
+    (0..3).for_each(|i| put(&store, Durability::Soon, &format!("k{i}"), i));
+    let torn = |writer: &mut Writer<'_>| {
+        writer.change("settings", "k1", Some(b"{\"half".to_vec()));
+        Ok(())
+    };
+    store.write(Durability::Soon, torn).unwrap();
+    let rows = store.read(|reader| reader.rows(SETTINGS)).unwrap();
+    assert_eq!(rows.readable, [("k0".to_owned(), 0), ("k2".to_owned(), 2)]);
+    let [damaged] = &rows.damaged[..] else { panic!("{rows:?}") };
+    assert_eq!((damaged.table, damaged.key.as_str()), ("settings", "k1"));
+    let error = store.read(|reader| reader.get(SETTINGS, "k1")).unwrap_err();
+    assert!(matches!(&error, StoreError::Damaged(row) if row == damaged), "{error}");
+    let damaged = damaged.clone();
+    store
+        .write(Durability::Soon, move |writer| {
+            writer.discard(&damaged);
+            Ok(())
         })
         .unwrap();
-    assert_eq!(holders, ["container:1"]);
-    store.write(Durability::Soon, |writer| writer.release_all("container:1")).unwrap();
-    let left = store.read(|r| Ok((r.holders("image:sha256:ab")?, r.holders("image:sha256:abc")?))).unwrap();
-    assert_eq!(left, (vec![], vec!["container:3".to_owned()]));
+    assert!(store.read(|reader| reader.rows(SETTINGS)).unwrap().damaged.is_empty());
+}
+
+/// The file as it is after an unclean end, which redb repairs when it opens it.
+fn left_open(folder: &Path, rewrite: impl FnOnce(&redb::WriteTransaction)) -> Vec<u8> {
+    let path = folder.join("other.redb");
+    let database = redb::Database::create(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    rewrite(&transaction);
+    transaction.commit().unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    drop(database);
+    bytes
+}
+
+#[test]
+fn a_newer_disk_is_refused_and_not_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let newer = |transaction: &redb::WriteTransaction| {
+        let schema: redb::TableDefinition<'_, &str, u32> = redb::TableDefinition::new("schema");
+        transaction.open_table(schema).unwrap().insert("version", VERSION + 1).unwrap();
+        transaction.open_table(definition("containers")).unwrap().insert("id", &b"of tomorrow"[..]).unwrap();
+    };
+    let unclean = left_open(folder.path(), newer);
+    let clean = std::fs::read(folder.path().join("other.redb")).unwrap();
+    assert_ne!(unclean, clean);
+    for bytes in [unclean, clean] {
+        let path = folder.path().join("meta.redb");
+        std::fs::write(&path, &bytes).unwrap();
+        let error = Store::open(&path).err().unwrap();
+        assert!(
+            matches!(error, StoreError::Newer { found, known } if found == VERSION + 1 && known == VERSION)
+        );
+        assert_eq!(error.to_string().lines().count(), 1);
+        assert!(std::fs::read(&path).unwrap() == bytes, "the file was written to");
+    }
+}
+
+#[test]
+fn what_was_held_back_is_written_when_it_is_released() {
+    use redb::StorageBackend;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    std::fs::write(&path, b"0123456789").unwrap();
+    let file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+    let backend = held_back::HeldBack::new(file).unwrap();
+    let read = |offset: u64, count: usize| {
+        let mut out = vec![0; count];
+        backend.read(offset, &mut out).map(|()| String::from_utf8(out).unwrap())
+    };
+    backend.write(4, b"abc").unwrap();
+    backend.write(6, b"XYZ").unwrap();
+    assert_eq!(read(3, 7).unwrap(), "3abXYZ9");
+    backend.set_len(5).unwrap();
+    backend.set_len(8).unwrap();
+    assert_eq!((read(0, 8).unwrap().as_str(), backend.len().unwrap()), ("0123a\0\0\0", 8));
+    assert!(read(0, 9).is_err());
+    backend.write(8, b"end").unwrap();
+    assert_eq!(read(7, 4).unwrap(), "\0end");
+    assert_eq!(std::fs::read(&path).unwrap(), b"0123456789");
+    backend.sync_data().unwrap();
+    backend.release().unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"0123a\0\0\0end");
+    backend.write(0, b"now").unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"now3a\0\0\0end");
+    assert_eq!(read(0, 4).unwrap(), "now3");
+}
+
+#[test]
+fn a_closed_store_has_kept_all_and_opens_without_a_repair() {
+    let (folder, store) = open();
+    put(&store, Durability::Soon, "soon", 1);
+    store.close().unwrap();
+    assert!(matches!(store.read(|reader| reader.get(SETTINGS, "soon")), Err(StoreError::Closed)));
+    assert!(matches!(store.close(), Err(StoreError::Closed)));
+    let write = store.write(Durability::Synced, |writer| writer.put(SETTINGS, "late", &1));
+    assert!(matches!(write, Err(StoreError::Closed)));
+    let mut builder = redb::Builder::new();
+    builder.set_repair_callback(|_| panic!("it needs a repair"));
+    drop(builder.open(folder.path().join("meta.redb")).unwrap());
+    drop(store);
+    let store = Store::open(&folder.path().join("meta.redb")).unwrap();
+    assert_eq!((get(&store, "soon"), get(&store, "late")), (Some(1), None));
 }
 
 #[test]
@@ -102,16 +226,17 @@ fn a_second_engine_is_refused() {
 fn a_cut_or_spoilt_file_is_an_error_or_an_old_state_and_never_a_panic() {
     let (folder, store) = open();
     (0..50).for_each(|i| put(&store, Durability::Synced, &format!("k{i}"), i));
-    drop(store);
     let path = folder.path().join("meta.redb");
+    // As a power cut leaves it. A file that was closed well is believed until it is used.
     let whole = std::fs::read(&path).unwrap();
+    drop(store);
     for at in (0..whole.len()).step_by(whole.len() / 40) {
         std::fs::write(&path, &whole[..at]).unwrap();
-        drop(Store::open(&path).map(|store| store.read(|r| r.list::<u32>(Table::Settings))));
+        drop(Store::open(&path).map(|store| store.read(|r| r.rows(SETTINGS))));
         let mut spoilt = whole.clone();
         spoilt[at] ^= 0xff;
         std::fs::write(&path, &spoilt).unwrap();
-        drop(Store::open(&path).map(|store| store.read(|r| r.list::<u32>(Table::Settings))));
+        drop(Store::open(&path).map(|store| store.read(|r| r.rows(SETTINGS))));
     }
 }
 
@@ -124,9 +249,9 @@ async fn many_waiting_writes_share_their_commits() {
             tokio::spawn(async move {
                 store
                     .write_async::<_, StoreError>(Durability::Synced, move |writer| {
-                        let count: u32 = writer.get(Table::Settings, "count")?.unwrap_or(0);
-                        writer.put(Table::Settings, "count", &(count + 1))?;
-                        writer.put(Table::Settings, &format!("k{i}"), &i)
+                        let count: u32 = writer.get(SETTINGS, "count")?.unwrap_or(0);
+                        writer.put(SETTINGS, "count", &(count + 1))?;
+                        writer.put(SETTINGS, format!("k{i}").as_str(), &i)
                     })
                     .await
             })
@@ -146,7 +271,7 @@ fn what_may_wait_is_taken_along_or_has_its_time() {
     let (answer, answers) = channel();
     let behind = |key: &'static str, time: Duration| {
         let answer = answer.clone();
-        let write = move |writer: &mut Writer<'_>| writer.put(Table::Settings, key, &1u32);
+        let write = move |writer: &mut Writer<'_>| writer.put(SETTINGS, key, &1u32);
         let told = move |result: Result<(), StoreError>| answer.send((key, result.is_ok())).unwrap();
         store.write_behind(Durability::Within(time), write, told).unwrap();
     };
@@ -188,12 +313,13 @@ fn an_engine_to_be_killed() {
 fn a_kill_loses_at_most_what_was_to_be_written_soon() {
     let folder = tempfile::tempdir().unwrap();
     let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "store::tests::an_engine_to_be_killed", "--ignored"])
+        .args(["--exact", "tests::an_engine_to_be_killed", "--ignored"])
         .env("KILLED_STORE", folder.path())
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
     while !folder.path().join("ready").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "the engine to be killed ended by itself");
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     child.kill().unwrap();

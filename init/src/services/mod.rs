@@ -14,6 +14,7 @@ mod start;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use contract::keeper::EXIT_NEWER_DISK;
 use contract::line::EngineOrigin;
 use contract::paths::{
     API_UNIX_FD, API_VSOCK_FD, CGROUP_ENGINE, CONFIG_FD, ENGINED, ENGINED_UPGRADE, KEEPER_FD,
@@ -120,6 +121,8 @@ pub struct Gone {
     pub service: &'static Service,
     /// How it ended; nobody's news where another one shall take its place.
     pub how: Option<String>,
+    /// It was the first of this boot, and every other one would end in the same way: the data disk is of a newer release.
+    pub hopeless: bool,
 }
 
 /// See the module.
@@ -269,9 +272,12 @@ impl Row {
         // One that was killed from outside is not to blame.
         if lived < PROBATION && status != Signal::KILL.as_raw() && self.give_up_sent() {
             wait = Some(Duration::ZERO);
+        } else if status == EXIT_NEWER_DISK << 8 {
+            wait = None;
         }
         self.wait_for(wait, now);
-        Some(Gone { service: self.service, how: (!dismissed).then_some(how) })
+        let hopeless = wait.is_none() && status == EXIT_NEWER_DISK << 8 && self.starts == 1;
+        Some(Gone { service: self.service, how: (!dismissed).then_some(how), hopeless })
     }
 
     fn wait_for(&mut self, wait: Option<Duration>, now: Instant) {

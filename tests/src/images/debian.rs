@@ -82,7 +82,8 @@ pub fn busybox_tree() -> Tree {
         .file("etc/group", 0o644, b"root:x:0:\nguest:x:1000:\naudio:x:29:guest\n")
 }
 
-fn busybox_program() -> Vec<u8> {
+/// Debian's static busybox.
+pub fn busybox_program() -> Vec<u8> {
     let package = download("busybox-static");
     let unpacked = build_folder("test-images/busybox-static");
     run("dpkg-deb", &["-x", &package.to_string_lossy(), &unpacked.to_string_lossy()]);

@@ -5,7 +5,7 @@ mod layer;
 mod recipe;
 mod special;
 
-pub use debian::busybox_tree;
+pub use debian::{busybox_program, busybox_tree};
 pub use layer::{Compression, Layer, Tree, digest};
 pub use recipe::{Recipe, Style, architecture};
 

@@ -2,9 +2,11 @@
 //!
 //! ```text
 //!                      ┌─► write the blob, sha256 = the manifest's digest? ─┐
-//!   network ─► chunks ─┤                                                    ├─► sync ─► rename ─► index
+//!   network ─► chunks ─┤                                                    ├─► rename ─► index
 //!                      └─► decompress, sha256 = diff id?, extract ──────────┘
 //! ```
+//!
+//! What was published is on disk only when the image is recorded, which syncs once for all its layers.
 //!
 //! Both ways run on threads of their own and have short queues, so the network waits for the disk.
 
@@ -22,7 +24,8 @@ use tokio::task::JoinHandle;
 use super::downloads::{Progress, Source};
 use super::is_transient;
 use super::progress::LayerStep;
-use crate::records::LayerRecord;
+use crate::index::Layer;
+use crate::records::{LAYERS, LayerRecord};
 use crate::{ImageError, Shared};
 use content::disk::{Disk, DiskError, Temporary};
 use content::layer::{LayerError, Unpacked, unpack};
@@ -42,8 +45,8 @@ pub(super) async fn run(shared: &Arc<Shared>, source: Source, told: Told<'_>) ->
     let mut sinks = Sinks::start(&shared.disk)?;
     fetch(&source, &mut sinks, told).await?;
     let Finished { blob, unpacked, folder } = sinks.finish(&source, told).await?;
-    let record =
-        LayerRecord { blob: Some(source.layer.clone()), size: unpacked.size, opaque: unpacked.opaque };
+    let mut record = LayerRecord { blobs: Vec::new(), size: unpacked.size, opaque: unpacked.opaque };
+    record.seen(&source.blob, &source.origin);
     let shared = shared.clone();
     // Runs to its end even when cancelled; what is published in vain is collected.
     tokio::task::spawn_blocking(move || shared.publish_download(source, record, blob, folder)).await?
@@ -57,12 +60,15 @@ impl Shared {
         blob: Temporary,
         folder: Temporary,
     ) -> Result<(), ImageError> {
-        self.disk.sync_everything()?;
+        let is_named = self.store.read(|reader| reader.contains(LAYERS, &source.diff_id))?;
+        if is_named {
+            // The files that a record names were lost. The new ones get a name that is believed at once.
+            self.disk.sync_everything()?;
+        }
         let changing = self.change();
-        self.disk.publish_blob(blob, &source.layer)?;
+        self.disk.publish_blob(blob, &source.blob.digest)?;
         self.disk.publish_layer(folder, &source.diff_id)?;
-        self.disk.sync_names()?;
-        self.index_mut().layers.insert(source.diff_id.clone(), record);
+        self.index_mut().layers.insert(source.diff_id.clone(), Layer { record, durable: false });
         drop(changing);
         if !self.downloads.is_pinned(&source.diff_id) {
             self.collect_or_log();
@@ -142,19 +148,19 @@ impl Sinks {
         let Sinks { blob, layer, blob_writer, mut extractor, extracted, abandon: _abandon } = self;
         drop((blob, layer));
         let (digest, blob) = blob_writer.await??;
-        if digest != source.layer {
-            return Err(ImageError::Verification(source.layer.clone()));
+        if digest != source.blob.digest {
+            return Err(ImageError::Verification(source.blob.digest.clone()));
         }
         let extraction = loop {
             let current = extracted.load(Ordering::Relaxed);
-            going(told, LayerStep::Extracting { current, total: source.size });
+            going(told, LayerStep::Extracting { current, total: source.blob.size });
             if let Ok(done) = tokio::time::timeout(GLANCE, &mut extractor).await {
                 break done;
             }
         };
         let (unpacked, folder) = extraction??;
         if unpacked.diff_id != source.diff_id {
-            return Err(ImageError::DiffId(source.layer.clone()));
+            return Err(ImageError::DiffId(source.blob.digest.clone()));
         }
         Ok(Finished { blob, unpacked, folder })
     }
@@ -215,9 +221,9 @@ async fn fetch_from(
     sinks: &mut Sinks,
     told: Told<'_>,
 ) -> Result<(), ImageError> {
-    let total = source.size;
+    let total = source.blob.size;
     if *current < total || total == 0 {
-        let mut body = source.repository.blob(&source.layer, *current).await?;
+        let mut body = source.repository.blob(&source.blob.digest, *current).await?;
         while let Some(chunk) = body.next().await {
             let chunk = chunk?;
             *current += chunk.len() as u64;
@@ -234,7 +240,7 @@ async fn fetch_from(
     if *current == total {
         Ok(())
     } else {
-        Err(ImageError::Length { digest: source.layer.clone(), got: *current, expected: total })
+        Err(ImageError::Length { digest: source.blob.digest.clone(), got: *current, expected: total })
     }
 }
 

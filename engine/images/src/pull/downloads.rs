@@ -8,6 +8,7 @@ use tokio::task::AbortHandle;
 
 use super::download;
 use super::progress::{LayerStep, Reporter};
+use crate::records::Descriptor;
 use crate::registry::Repository;
 use crate::{ImageError, Shared};
 use model::reference::Digest;
@@ -33,10 +34,10 @@ impl Default for Downloads {
 /// Where a layer comes from and what it must be.
 pub(super) struct Source {
     pub(super) repository: Arc<dyn Repository>,
-    /// Digest of the compressed layer.
-    pub(super) layer: Digest,
-    /// Its bytes.
-    pub(super) size: u64,
+    /// The compressed layer.
+    pub(super) blob: Descriptor,
+    /// Its registry and repository.
+    pub(super) origin: String,
     /// Digest of the uncompressed layer.
     pub(super) diff_id: Digest,
 }

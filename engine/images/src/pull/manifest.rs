@@ -1,38 +1,17 @@
-//! Manifests and lists of manifests, in the forms of Docker (schema 2) and OCI, which have the same fields.
+//! Manifests and indexes, in the forms of Docker (schema 2) and OCI, which have the same fields.
 
+use model::Platform;
+use model::reference::Digest;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::ImageError;
+use crate::records::{Descriptor, IndexEntry, ManifestKind, ManifestRecord};
 use crate::registry::RawManifest;
-use model::Platform;
-use model::reference::Digest;
 
-/// Most layers overlayfs stacks (OVL_MAX_STACK in fs/overlayfs/params.h).
-const LAYERS_MAX: usize = 500;
-
-/// A blob as a manifest names it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Descriptor {
-    #[serde(default)]
-    pub(super) media_type: String,
-    pub(super) digest: Digest,
-    /// Bytes of the blob.
-    pub(super) size: u64,
-    #[serde(default)]
-    platform: Option<RawPlatform>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct RawPlatform {
-    #[serde(default)]
-    os: String,
-    #[serde(default)]
-    architecture: String,
-    #[serde(default)]
-    variant: String,
-}
+/// Most layers of an image. overlayfs stacks 500 (OVL_MAX_STACK in fs/overlayfs/params.h), and the lowest one of every
+/// container is the engine's own.
+const LAYERS_MAX: usize = 499;
 
 /// The manifest of one image.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,9 +24,11 @@ pub(super) struct Manifest {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Parsed {
     Image(Manifest),
-    List(Vec<Descriptor>),
+    Index(Vec<IndexEntry>),
 }
 
+/// The fields of all forms. Go's readers take a descriptor without a media type and a platform without its parts, and one
+/// odd entry must not make a whole index unusable.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawDocument {
@@ -55,13 +36,51 @@ struct RawDocument {
     #[serde(default)]
     media_type: Option<String>,
     #[serde(default)]
-    config: Option<Descriptor>,
+    config: Option<RawDescriptor>,
     #[serde(default)]
-    layers: Option<Vec<Descriptor>>,
+    layers: Option<Vec<RawDescriptor>>,
     #[serde(default)]
-    manifests: Option<Vec<Descriptor>>,
+    manifests: Option<Vec<RawDescriptor>>,
     #[serde(default)]
     fs_layers: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawDescriptor {
+    #[serde(default)]
+    media_type: String,
+    digest: Digest,
+    size: u64,
+    #[serde(default)]
+    platform: Option<RawPlatform>,
+}
+
+#[derive(Deserialize)]
+struct RawPlatform {
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    variant: String,
+}
+
+impl From<RawDescriptor> for Descriptor {
+    fn from(raw: RawDescriptor) -> Descriptor {
+        Descriptor { media_type: raw.media_type, digest: raw.digest, size: raw.size }
+    }
+}
+
+impl From<RawDescriptor> for IndexEntry {
+    fn from(mut raw: RawDescriptor) -> IndexEntry {
+        // A platform that says nothing is none.
+        let says = |platform: &RawPlatform| !platform.os.is_empty() || !platform.architecture.is_empty();
+        let platform = raw.platform.take().filter(says);
+        let platform =
+            platform.map(|RawPlatform { os, architecture, variant }| Platform { os, architecture, variant });
+        IndexEntry { manifest: raw.into(), platform }
+    }
 }
 
 pub(super) fn parse(raw: &RawManifest) -> Result<Parsed, ImageError> {
@@ -81,27 +100,46 @@ pub(super) fn parse(raw: &RawManifest) -> Result<Parsed, ImageError> {
     }
     // One text that is both would be two images with one digest (CVE-2021-41190).
     match (document.config, document.layers, document.manifests) {
-        (Some(_), Some(layers), None) if layers.len() > LAYERS_MAX => malformed("has more than 500 layers"),
-        (Some(config), Some(layers), None) => Ok(Parsed::Image(Manifest { config, layers })),
-        (None, None, Some(list)) => Ok(Parsed::List(list)),
-        _ => malformed("is neither that of an image nor a list"),
+        (Some(_), Some(layers), None) if layers.len() > LAYERS_MAX => {
+            malformed(&format!("has more than {LAYERS_MAX} layers"))
+        }
+        (Some(config), Some(layers), None) => {
+            let layers = layers.into_iter().map(Descriptor::from).collect();
+            Ok(Parsed::Image(Manifest { config: config.into(), layers }))
+        }
+        (None, None, Some(entries)) => Ok(Parsed::Index(entries.into_iter().map(IndexEntry::from).collect())),
+        _ => malformed("is neither that of an image nor an index"),
     }
 }
 
-/// The entry for the platform, the best when there are several. Attestations have the platform
+/// The entry for the platform, the best when there are several; where nobody asked for one, the best that this processor
+/// runs. An entry without a platform is for any, and worse than all that have one. Attestations have the platform
 /// `unknown/unknown` and so are never chosen.
-pub(super) fn choose<'a>(entries: &'a [Descriptor], wanted: &Platform) -> Result<&'a Digest, ImageError> {
-    let suits = |entry: &Descriptor| {
-        let platform = entry.platform.clone()?;
-        let RawPlatform { os, architecture, variant } = platform;
-        wanted.suits(&Platform { os, architecture, variant })
+pub(super) fn choose<'a>(
+    entries: &'a [IndexEntry],
+    asked: Option<&Platform>,
+) -> Result<&'a Descriptor, ImageError> {
+    let wanted = asked.cloned().unwrap_or_else(Platform::processor);
+    let suits = |entry: &IndexEntry| match &entry.platform {
+        Some(platform) => wanted.suits(platform).map(|level| level + 1),
+        None => Some(0),
     };
-    let mut best: Option<(u32, &Digest)> = None;
+    let mut best: Option<(u32, &Descriptor)> = None;
     for entry in entries {
         let better = suits(entry).filter(|level| best.is_none_or(|(highest, _)| *level > highest));
-        best = better.map(|level| (level, &entry.digest)).or(best);
+        best = better.map(|level| (level, &entry.manifest)).or(best);
     }
-    best.map(|(_, digest)| digest).ok_or_else(|| ImageError::NoPlatform(wanted.to_string()))
+    let shown = || asked.cloned().unwrap_or_else(Platform::host).to_string();
+    best.map(|(_, manifest)| manifest).ok_or_else(|| ImageError::NoPlatform(shown()))
+}
+
+/// What the store keeps of a manifest, once the platform of its configuration is known.
+pub(super) fn record(raw: &RawManifest, parsed: Parsed, platform: Option<Platform>) -> ManifestRecord {
+    let kind = match parsed {
+        Parsed::Index(manifests) => ManifestKind::Index { manifests },
+        Parsed::Image(Manifest { config, layers }) => ManifestKind::Image { config, layers, platform },
+    };
+    ManifestRecord { media_type: raw.media_type.clone(), size: raw.bytes.len() as u64, kind }
 }
 
 #[cfg(test)]
@@ -122,7 +160,7 @@ mod tests {
             r#"{"schemaVersion":2,"config":{"digest":"D","size":2},"layers":[{"mediaType":"x","digest":"D","size":3}]}"#,
         );
         assert!(matches!(image, Ok(Parsed::Image(manifest)) if manifest.layers[0].size == 3));
-        assert!(matches!(read(r#"{"schemaVersion":2,"manifests":[]}"#), Ok(Parsed::List(_))));
+        assert!(matches!(read(r#"{"schemaVersion":2,"manifests":[]}"#), Ok(Parsed::Index(_))));
     }
 
     #[test]
@@ -144,5 +182,52 @@ mod tests {
             let error = read(text).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn more_layers_than_a_start_can_stack_are_refused() {
+        let of = |count: usize| {
+            let layers = vec![r#"{"mediaType":"x","digest":"D","size":3}"#; count].join(",");
+            read(&format!(r#"{{"schemaVersion":2,"config":{{"digest":"D","size":2}},"layers":[{layers}]}}"#))
+        };
+        assert!(of(499).is_ok());
+        assert!(of(500).unwrap_err().contains("more than 499 layers"));
+    }
+
+    /// As dockerd 28.5.2 chooses on a processor with the level v3; 0 is the first entry.
+    #[test]
+    fn entries_are_chosen_as_docker_chooses() {
+        let check = |asked: &str, platforms: &[&str], expected: Option<usize>| {
+            let entries: Vec<_> = platforms.iter().enumerate().map(|(at, text)| {
+                let digest = format!("sha256:{:064}", at).parse().unwrap();
+                let manifest = Descriptor { media_type: String::new(), digest, size: 1 };
+                let platform = (!text.is_empty()).then(|| Platform::parse(text).unwrap());
+                IndexEntry { manifest, platform }
+            });
+            let entries: Vec<_> = entries.collect();
+            let chosen = choose(&entries, Some(&Platform::parse(asked).unwrap()));
+            let at = chosen.ok().and_then(|chosen| entries.iter().position(|e| e.manifest == *chosen));
+            assert_eq!(at, expected, "{asked} {platforms:?}");
+        };
+        check("linux/amd64/v3", &["linux/amd64/v3"], Some(0));
+        check("linux/amd64/v3", &["linux/amd64/v4"], None);
+        check("linux/amd64/v3", &["linux/amd64", "linux/amd64/v3"], Some(1));
+        check("linux/amd64/v3", &["", "linux/amd64"], Some(1));
+        check("linux/amd64/v3", &["linux/386"], Some(0));
+        check("linux/amd64", &["linux/amd64/v3"], None);
+        check("linux/amd64", &[""], Some(0));
+        check("linux/amd64", &["", "linux/386"], Some(1));
+    }
+
+    #[test]
+    fn an_entry_that_lacks_fields_does_not_spoil_the_others() {
+        let entry = |platform: &str| format!(r#"{{"digest":"D","size":1{platform}}}"#);
+        let entries =
+            [entry(""), entry(r#","platform":{}"#), entry(r#","platform":{"os":"linux"}"#)].join(",");
+        let text = format!(r#"{{"schemaVersion":2,"manifests":[{entries}]}}"#);
+        let Ok(Parsed::Index(entries)) = read(&text) else { panic!("no index") };
+        let known: Vec<_> = entries.iter().map(|entry| entry.platform.is_some()).collect();
+        assert_eq!(known, [false, false, true]);
+        assert!(choose(&entries[2..], Some(&Platform::host())).is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! Brings an image here from a registry.
 //!
 //! ```text
-//!   manifest (list → platform → manifest) ─► configuration ─► layers, three at a time ─► record ─► seen
+//!   manifest (index → platform → manifest) ─► configuration ─► layers, three at a time ─► record ─► seen
 //!                                                                 │
 //!                     one download for each layer, shared by all pulls that want it, see [`download`]
 //! ```
@@ -23,19 +23,19 @@ pub(super) use downloads::Downloads;
 pub use progress::{LayerStep, PullEvent};
 
 use super::config::Document;
-use super::record::Complete;
+use super::index::NESTING_MAX;
+use super::record::{Complete, KnownManifest};
+use super::records::Descriptor;
 use super::registry::{Credentials, RawManifest, RegistryError, Repository};
 use super::{ImageError, ImageId, Images, Shared};
 use downloads::{Pins, Source};
-use manifest::{Descriptor, Manifest};
+use manifest::{Manifest, Parsed};
 use model::Platform;
 use model::reference::{Digest, Reference};
 use progress::Reporter;
 
 /// Longest configuration, in bytes.
 const CONFIG_MAX: u64 = 16 << 20;
-/// Lists of manifests may be in lists of manifests.
-const NESTING_MAX: usize = 4;
 
 /// What to pull.
 #[derive(Debug, Clone)]
@@ -53,7 +53,7 @@ pub struct Pull {
 pub struct Pulled {
     /// The image.
     pub id: ImageId,
-    /// Digest of the manifest or list of manifests that the reference led to.
+    /// Digest of the manifest or index that the reference led to.
     pub digest: Digest,
     /// The reference led to another image before, or to none.
     pub is_new: bool,
@@ -64,9 +64,32 @@ pub type Sink<'a> = &'a (dyn Fn(PullEvent) + Send + Sync);
 
 /// Everything the registry says about an image, without its layers.
 struct Resolved {
-    /// As sent, outermost first.
-    manifests: Vec<RawManifest>,
+    /// Indexes on the way to the manifest, outermost first.
+    indexes: Vec<(RawManifest, Parsed)>,
+    raw: RawManifest,
     manifest: Manifest,
+}
+
+impl Resolved {
+    /// Digest of what the reference led to.
+    fn digest(&self) -> &Digest {
+        self.indexes.first().map_or(&self.raw.digest, |(raw, _)| &raw.digest)
+    }
+
+    /// All of it as it is recorded, for an image with this configuration.
+    fn known(self, document: &Document) -> Vec<KnownManifest> {
+        let platform = model::Platform {
+            os: document.os.clone(),
+            architecture: document.architecture.clone(),
+            variant: document.variant.clone(),
+        };
+        let own = (self.raw, Parsed::Image(self.manifest));
+        let known = |(raw, parsed): (RawManifest, Parsed)| {
+            let record = manifest::record(&raw, parsed, Some(platform.clone()));
+            KnownManifest { digest: raw.digest, bytes: raw.bytes, record }
+        };
+        self.indexes.into_iter().chain([own]).map(known).collect()
+    }
 }
 
 impl Images {
@@ -76,9 +99,8 @@ impl Images {
         let shared = &self.shared;
         let reference = pull.reference.clone().or_latest();
         let repository = shared.registry.open(&reference, pull.credentials.clone());
-        let platform = pull.platform.clone().unwrap_or_else(Platform::host);
-        let resolved = resolve(repository.as_ref(), &reference, &platform).await?;
-        let digest = resolved.manifests[0].digest.clone();
+        let resolved = resolve(repository.as_ref(), &reference, pull.platform.as_ref()).await?;
+        let digest = resolved.digest().clone();
         let tag = reference.digest().map_or(reference.tag().unwrap_or_default(), Digest::as_str).to_owned();
         sink(PullEvent::From { repository: reference.path().to_owned(), tag });
         let (id, is_new) = shared.bring(&reference, &repository, resolved, &pull, sink).await?;
@@ -107,7 +129,7 @@ impl Shared {
     ) -> Result<(ImageId, bool), ImageError> {
         let manifest = &resolved.manifest;
         let id = ImageId::new(manifest.config.digest.clone());
-        let is_here = self.index().images.contains_key(&id);
+        let is_here = self.index().has(&id);
         let config = match self.disk.read_blob(id.digest()) {
             Ok(bytes) if is_here => bytes.into(),
             _ => fetch_config(repository.as_ref(), &manifest.config).await?,
@@ -119,15 +141,17 @@ impl Shared {
         }
         let pins = Pins::new(self, &document.diff_ids);
         // Looked at again, for until the pins hold it may go.
-        let is_here = self.index().images.contains_key(&id);
+        let is_here = self.index().has(&id);
         if !is_here {
-            self.bring_layers(repository, manifest, &document, sink).await?;
+            self.bring_layers(repository, reference, manifest, &document, sink).await?;
         }
-        let names = [Some(reference.digested(&resolved.manifests[0].digest)), tag_only(reference)];
+        let names = [Some(reference.digested(resolved.digest())), tag_only(reference)];
         let complete = Complete {
             config: (manifest.config.digest.clone(), config),
+            layers: manifest.layers.clone(),
+            manifests: resolved.known(&document),
             document,
-            manifests: resolved.manifests.into_iter().map(|raw| (raw.digest, raw.bytes)).collect(),
+            origin: reference.name(),
             references: names.into_iter().flatten().collect(),
         };
         let shared = self.clone();
@@ -140,18 +164,20 @@ impl Shared {
     async fn bring_layers(
         self: &Arc<Shared>,
         repository: &Arc<dyn Repository>,
+        reference: &Reference,
         manifest: &Manifest,
         document: &Document,
         sink: Sink<'_>,
     ) -> Result<(), ImageError> {
+        let origin = reference.name();
         let layers = manifest.layers.iter().zip(&document.diff_ids);
         let wanted: Vec<_> = layers
             .map(|(descriptor, diff_id)| {
                 let reporter = Reporter::new(descriptor.digest.short(), sink);
                 let source = Source {
                     repository: repository.clone(),
-                    layer: descriptor.digest.clone(),
-                    size: descriptor.size,
+                    blob: descriptor.clone(),
+                    origin: origin.clone(),
                     diff_id: diff_id.clone(),
                 };
                 (reporter, self.join_download(source))
@@ -170,28 +196,29 @@ impl Shared {
     }
 }
 
-/// Follows lists of manifests down to the manifest for the platform.
+/// Follows indexes down to the manifest for the platform, or for this machine where nobody asked for one.
 async fn resolve(
     repository: &dyn Repository,
     reference: &Reference,
-    platform: &Platform,
+    platform: Option<&Platform>,
 ) -> Result<Resolved, ImageError> {
     let mut which = match reference.digest() {
         Some(digest) => digest.to_string(),
         None => reference.tag().unwrap_or_default().to_owned(),
     };
-    let mut manifests = Vec::new();
-    while manifests.len() < NESTING_MAX {
+    let mut indexes = Vec::new();
+    while indexes.len() < NESTING_MAX {
         let raw =
             repository.manifest(&which).await.map_err(|error| ImageError::from_pull(error, reference))?;
-        let parsed = manifest::parse(&raw)?;
-        manifests.push(raw);
-        match parsed {
-            manifest::Parsed::Image(manifest) => return Ok(Resolved { manifests, manifest }),
-            manifest::Parsed::List(entries) => which = manifest::choose(&entries, platform)?.to_string(),
+        match manifest::parse(&raw)? {
+            Parsed::Image(manifest) => return Ok(Resolved { indexes, raw, manifest }),
+            Parsed::Index(entries) => {
+                which = manifest::choose(&entries, platform)?.digest.to_string();
+                indexes.push((raw, Parsed::Index(entries)));
+            }
         }
     }
-    Err(ImageError::Malformed("its lists of manifests are nested too deeply".to_owned()))
+    Err(ImageError::Malformed("its indexes are nested too deeply".to_owned()))
 }
 
 async fn fetch_config(repository: &dyn Repository, descriptor: &Descriptor) -> Result<Bytes, ImageError> {
@@ -240,7 +267,7 @@ fn check_fits(document: &Document, manifest: &Manifest) -> Result<(), ImageError
     Ok(())
 }
 
-/// A manifest outside of a list is for one platform, whatever was asked; Docker warns and goes on.
+/// A manifest outside of an index is for one platform, whatever was asked; Docker warns and goes on.
 fn other_platform(document: &Document, pull: &Pull, reference: &Reference) -> Option<String> {
     let wanted = pull.platform.as_ref()?;
     let actual = Platform {

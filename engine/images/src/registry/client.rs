@@ -7,7 +7,9 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, LINK, RANGE,
+};
 use hyper::{Method, Response, StatusCode, Uri};
 use serde::Deserialize;
 
@@ -23,8 +25,10 @@ const HUB: (&str, &str) = ("docker.io", "https://registry-1.docker.io");
 const MANIFEST_MAX: usize = 4 << 20;
 /// Longest error body, in bytes.
 const ERROR_MAX: usize = 256 << 10;
-/// Longest list of tags, in bytes.
+/// Longest list of tags, all its pages together, in bytes.
 const TAGS_MAX: usize = 16 << 20;
+/// Most pages of a list of tags.
+const PAGES_MAX: usize = 10_000;
 
 const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
@@ -155,11 +159,19 @@ impl Session {
         struct Tags {
             tags: Option<Vec<String>>,
         }
-        let (url, response) = self.get("tags/list", HeaderMap::new()).await?;
-        let body = collect(&url, response, TAGS_MAX).await?;
-        let tags: Tags = serde_json::from_slice(&body)
-            .map_err(|error| nonsense(&url, &format!("no list of tags: {error}")))?;
-        Ok(tags.tags.unwrap_or_default())
+        let (mut path, mut all, mut size) = ("tags/list".to_owned(), Vec::new(), 0);
+        for _ in 0..PAGES_MAX {
+            let (url, response) = self.get(&path, HeaderMap::new()).await?;
+            let next = next_page(response.headers());
+            let body = collect(&url, response, TAGS_MAX - size).await?;
+            size += body.len();
+            let page: Tags = serde_json::from_slice(&body)
+                .map_err(|error| nonsense(&url, &format!("no list of tags: {error}")))?;
+            all.extend(page.tags.unwrap_or_default());
+            let Some(query) = next else { return Ok(all) };
+            path = format!("tags/list?{query}");
+        }
+        Err(RegistryError::Nonsense { url: path, reason: "the list of tags has no end".to_owned() })
     }
 
     /// Asks the endpoints in turn. The next one is asked when one cannot be reached, and when a mirror does
@@ -322,6 +334,18 @@ fn prefer(earlier: Option<RegistryError>, later: RegistryError) -> RegistryError
 fn media_type(headers: &HeaderMap) -> String {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().to_owned()
+}
+
+/// The query of the next page, which `Link: <…?last=x&n=2>; rel="next"` names (RFC 5988). Only the query is taken: where
+/// the rest of the address leads is not the registry's to say, to whom the credentials were given.
+fn next_page(headers: &HeaderMap) -> Option<String> {
+    let links = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
+    let next = links.flat_map(|value| value.split(',')).find_map(|link| {
+        let (address, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+        let is_next = |word: &str| matches!(word.trim(), "rel=next" | "rel=\"next\"");
+        parameters.split(';').any(is_next).then_some(address)
+    })?;
+    Some(next.split_once('?')?.1.split('#').next()?.to_owned())
 }
 
 /// The first byte of `Content-Range: bytes 5-9/10`.

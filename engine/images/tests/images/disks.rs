@@ -12,6 +12,8 @@ use store::{Durability, Store, Table};
 use crate::fake::Fake;
 use crate::kit::{Data, Made, noise, open, request};
 
+const TEXTS: Table<str, String> = Table::new("texts");
+
 /// A disk of a few megabytes, mounted until dropped.
 struct SmallDisk(tempfile::TempDir);
 
@@ -89,15 +91,15 @@ fn a_write_that_finds_no_space_is_not_the_last() {
     fs::write(&filler, vec![1; 4 << 20]).unwrap();
     let store = Store::open(&disk.path().join("meta.redb")).unwrap();
     let put = |key: String, size: usize| {
-        store.write(Durability::Synced, move |writer| writer.put(Table::Settings, &key, &"x".repeat(size)))
+        store.write(Durability::Synced, move |writer| writer.put(TEXTS, key.as_str(), &"x".repeat(size)))
     };
     let failed = (0..40).find_map(|i| put(format!("k{i}"), 1 << 20).err().map(|error| (i, error)));
     let (count, error) = failed.unwrap();
     assert!(error.to_string().contains("No space left on device"), "{error}");
     fs::remove_file(&filler).unwrap();
     put("after".to_owned(), 1000).unwrap();
-    let keys = store.read(|reader| reader.keys(Table::Settings, "")).unwrap();
-    assert_eq!(keys.len(), count + 1);
+    let rows = store.read(|reader| reader.rows(TEXTS)).unwrap();
+    assert_eq!(rows.readable.len(), count + 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,7 +117,11 @@ async fn a_spoilt_image_is_not_seen_and_mended_by_a_pull() {
     for spoil in spoilers {
         spoil(data.folder.path());
         data = data.again();
-        assert!(data.images.list().is_empty());
+        let image = data.images.list().pop().unwrap();
+        assert_eq!((image.repo_tags.as_slice(), image.size), ([fake.name()].as_slice(), 0));
+        let error = data.images.resolve(&fake.name()).unwrap().whole().unwrap_err().to_string();
+        assert!(error.contains("is damaged: ") && error.contains("; pull it again or remove it"), "{error}");
+        assert!(data.images.rootfs(&image.id).is_err());
         data.pull(&fake.name()).await.unwrap();
         data = data.again();
         assert_eq!(data.read(&fake.name(), "a").unwrap(), b"1");

@@ -3,7 +3,7 @@
 use model::ErrorKind;
 use model::reference::Reference;
 use pinnace_images::{Prune, Removed};
-use store::{Durability, Store};
+use store::{Durability, Held, Holder, Lifetime, Store};
 
 use crate::fake::Fake;
 use crate::kit::{Data, Made};
@@ -46,16 +46,21 @@ async fn what_is_held_stays() {
     let made = Made::new(&[&[("a", b"1")]]);
     let (data, name) = pulled(&made).await;
     let folder = data.folder.path().to_owned();
-    let held = format!("image:{}", made.id());
+    let held = Held::Image(made.id().parse().unwrap());
     let Data { folder: kept, images } = data;
     drop(images);
     let store = Store::open(&folder.join("meta.redb")).unwrap();
-    store.write(Durability::Synced, move |writer| writer.hold(&held, "container:0123456789abcdef")).unwrap();
+    store
+        .write(Durability::Synced, move |writer| {
+            writer.hold(&held, &Holder::Container("0123456789abcdef".to_owned()), Lifetime::Existence);
+            Ok(())
+        })
+        .unwrap();
     drop(store);
     let data = Data { images: crate::kit::open(&folder), folder: kept };
     let error = data.images.delete(&name, false, &|_| false).unwrap_err();
     assert!(error.to_string().contains("(must force) - container 0123456789ab is using"), "{error}");
-    let error = data.images.delete(&made.id(), true, &|holder| holder.starts_with("container:")).unwrap_err();
+    let error = data.images.delete(&made.id(), true, &|_| true).unwrap_err();
     assert!(error.to_string().contains("(cannot be forced) - image is being used by running"), "{error}");
     assert!(data.images.prune(&Prune { all: true, ..Prune::default() }).unwrap().removed.is_empty());
     data.images.delete(&name, true, &|_| true).unwrap();

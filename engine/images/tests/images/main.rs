@@ -12,4 +12,5 @@ mod keeping;
 mod kit;
 mod pulling;
 mod real;
+mod targets;
 mod trust;

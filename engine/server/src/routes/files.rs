@@ -100,7 +100,7 @@ pub async fn changes(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
 /// `GET /containers/{id}/export`.
 pub async fn export(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
     let container = app.containers.find(&call.name)?;
-    if matches!(container.snapshot().state, State::Removing(_) | State::Removed(_)) {
+    if matches!(container.snapshot().state, State::Damaged(_) | State::Removing(_) | State::Removed(_)) {
         let text = format!("You cannot export container {} which is being removed", container.id());
         return Err(ApiError::of(model::ErrorKind::Conflict, text));
     }

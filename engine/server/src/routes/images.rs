@@ -11,6 +11,7 @@ use model::reference::{Digest, Reference};
 use model::timestamp::Timestamp;
 use model::{ErrorKind, Platform, duration};
 use serde_json::{Value, json};
+use store::Holder;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::app::App;
@@ -146,14 +147,14 @@ pub async fn list(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
 
 /// `GET /images/{name}/json`.
 pub async fn inspect(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
-    let image = app.images.resolve(&call.name)?;
+    let image = app.images.resolve(&call.name)?.whole()?;
     meets_platform(&image, &call, ApiVersion(1, 49))?;
     Ok(reply::ok(&wire::inspect(&image, call.version)))
 }
 
 /// `GET /images/{name}/history`.
 pub async fn history(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
-    let image = app.images.resolve(&call.name)?;
+    let image = app.images.resolve(&call.name)?.whole()?;
     meets_platform(&image, &call, ApiVersion(1, 48))?;
     Ok(reply::ok(&wire::history(&image)))
 }
@@ -205,10 +206,10 @@ pub async fn prune(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
 }
 
 /// Holders of images that run.
-fn running(app: &App) -> HashSet<String> {
+fn running(app: &App) -> HashSet<Holder> {
     let containers = app.containers.list();
     let running = containers.iter().filter(|container| container.snapshot().state.is_active());
-    running.map(|container| format!("container:{}", container.id())).collect()
+    running.map(|container| Holder::Container(container.id().to_owned())).collect()
 }
 
 /// Runs what waits for the disk where it holds nobody up.
@@ -290,5 +291,13 @@ mod tests {
         check(&format!("fromImage=a/b&tag=sha256:{hex}"), Ok(&format!("docker.io/a/b@sha256:{hex}")));
         check("fromImage=alpine&tag=..", Err("invalid reference format"));
         check("tag=x", Err("fromImage is missing"));
+    }
+
+    #[test]
+    fn of_several_times_the_earliest_counts_and_a_prune_takes_one() {
+        let query = Query::parse("filters=%7B%22until%22%3A%5B%222%22%2C%221%22%5D%7D");
+        let filters = query.filters(&["until"]).unwrap();
+        assert_eq!(earliest(&filters).unwrap(), Some(Timestamp(1_000_000_000)));
+        assert!(until(&filters).unwrap_err().message.contains("more than one until filter specified"));
     }
 }

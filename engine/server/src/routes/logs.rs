@@ -21,7 +21,7 @@ use crate::websocket;
 /// `GET /containers/{id}/logs`.
 pub async fn logs(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
     let container = app.containers.find(&call.name)?;
-    if matches!(container.snapshot().state, State::Removing(_) | State::Removed(_)) {
+    if matches!(container.snapshot().state, State::Damaged(_) | State::Removing(_) | State::Removed(_)) {
         let text = "can not get logs from container which is dead or marked for removal";
         return Err(ApiError::of(model::ErrorKind::Conflict, text));
     }

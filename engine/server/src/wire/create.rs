@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use containers::{Config, Create};
+use containers::{Config, Create, EndpointSettings};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -108,7 +108,7 @@ impl Body {
             host.network_mode = "none".to_owned();
         }
         let (mac, warning) = moved_mac(self.mac_address, endpoint_mac, &host.network_mode, version)?;
-        host.mac = mac;
+        let endpoints = [(host.network_mode.clone(), EndpointSettings { mac })].into();
         let config = Config {
             hostname: self.hostname,
             domainname: self.domainname,
@@ -136,6 +136,7 @@ impl Body {
         Ok(Create {
             config,
             host,
+            endpoints,
             warnings: warning.into_iter().chain(discarded).collect(),
             ..Create::default()
         })
@@ -262,7 +263,8 @@ mod tests {
             let host = serde_json::json!({"NetworkMode": mode});
             let body = serde_json::json!({"Image": "x", "MacAddress": OWN, "HostConfig": host});
             let got = create_at(body, ApiVersion(1, minor));
-            let got = got.map(|create| (create.host.mac, create.warnings.len()));
+            let mac = |create: &Create| create.endpoints.values().next().map(|e| e.mac.clone()).unwrap();
+            let got = got.map(|create| (mac(&create), create.warnings.len()));
             let expected = expected.map(|(mac, warnings)| (mac.to_owned(), warnings));
             assert_eq!(got.map_err(|error| error.status.as_u16()), expected, "{minor} {mode}");
         };

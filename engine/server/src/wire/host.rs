@@ -311,8 +311,6 @@ impl Host {
             auto_remove: self.auto_remove,
             restart,
             network_mode,
-            // The endpoint's, which stands elsewhere in the body.
-            mac: String::new(),
             log_driver: or(self.log_config.r#type, "json-file"),
             log_options: self.log_config.config,
             privileged: self.privileged,

@@ -24,8 +24,9 @@ pub fn inspect(container: &Container, networks: &Networks, version: ApiVersion) 
         "HostConfig": host(&record.host, version), "Mounts": mounts(&record.host), "Config": config(&record.config),
         "NetworkSettings": network_settings(&record, &snapshot, networks, version),
     });
-    if version < ApiVersion(1, 52) && !record.host.mac.is_empty() {
-        value["Config"]["MacAddress"] = json!(record.host.mac);
+    let mac = record.endpoint_settings().mac;
+    if version < ApiVersion(1, 52) && !mac.is_empty() {
+        value["Config"]["MacAddress"] = json!(mac);
     }
     if version < ApiVersion(1, 52) {
         value["Config"]["OnBuild"] = Value::Null;
@@ -44,7 +45,7 @@ fn state(state: &State, record: &Record) -> Value {
     let mut value = json!({
         "Status": state.status(), "Running": state.is_active(),
         "Paused": running.is_some_and(|running| running.paused), "Restarting": matches!(state, State::Restarting(_)),
-        "OOMKilled": ended.oom_killed, "Dead": false, "Pid": running.map_or(0, |running| running.pid),
+        "OOMKilled": ended.oom_killed, "Dead": matches!(state, State::Damaged(_)), "Pid": running.map_or(0, |running| running.pid),
         "ExitCode": ended.exit_code, "Error": ended.error, "StartedAt": started.rfc3339(),
         "FinishedAt": if running.is_some() { record.finished_at } else { ended.finished_at }.rfc3339(),
     });
@@ -169,7 +170,7 @@ pub fn mounts(host: &HostConfig) -> Vec<Value> {
 
 /// The place on a network while the container runs; before and after it the addresses are empty.
 pub fn place<'a>(record: &'a Record, snapshot: &Snapshot) -> Option<&'a Endpoint> {
-    record.endpoint.as_ref().filter(|_| snapshot.state.running().is_some())
+    record.endpoint().filter(|_| snapshot.state.running().is_some())
 }
 
 fn network_settings(record: &Record, snapshot: &Snapshot, networks: &Networks, version: ApiVersion) -> Value {
@@ -205,10 +206,10 @@ fn ports(record: &Record, has_place: bool) -> Value {
 /// `Networks` by name.
 pub fn endpoints(record: &Record, snapshot: &Snapshot, networks: &Networks) -> Value {
     let place = place(record, snapshot);
-    let mode = record.host.network_mode.as_str();
+    let (mode, asked) = (record.host.network_mode.as_str(), record.endpoint_settings());
     json!({ mode: {
         "IPAMConfig": null, "Links": null, "Aliases": null, "DriverOpts": null, "GwPriority": 0,
-        "MacAddress": place.map_or(record.host.mac.as_str(), |p| p.mac.as_str()), "NetworkID": networks.id(mode).unwrap_or(""),
+        "MacAddress": place.map_or(asked.mac.as_str(), |p| p.mac.as_str()), "NetworkID": networks.id(mode).unwrap_or(""),
         "EndpointID": place.map_or("", |p| p.endpoint_id.as_str()),
         "Gateway": place.map_or(String::new(), |p| p.gateway.to_string()),
         "IPAddress": place.map_or(String::new(), |p| p.address.addr().to_string()),

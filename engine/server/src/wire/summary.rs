@@ -155,6 +155,7 @@ fn status(state: &State, health: Option<&str>, now: Timestamp) -> String {
             let ago = human(now.0.saturating_sub(ended.finished_at.0));
             format!("Restarting ({}) {ago} ago", ended.exit_code)
         }
+        State::Damaged(_) => "Dead".to_owned(),
         State::Removing(_) | State::Removed(_) => "Removal In Progress".to_owned(),
     }
 }
