@@ -163,8 +163,9 @@ fn a_disk_of_a_newer_release_is_left_alone() {
     let path = dir.join("data/meta.redb");
     newer(&path);
     let before = std::fs::read(&path).expect("it was just written");
+    let image = pinnace_tests::image_folder();
     let up = pinnace_tests::pinnace(&dir, "up").args(["--backend", "namespace", "--no-context", "--image"]);
-    let up = up.arg(pinnace_tests::image_folder()).within(60).run();
+    let up = up.args([image.as_os_str()]).within(60).run();
     let console = std::fs::read_to_string(dir.join("console.log")).unwrap_or_default();
     let told = console
         .lines()

@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn entries_are_chosen_as_docker_chooses() {
         let check = |asked: &str, platforms: &[&str], expected: Option<usize>| {
-            let entries: Vec<_> = platforms.iter().enumerate().map(|(at, text)| {
+            let entries = platforms.iter().enumerate().map(|(at, text)| {
                 let digest = format!("sha256:{:064}", at).parse().unwrap();
                 let manifest = Descriptor { media_type: String::new(), digest, size: 1 };
                 let platform = (!text.is_empty()).then(|| Platform::parse(text).unwrap());
