@@ -222,6 +222,7 @@ const MASKED: [&str; 12] = [
 ];
 const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
+#[allow(clippy::disallowed_methods)] // The kernel answers from memory.
 fn masked_by_default() -> &'static [String] {
     static PATHS: OnceLock<Vec<String>> = OnceLock::new();
     PATHS.get_or_init(|| {
@@ -233,6 +234,7 @@ fn masked_by_default() -> &'static [String] {
 }
 
 /// Numbers of the processors that the machine may have while it runs.
+#[allow(clippy::disallowed_methods)] // The kernel answers from memory.
 fn possible_processors() -> impl Iterator<Item = u32> {
     let text = std::fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
     super::resources::numbers(&text).unwrap_or_default().into_iter()

@@ -79,6 +79,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// A process; one that has just begun a new program shows no arguments until the kernel has laid them out, and `start`
 /// may be answered before.
+#[allow(clippy::disallowed_methods)] // On a thread that may block.
 fn read(pid: u32, looks: &mut u32) -> std::io::Result<Process> {
     let mut process = Process::read(pid)?;
     while process.arguments.is_empty() && process.state != 'Z' && *looks > 0 {
