@@ -226,14 +226,9 @@ mod tests {
         });
         // Not a measure: what would wait for ever fails instead.
         answered.recv_timeout(Duration::from_secs(60)).expect("others are served while the log is read");
-        let mut feed = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
-        std::io::Write::write_all(&mut feed, written(4).as_bytes()).unwrap();
-        // An end for each reader that has opened it, in whatever order they come.
+        // A reader's open(2) waits for a writer, and its read(2) ends when the last writer has gone: see fifo(7).
         while !control.is_finished() {
-            drop(std::mem::replace(
-                &mut feed,
-                std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap(),
-            ));
+            drop(std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap());
             std::thread::sleep(Duration::from_millis(10));
         }
         control.join().unwrap();
