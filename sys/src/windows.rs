@@ -1,4 +1,4 @@
-//! What the host program needs of Windows and no safe crate offers. It is type-checked and was never run there.
+//! What the host program needs of Windows and no safe crate offers. It was never run there.
 
 use std::ffi::{OsStr, c_void};
 use std::io;

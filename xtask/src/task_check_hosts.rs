@@ -16,10 +16,11 @@ const TARGETS: [&str; 2] = ["x86_64-pc-windows-gnu", "aarch64-apple-darwin"];
 /// Debian's compiler, its libraries, and the sources of the standard library.
 const PACKAGES: [&str; 5] =
     ["rustc-web", "rust-web-src", "libstd-rust-web-dev", "libstd-rust-web-1.96", "libllvm22"];
-/// In the place of a C compiler for build scripts: a check needs the names of objects and not what is in them.
-const NO_COMPILER: &str = "#!/bin/sh
+/// In the place of a C compiler for build scripts, and of the tool that makes Windows' import libraries: a check needs the
+/// names of what they make and not what is in it.
+const NO_TOOL: &str = "#!/bin/sh
 while [ $# -gt 0 ]; do
-    case \"$1\" in -o) : > \"$2\"; shift ;; esac
+    case \"$1\" in -o | -l) : > \"$2\"; shift ;; esac
     shift
 done
 ";
@@ -43,14 +44,19 @@ fn check(workspace: &Workspace, folder: &Path, target: &str) -> Result<Command> 
     let libraries = root.join("lib/x86_64-linux-gnu");
     let (libraries, program) = (libraries.display(), root.join("bin/rustc"));
     script(&rustc, &format!("#!/bin/sh\nLD_LIBRARY_PATH={libraries} exec {} \"$@\"\n", program.display()))?;
-    let no_compiler = folder.join("cc");
-    script(&no_compiler, NO_COMPILER)?;
+    let tools = folder.join("tools");
+    std::fs::create_dir_all(&tools)?;
+    let no_compiler = tools.join("cc-of-nothing");
+    script(&no_compiler, NO_TOOL)?;
+    script(&tools.join("x86_64-w64-mingw32-dlltool"), NO_TOOL)?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths(std::iter::once(tools).chain(std::env::split_paths(&path)))?;
     let under = target.replace('-', "_");
     let mut check = cargo();
     check.current_dir(&workspace.root).args(["check", "-p", "pinnace-bridge", "--target", target]);
     check.arg("-Zbuild-std=std,panic_abort").env("RUSTC_BOOTSTRAP", "1").env("RUSTC", rustc);
     check.env(format!("CC_{under}"), &no_compiler).env(format!("AR_{under}"), "true");
-    check.env("CARGO_TARGET_DIR", workspace.build("hosts")).env("RUSTFLAGS", "-D warnings");
+    check.env("PATH", path).env("CARGO_TARGET_DIR", workspace.build("hosts")).env("RUSTFLAGS", "-D warnings");
     Ok(check)
 }
 

@@ -1,4 +1,4 @@
-//! What macOS alone does this way. It is type-checked and was never run there.
+//! What macOS alone does this way. It was never run there.
 
 use crate::guard;
 use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};

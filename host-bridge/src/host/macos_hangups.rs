@@ -1,5 +1,5 @@
 //! Peers that are gone altogether, told by kqueue(2): of a socket that can still be written to, the write filter says EV_EOF
-//! only when nobody reads any more. It is type-checked and was never run there.
+//! only when nobody reads any more. It was never run there.
 
 use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};
 use std::io;

@@ -1,5 +1,5 @@
-//! What Windows does its own way: pipes in the place of unix sockets, jobs in the place of parent-death signals. It is
-//! type-checked and was never run there.
+//! What Windows does its own way: pipes in the place of unix sockets, jobs in the place of parent-death signals. It
+//! was never run there.
 
 use super::NotPrivate;
 use std::ffi::OsString;
