@@ -1,12 +1,11 @@
 //! Whether the file system of the data disk found itself damaged. It is mounted with `errors=remount-ro`, so from then on
 //! nothing can be written to it until the machine boots, and somebody should be told.
 //!
-//! ext4 counts its errors in /sys/fs/ext4/DEVICE/errors_count, which can be polled (Documentation/ABI/testing/sysfs-fs-ext4).
-//! statfs(2) does not show such a file system as read-only since Linux 6.12.
+//! ext4 counts its errors in /sys/fs/ext4/DEVICE/errors_count (Documentation/ABI/testing/sysfs-fs-ext4). With `remount-ro` it
+//! wakes nobody who polls that file, so it is looked at whenever the host says something.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
@@ -21,7 +20,7 @@ pub struct Damage {
     errors: File,
     /// Those of earlier boots are counted, too.
     at_boot: u64,
-    found: bool,
+    told: bool,
 }
 
 impl Damage {
@@ -33,26 +32,20 @@ impl Damage {
             let name = name.file_name().ok_or(io::ErrorKind::NotFound)?.to_owned();
             let errors = File::open(Path::new("/sys/fs/ext4").join(name).join("errors_count"))?;
             let at_boot = count(&errors)?;
-            Ok::<_, io::Error>(Damage { errors, at_boot, found: false })
+            Ok::<_, io::Error>(Damage { errors, at_boot, told: false })
         };
         watched().map_err(|error| say!("errors of the data disk are not seen: {error}")).ok()
     }
 
-    /// To be watched for priority events: sysfs has no others.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.errors.as_fd()
-    }
-
-    /// Looks at the count, which also ends the event; whether this is news.
-    pub fn look(&mut self) -> bool {
-        // A device that is gone is damage enough.
-        let damaged = count(&self.errors).map_or(true, |now| now > self.at_boot);
-        damaged && !std::mem::replace(&mut self.found, true)
-    }
-
     /// Whether the data can be read only.
     pub fn found(&self) -> bool {
-        self.found
+        // A device that is gone is damage enough.
+        count(&self.errors).map_or(true, |now| now > self.at_boot)
+    }
+
+    /// The same, but true only once.
+    pub fn is_news(&mut self) -> bool {
+        self.found() && !std::mem::replace(&mut self.told, true)
     }
 }
 
@@ -73,10 +66,10 @@ mod tests {
         let path = folder.path().join("errors_count");
         std::fs::write(&path, "2\n").unwrap();
         let errors = File::open(&path).unwrap();
-        let mut damage = Damage { at_boot: count(&errors).unwrap(), errors, found: false };
-        assert!(!damage.look() && !damage.found());
+        let mut damage = Damage { at_boot: count(&errors).unwrap(), errors, told: false };
+        assert!(!damage.is_news() && !damage.found());
         std::fs::write(&path, "3\n").unwrap();
-        assert!(damage.look() && damage.found());
-        assert!(!damage.look() && damage.found());
+        assert!(damage.is_news() && damage.found());
+        assert!(!damage.is_news() && damage.found());
     }
 }

@@ -53,7 +53,6 @@ enum Part {
     ControlVsock,
     Control,
     Buttons,
-    Damage,
     Links,
     Dhcp,
 }
@@ -129,7 +128,6 @@ impl Server {
         watched.extend(sockets.control_vsock().map(one(Part::ControlVsock)));
         watched.extend(state.connections.fds().map(both(Part::Control)));
         watched.extend(state.buttons.fds().map(one(Part::Buttons)));
-        watched.extend(self.damage.iter().map(|damage| (Part::Damage, damage.fd(), PollFlags::PRI)));
         watched.extend(self.uplink.links().map(one(Part::Links)));
         watched.extend(self.uplink.sockets().map(one(Part::Dhcp)));
         watched
@@ -164,12 +162,6 @@ impl Server {
                 if state.buttons.pressed() {
                     say!("the power button was pressed");
                     self.ask_power(state, Action::PowerOff, None, now);
-                }
-            }
-            Part::Damage => {
-                if self.damage.as_mut().is_some_and(Damage::look) {
-                    say!("the data disk is damaged, and can only be read until the next boot");
-                    state.connections.tell(&line::Event::ReadOnly);
                 }
             }
             Part::Links => self.uplink.look(),
@@ -222,6 +214,10 @@ impl Server {
             Asked::Whole(request, body) => self.take(&request, body, state, now),
         });
         state.connections = connections;
+        if self.damage.as_mut().is_some_and(Damage::is_news) {
+            say!("the data disk is damaged, and can only be read until the next boot");
+            state.connections.tell(&line::Event::ReadOnly);
+        }
     }
 
     fn answer(&mut self, request: Request, state: &mut State, now: Instant) -> Answer {
