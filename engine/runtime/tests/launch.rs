@@ -7,8 +7,8 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use contract::keeper::{Key, ToKeeper};
 use pinnace_runtime::capabilities::{CONTAINER_DEFAULT, Capability};
@@ -37,10 +37,34 @@ struct Bench {
     cgroup_path: PathBuf,
     ours: OwnedFd,
     theirs: OwnedFd,
+    _turn: Turn,
+}
+
+/// All tests of this program have one zygote: who kills it has to be alone.
+static ZYGOTE: RwLock<()> = RwLock::new(());
+
+/// Held for the length of a test.
+enum Turn {
+    Beside { _others: RwLockReadGuard<'static, ()> },
+    Alone { _all: RwLockWriteGuard<'static, ()> },
+}
+
+impl Turn {
+    fn beside() -> Turn {
+        Turn::Beside { _others: ZYGOTE.read().unwrap_or_else(PoisonError::into_inner) }
+    }
+
+    fn alone() -> Turn {
+        Turn::Alone { _all: ZYGOTE.write().unwrap_or_else(PoisonError::into_inner) }
+    }
 }
 
 impl Bench {
     fn new(name: &str) -> Option<Bench> {
+        Bench::at(name, Turn::beside())
+    }
+
+    fn at(name: &str, turn: Turn) -> Option<Bench> {
         let busybox = Path::new("/bin/busybox");
         if !rustix::process::geteuid().is_root() || !busybox.exists() {
             skip::note!("needs root and busybox-static");
@@ -67,7 +91,7 @@ impl Bench {
         let cgroup = Cgroup::create(&cgroup_path).unwrap();
         let (ours, theirs) = sys::packet::pair().unwrap();
         sys::packet::pass_credentials(theirs.as_fd()).unwrap();
-        Some(Bench { dir, cgroup, cgroup_path, ours, theirs })
+        Some(Bench { dir, cgroup, cgroup_path, ours, theirs, _turn: turn })
     }
 
     fn spec(&self, args: &[&str]) -> Spec {
@@ -428,7 +452,7 @@ fn a_frozen_or_stopped_launch_is_given_up() {
 
 #[test]
 fn the_maker_of_further_processes_is_replaced_when_it_is_killed() {
-    let Some(bench) = Bench::new("lost") else { return };
+    let Some(bench) = Bench::at("lost", Turn::alone()) else { return };
     let (first, _stdio) = bench.start(&bench.spec(&["cat"]));
     let mut process = bench.spec(&["true"]).process;
     process.args = words(&["sh", "-c", "echo here"]);
@@ -438,6 +462,10 @@ fn the_maker_of_further_processes_is_replaced_when_it_is_killed() {
         assert_eq!(bench.enter(&process, &first).unwrap(), "here\n");
         for pid in zygotes() {
             rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+            // Until it is gone it may still take an order.
+            while std::fs::read_link(format!("/proc/{pid}/exe")).is_ok() {
+                std::thread::yield_now();
+            }
         }
     }
 }
@@ -528,7 +556,6 @@ fn a_base_layer_that_is_there_is_not_written_again() {
 #[test]
 fn launches_run_beside_each_other() {
     let Some(bench) = Bench::new("many") else { return };
-    let bench = Arc::new(bench);
     std::thread::scope(|scope| {
         for worker in 0..4 {
             let bench = &bench;
