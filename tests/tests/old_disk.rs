@@ -1,5 +1,6 @@
 //! Data disks that another release wrote.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use pinnace_tests::images::busybox_program;
@@ -21,6 +22,8 @@ fn fresh_dir(name: &str) -> Option<PathBuf> {
     let dir = build_folder(&format!("test/{}-{name}", backend.word()));
     let _ = std::fs::remove_dir_all(&dir);
     std::fs::create_dir_all(dir.join("data")).expect("the build folder can be written");
+    let private = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(&dir, private).expect("the folder is ours");
     Some(dir)
 }
 

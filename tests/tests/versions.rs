@@ -5,7 +5,13 @@ use pinnace_tests::{Appliance, ContainerName};
 use serde_json::{Value, json};
 
 fn get(app: &Appliance, minor: u16, path: &str) -> Value {
-    app.api().get(&format!("/v1.{minor}{path}")).is(200).json()
+    app.api().get(&encoded(&format!("/v1.{minor}{path}"))).is(200).json()
+}
+
+/// JSON in a query as clients send it.
+fn encoded(path: &str) -> String {
+    let pairs = [('{', "%7B"), ('}', "%7D"), ('"', "%22"), ('[', "%5B"), (']', "%5D")];
+    pairs.iter().fold(path.to_owned(), |path, (sign, code)| path.replace(*sign, code))
 }
 
 /// The versions that the engine under test knows.
@@ -96,14 +102,14 @@ fn an_image_can_be_asked_for_by_platform() {
     let image = app.busybox();
     let other = if std::env::consts::ARCH == "x86_64" { "arm64" } else { "amd64" };
     for what in ["json", "history"] {
-        let path = |platform: &str| format!("/v1.49/images/{image}/{what}?platform={platform}");
+        let path = |platform: &str| encoded(&format!("/v1.49/images/{image}/{what}?platform={platform}"));
         let own = pinnace_tests::images::architecture();
         let of = |architecture: &str| format!("{{\"os\":\"linux\",\"architecture\":\"{architecture}\"}}");
         app.api().get(&path(&of(own))).is(200);
         app.api().get(&path(&of(other))).refuses(404, "does not match the specified platform");
         app.api().get(&path("linux/arm64")).refuses(400, "failed to parse platform");
         app.api().get(&path("{}")).refuses(400, "both OS and Architecture must be provided");
-        app.api().get(&format!("/v1.47/images/{image}/{what}?platform={}", of(other))).is(200);
+        app.api().get(&encoded(&format!("/v1.47/images/{image}/{what}?platform={}", of(other)))).is(200);
     }
 }
 

@@ -48,12 +48,13 @@ pub fn make_private_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Everything in an appliance's folder is trusted, and opened by whoever runs `pinnace`, who may be root. So, as with tmux
-/// and ssh, nobody else may be able to put anything there.
+/// and ssh, nobody else may be able to put anything there. An empty folder holds nothing to trust, and is closed before
+/// something is put into it.
 pub fn not_private(folder: &Path) -> io::Result<Option<NotPrivate>> {
     let meta = std::fs::metadata(folder)?;
     Ok(match meta.mode() & 0o7777 {
         _ if meta.uid() != geteuid().as_raw() => Some(NotPrivate::Foreign { owner: meta.uid() }),
-        mode if mode & OTHERS != 0 => Some(NotPrivate::Open { mode }),
+        mode if mode & OTHERS != 0 && !is_empty(folder)? => Some(NotPrivate::Open { mode }),
         _ => None,
     })
 }

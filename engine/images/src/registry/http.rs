@@ -18,7 +18,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::timeout;
 
-use super::{RegistryError, tls};
+use super::{RegistryError, tls, uplink};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 const HEAD_LIMIT: Duration = Duration::from_secs(60);
@@ -89,6 +89,7 @@ impl Http {
     }
 
     async fn send_once(&self, asked: &Asked, trust: Trust) -> Result<Response<Incoming>, RegistryError> {
+        uplink::wait(&asked.url).await;
         let inner = match trust {
             Trust::Verified => self.verified()?,
             Trust::Unverified => self.unverified.get_or_init(|| connect_with(tls::unverified())),

@@ -10,6 +10,7 @@ mod error;
 mod http;
 mod insecure;
 mod tls;
+mod uplink;
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -187,10 +187,14 @@ impl Forerunner {
             }
         }
         packet::send(self.channel.as_fd(), &[GO], &[]).map_err(of_channel)?;
-        // The channel closes by execve(2).
-        match self.next(plan, process)? {
-            None => self.born.take().ok_or(LaunchError::Killed),
-            Some(_) => Err(LaunchError::Killed),
+        loop {
+            match self.next(plan, process)? {
+                // The channel closes by execve(2).
+                None => return self.born.take().ok_or(LaunchError::Killed),
+                // The zygote comes to say it when it has a processor, and that may be late.
+                Some((Report::Forked, fds, _)) => self.itself = fds.into_iter().next(),
+                Some(_) => return Err(LaunchError::Killed),
+            }
         }
     }
 
