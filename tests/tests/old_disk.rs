@@ -46,7 +46,7 @@ fn end(app: Appliance) {
 #[test]
 fn a_disk_of_the_first_release_opens_with_all_that_was_on_it() {
     let dir = fresh_dir!("old-disk");
-    disk::make(disk::SCHEMA_1, &dir.join("data"), &busybox_program());
+    disk::make(disk::SCHEMA_1, &dir.join("data"), busybox_program());
     let app = Appliance::boot(Backend::Namespace, &dir);
     let rows = app.docker(["ps", "-a", "--no-trunc", "--format", "{{.Names}} {{.Image}}"]).succeeds().lines();
     let known: Vec<_> = rows.iter().filter_map(|row| row.split(' ').next()).collect();
@@ -144,7 +144,7 @@ fn a_torn_record_costs_one_container() {
             false => format!("{line}\n"),
         })
         .collect();
-    disk::make(&torn, &dir.join("data"), &busybox_program());
+    disk::make(&torn, &dir.join("data"), busybox_program());
     let app = Appliance::boot(Backend::Namespace, &dir);
     assert_eq!(app.docker(["ps", "-aq"]).succeeds().lines().len(), 6);
     let dead = app.docker(["ps", "-a", "--filter", "status=dead", "--format", "{{.ID}} {{.Status}}"]);

@@ -71,8 +71,7 @@ const APPLETS: &[&str] = &[
 
 /// Busybox and links to it, `/etc/passwd`, `/etc/group`, and the folders every container has.
 pub fn busybox_tree() -> Tree {
-    static PROGRAM: OnceLock<Vec<u8>> = OnceLock::new();
-    let program = PROGRAM.get_or_init(busybox_program);
+    let program = busybox_program();
     let folders = ["bin", "dev", "etc", "home", "proc", "root", "sys", "tmp", "var"];
     let tree = folders.iter().fold(Tree::default(), |tree, folder| tree.folder(folder));
     let tree = tree.file("bin/busybox", 0o755, program);
@@ -82,8 +81,13 @@ pub fn busybox_tree() -> Tree {
         .file("etc/group", 0o644, b"root:x:0:\nguest:x:1000:\naudio:x:29:guest\n")
 }
 
-/// Debian's static busybox.
-pub fn busybox_program() -> Vec<u8> {
+/// Debian's static busybox, unpacked once: who reads it while another test unpacks it reads a part of it.
+pub fn busybox_program() -> &'static [u8] {
+    static PROGRAM: OnceLock<Vec<u8>> = OnceLock::new();
+    PROGRAM.get_or_init(unpack_busybox)
+}
+
+fn unpack_busybox() -> Vec<u8> {
     let package = download("busybox-static");
     let unpacked = build_folder("test-images/busybox-static");
     run("dpkg-deb", &["-x", &package.to_string_lossy(), &unpacked.to_string_lossy()]);
