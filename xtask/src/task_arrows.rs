@@ -109,7 +109,8 @@ fn out_of_room(path: &Path, text: &str) -> Result<Vec<String>> {
             seeker.unsafe_lines.iter().map(|line| format!("{}:{line}: unsafe outside sys", path.display())),
         );
     }
-    if !path.starts_with(STORE_ROOM) {
+    // The tests make disks of other releases.
+    if !path.starts_with(STORE_ROOM) && !path.starts_with("tests") {
         wrong.extend(
             seeker
                 .redb_lines

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, statat};
+use rustix::fs::{AtFlags, FileType, Stat, statat};
 
 use super::container::Container;
 use super::registry::Containers;
@@ -54,7 +54,7 @@ pub(super) fn of_folder(folder: &Path) -> u64 {
                     seen.insert(meta.st_ino);
                     sum += meta.st_size.cast_unsigned();
                 }
-                Err(_) => sum += meta.st_size.cast_unsigned() / meta.st_nlink.max(1) as u64,
+                Err(_) => sum += meta.st_size.cast_unsigned() / links(&meta),
             },
             _ => {}
         }
@@ -64,4 +64,9 @@ pub(super) fn of_folder(folder: &Path) -> u64 {
         tracing::warn!(folder = %folder.display(), %error, "a container's files are not all counted");
     }
     sum
+}
+/// How many names a file has; the field is shorter on other processors.
+#[allow(clippy::unnecessary_cast)]
+fn links(meta: &Stat) -> u64 {
+    meta.st_nlink.max(1) as u64
 }

@@ -103,10 +103,11 @@ impl Shared {
         let is_fresh = |diff_id: &Digest| index.layers.get(diff_id).is_some_and(|layer| !layer.durable);
         let fresh = complete.document.diff_ids.iter().any(is_fresh);
         drop(index);
-        Ok(match fresh {
+        match fresh {
             true => self.disk.sync_everything()?,
             false => self.disk.sync_blobs(small.iter().map(|(digest, _)| *digest))?,
-        })
+        }
+        Ok(())
     }
 
     fn store_rows(&self, rows: &Rows, references: &[Reference]) -> Result<(), ImageError> {

@@ -158,7 +158,7 @@ mod tests {
         let (read, mut write) = std::io::pipe().unwrap();
         keeper.keep(name.clone(), &[read.as_fd()]).unwrap();
         keeper.release(name.clone()).unwrap();
-        let mut next = || sys::packet::receive(ours.as_fd(), MESSAGE_MAX, true).unwrap().unwrap();
+        let next = || sys::packet::receive(ours.as_fd(), MESSAGE_MAX, true).unwrap().unwrap();
         assert_eq!(ToKeeper::decode(&next().bytes), Ok(ToKeeper::Hello { version: PROTOCOL_VERSION }));
         let kept = next();
         assert_eq!(ToKeeper::decode(&kept.bytes), Ok(ToKeeper::Keep { name: name.clone() }));

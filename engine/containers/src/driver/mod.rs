@@ -1,5 +1,7 @@
 //! The driver of one container: the task that alone changes its state.
 
+mod removal;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,7 +22,7 @@ use super::health::Probe;
 use super::launch;
 use super::legality::{Verb, permit};
 use super::note;
-use super::record::{CONTAINERS, NAMES, Record, Recorded, STATES};
+use super::record::{CONTAINERS, Record, Recorded, STATES};
 use super::registry::Shared;
 use super::restart::{RestartPolicy, Restarts};
 use super::state::{Ended, Running, State};
@@ -585,74 +587,6 @@ impl Driver {
 
     fn acknowledge(&self) {
         acknowledge(&self.shared, self.container.id());
-    }
-
-    async fn remove(&mut self) -> Result<(), ContainerError> {
-        self.permit(Verb::Remove)?;
-        let before = self.state();
-        if matches!(before, State::Damaged(_)) {
-            self.end_unknown().await;
-        }
-        if let Some(ended) = before.ended() {
-            self.publish(State::Removing(ended.clone()));
-        }
-        let removed = self.remove_now().await;
-        if removed.is_err() {
-            self.publish(before);
-        }
-        removed
-    }
-
-    /// A damaged container may run: nobody took it back when the engine started.
-    async fn end_unknown(&self) {
-        let cgroup = self.shared.cgroup(&self.container.record());
-        if cgroup.is_dir() {
-            let id = self.container.id().to_owned();
-            let ended = tokio::task::spawn_blocking(move || cgroup::kill_and_remove(&cgroup)).await;
-            if let Ok(Err(error)) = ended {
-                tracing::warn!(container = id, %error, "cannot end what runs in a damaged container");
-            }
-        }
-    }
-
-    /// Metadata first, in one durable transaction; then the files, which a later start collects where this is
-    /// interrupted.
-    async fn remove_now(&mut self) -> Result<(), ContainerError> {
-        let record = self.container.record();
-        let held = record.clone();
-        self.shared
-            .store
-            .write_async(Durability::Synced, move |writer| {
-                writer.delete(CONTAINERS, held.id.as_str());
-                writer.delete(STATES, held.id.as_str());
-                if matches!(writer.get(NAMES, held.name.as_str()), Ok(Some(id)) if id == held.id) {
-                    writer.delete(NAMES, held.name.as_str());
-                }
-                writer.release_all(&held.holder())
-            })
-            .await
-            .map_err(ContainerError::Store)?;
-        {
-            let mut index = self.shared.index_mut();
-            index.by_id.remove(&record.id);
-            if index.by_name.get(&record.name) == Some(&record.id) {
-                index.by_name.remove(&record.name);
-            }
-        }
-        self.shared
-            .execs
-            .lock()
-            .expect("no holder of the execs panics")
-            .retain(|_, e| e.container != record.id);
-        // Who attached and waits for a run waits in vain.
-        self.container.hub.close();
-        self.container.console.stdin.end();
-        let folder = self.container.folder.clone();
-        tokio::task::spawn_blocking(move || super::remove::delete_folder(&folder));
-        let ended = self.state().ended().cloned().unwrap_or_default();
-        self.publish(State::Removed(ended));
-        self.event("destroy", &[]);
-        Ok(())
     }
 
     async fn resume(
