@@ -300,7 +300,8 @@ pub fn image_folder() -> PathBuf {
 }
 
 fn status(dir: &Path) -> Value {
-    let outcome = pinnace(dir, "status").args(["--format", "json"]).run().succeeds();
+    // Its exit code tells whether the API answers, which it does not while an engine is being started.
+    let outcome = pinnace(dir, "status").args(["--format", "json"]).run();
     serde_json::from_slice(&outcome.stdout).unwrap_or_else(|error| panic!("{error} in {outcome}"))
 }
 

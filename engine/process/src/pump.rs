@@ -1,6 +1,6 @@
 //! The task that moves a container's output from its pipes into the spool, the log and the hub.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -172,8 +172,9 @@ impl Pump {
         match moved {
             Ok(0) => self.sources[index].open = false,
             Ok(count) => self.handle(stream, count).await,
+            // tokio says the first without the kernel's number.
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
-                Some(Errno::AGAIN | Errno::INTR) => {}
                 // A terminal whose last process ended.
                 Some(Errno::IO) => self.sources[index].open = false,
                 _ => self.wait_for_room(&error).await,
@@ -212,9 +213,10 @@ impl Pump {
             let moved = match fill_now(&self.sources[index], &mut self.spool) {
                 Ok(0) => return Ok(()),
                 Ok(moved) => moved,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
-                    Some(Errno::AGAIN | Errno::IO) => return Ok(()),
-                    Some(Errno::INTR) => continue,
+                    Some(Errno::IO) => return Ok(()),
                     _ if self.spool.give_back() => continue,
                     _ => return Err(error),
                 },
