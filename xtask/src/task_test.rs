@@ -29,6 +29,17 @@ const SKIPPED_IN_THE_VM: &[&str] = &[];
 /// Open files that a login shell or a user's service has: what the suite must do with.
 const USUAL_LIMIT: u32 = 1024;
 
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Backends {
+    /// Both, one after the other
+    #[default]
+    All,
+    /// New namespaces of this host's kernel; needs root
+    Namespace,
+    /// A virtual machine
+    Qemu,
+}
+
 /// What came of the tests so far.
 #[derive(Default)]
 struct Count {
