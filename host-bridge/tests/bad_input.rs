@@ -244,7 +244,5 @@ fn words_that_are_none() {
     ] {
         bench.up(Guest::Silent, &[option, value]).fails(option);
     }
-    let many = "x".repeat(3000);
-    bench.up(Guest::Silent, &["--insecure-registry", &many]).fails("name fewer registries");
     bench.leaves_nothing();
 }
