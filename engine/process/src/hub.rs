@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::spool::Stream;
 
@@ -26,6 +26,20 @@ pub struct Hub {
     listeners: Mutex<Vec<mpsc::Sender<Chunk>>>,
 }
 
+/// Listeners that lag behind by as much as they may.
+#[derive(Debug)]
+pub struct Lagging(Vec<mpsc::Sender<Chunk>>);
+
+impl Lagging {
+    /// Hands them what they could not take; waits for the slowest.
+    pub async fn wait(self, chunk: &Chunk) {
+        for listener in self.0 {
+            // One that went away is noticed at the next chunk.
+            let _ = listener.send(chunk.clone()).await;
+        }
+    }
+}
+
 impl Hub {
     /// All output from now on; ends when the container's run ends.
     pub fn subscribe(&self) -> mpsc::Receiver<Chunk> {
@@ -39,16 +53,18 @@ impl Hub {
         self.lock().is_empty()
     }
 
-    /// Hands a chunk to everybody; waits for the slowest.
-    pub async fn publish(&self, chunk: &Chunk) {
-        let listeners = self.lock().clone();
-        let mut gone = false;
-        for listener in &listeners {
-            gone |= listener.send(chunk.clone()).await.is_err();
-        }
-        if gone {
-            self.lock().retain(|listener| !listener.is_closed());
-        }
+    /// Hands a chunk to everybody who can take it now; returns those who cannot.
+    pub fn offer(&self, chunk: &Chunk) -> Lagging {
+        let mut lagging = Vec::new();
+        self.lock().retain(|listener| match listener.try_send(chunk.clone()) {
+            Ok(()) => true,
+            Err(TrySendError::Closed(_)) => false,
+            Err(TrySendError::Full(_)) => {
+                lagging.push(listener.clone());
+                true
+            }
+        });
+        Lagging(lagging)
     }
 
     /// The run is over: every listener comes to the end of its queue.

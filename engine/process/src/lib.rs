@@ -18,6 +18,7 @@ mod output;
 mod pump;
 mod relay;
 mod running;
+mod scribe;
 mod spool;
 mod stdin;
 

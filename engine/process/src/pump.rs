@@ -1,9 +1,13 @@
-//! The task that moves a container's output from its pipes into the spool, the log and the hub.
+//! The task that moves a container's output from its pipes into the spool, the hub and the log.
+//!
+//! All pumps share one thread. What may take long there is only the log's disk, and only who prints much makes it slow: the
+//! log of such a run is written by a worker, so that a flood holds up nobody but itself.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustix::io::Errno;
@@ -13,8 +17,9 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::hub::{Chunk, Hub};
-use super::log::{Cut, LogFile, LogPlace};
+use super::log::{LogFile, LogPlace};
 use super::output::{Output, Reading};
+use super::scribe::Scribe;
 use super::spool::{CHUNK, Spool, Stream};
 
 /// Where one container's output goes.
@@ -43,18 +48,37 @@ struct Source {
 
 /// The pump of one run.
 pub struct Pump {
-    place: PumpPlace,
-    spool: Spool,
-    log: Option<LogFile>,
+    id: String,
+    hub: Arc<Hub>,
+    scribe: Scribe,
     sources: Vec<Source>,
-    pending: Vec<u8>,
-    records: Vec<u8>,
+    tempo: Tempo,
     /// That output cannot be taken in was told.
     told: bool,
 }
 
 /// How long output waits in its pipe when there was no room for it (a full tmpfs, no memory) before it is tried again.
-const RETRY: std::time::Duration = std::time::Duration::from_millis(100);
+const RETRY: Duration = Duration::from_millis(100);
+
+/// How much a run printed of late.
+struct Tempo {
+    since: Instant,
+    bytes: usize,
+}
+
+/// Bytes a second from which a run's log is written by a worker: a change of threads costs tens of microseconds, which
+/// is little beside so much output and much beside a line.
+const LOUD: usize = 1 << 20;
+
+impl Tempo {
+    fn is_loud(&mut self, bytes: usize) -> bool {
+        if self.since.elapsed() > Duration::from_secs(1) {
+            *self = Tempo { since: Instant::now(), bytes: 0 };
+        }
+        self.bytes += bytes;
+        self.bytes > LOUD
+    }
+}
 
 impl Pump {
     /// For a run that begins now.
@@ -88,7 +112,14 @@ impl Pump {
     }
 
     fn new(place: PumpPlace, spool: Spool, log: Option<LogFile>) -> Pump {
-        Pump { place, spool, log, sources: Vec::new(), pending: Vec::new(), records: Vec::new(), told: false }
+        Pump {
+            id: place.id.clone(),
+            hub: place.hub,
+            scribe: Scribe::new(place.id, spool, log, place.appended),
+            sources: Vec::new(),
+            tempo: Tempo { since: Instant::now(), bytes: 0 },
+            told: false,
+        }
     }
 
     /// Reads two pipes.
@@ -131,47 +162,48 @@ impl Pump {
     async fn run(mut self, mut reading: Reading) {
         // What an engine before this one had moved into the spool but not taken.
         for stream in [Stream::Stdout, Stream::Stderr] {
-            self.take(stream, false);
+            self.scribe.write(stream, false);
         }
-        while self.sources.iter().any(|source| source.open) {
-            tokio::select! {
-                biased;
-                () = reading.over() => {
-                    self.drain();
-                    break;
-                }
-                () = self.step() => {}
-            }
+        while let Some(ready) = self.ready(&mut reading).await {
+            self.step(ready, &mut reading).await;
         }
+        self.drain();
         for stream in [Stream::Stdout, Stream::Stderr] {
-            self.take(stream, true);
+            self.scribe.write(stream, true);
         }
-        self.place.hub.close();
-        self.spool.remove();
+        self.hub.close();
         // Followers look once more and see the end.
-        self.place.appended.send_modify(|count| *count += 1);
+        self.scribe.close();
     }
 
-    /// Waits for one of the streams and handles what it has.
-    async fn step(&mut self) {
-        let ready = {
+    /// Waits for one of the streams. None when all have ended, or when only what lies in the pipes counts any more.
+    async fn ready(&self, reading: &mut Reading) -> Option<(usize, io::Result<()>)> {
+        let readable = async {
             let mut waits = self.sources.iter().enumerate().filter(|(_, source)| source.open);
-            let (first, second) = (waits.next(), waits.next());
-            match (first, second) {
+            match (waits.next(), waits.next()) {
                 (Some((i, a)), Some((j, b))) => tokio::select! {
-                    result = a.pipe.readable() => (i, result),
-                    result = b.pipe.readable() => (j, result),
+                    result = a.pipe.readable() => Some((i, result)),
+                    result = b.pipe.readable() => Some((j, result)),
                 },
-                (Some((i, a)), None) => (i, a.pipe.readable().await),
-                _ => return,
+                (Some((i, a)), None) => Some((i, a.pipe.readable().await)),
+                _ => None,
             }
         };
-        let (index, result) = ready;
-        let stream = self.sources[index].stream;
-        let moved = result.and_then(|()| fill(&self.sources[index], &mut self.spool));
+        tokio::select! {
+            biased;
+            () = reading.over() => None,
+            ready = readable => ready,
+        }
+    }
+
+    /// Handles what one of the streams has.
+    async fn step(&mut self, (index, ready): (usize, io::Result<()>), reading: &mut Reading) {
+        let source = &self.sources[index];
+        let stream = source.stream;
+        let moved = ready.and_then(|()| source.pipe.try_io(|| fill(source, self.scribe.spool())));
         match moved {
             Ok(0) => self.sources[index].open = false,
-            Ok(count) => self.handle(stream, count).await,
+            Ok(count) => self.handle(stream, count, reading).await,
             // tokio says the first without the kernel's number.
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
@@ -184,24 +216,50 @@ impl Pump {
 
     /// The spool cannot grow. The output stays in its pipe meanwhile: the process waits, and nothing is lost.
     async fn wait_for_room(&mut self, error: &io::Error) {
-        if self.spool.give_back() {
+        if self.scribe.spool().give_back() {
             return;
         }
         if !std::mem::replace(&mut self.told, true) {
-            tracing::error!(process = %self.place.id, %error, "cannot take output in, it waits");
+            tracing::error!(process = %self.id, %error, "cannot take output in, it waits");
         }
         tokio::time::sleep(RETRY).await;
     }
 
-    /// Logs what lies in the pipes now, and no more: who still holds them may print for ever. Attached clients, of whom
-    /// one may not read, get their end.
+    /// Clients first: none of them waits for a disk. A client that lags behind holds the process back, until it has
+    /// ended and the rest is only for the log.
+    async fn handle(&mut self, stream: Stream, count: usize, reading: &mut Reading) {
+        self.told = false;
+        let chunk = self.last(stream, count);
+        let lagging = chunk.as_ref().map(|chunk| self.hub.offer(chunk));
+        match self.tempo.is_loud(count) {
+            true => self.scribe.write_elsewhere(stream).await,
+            false => self.scribe.write(stream, false),
+        }
+        if let (Some(chunk), Some(lagging)) = (chunk, lagging) {
+            tokio::select! {
+                biased;
+                () = reading.over() => {}
+                () = lagging.wait(&chunk) => {}
+            }
+        }
+    }
+
+    /// The last `count` bytes that came into the spool, if anybody listens.
+    fn last(&mut self, stream: Stream, count: usize) -> Option<Chunk> {
+        if self.hub.is_empty() {
+            return None;
+        }
+        let bytes = self.scribe.spool().last(stream, count);
+        bytes.ok().map(|bytes| Chunk { stream, bytes: Bytes::from(bytes) })
+    }
+
+    /// Takes what lies in the pipes now, and no more: who still holds them may print for ever.
     fn drain(&mut self) {
-        self.place.hub.close();
         for index in 0..self.sources.len() {
             if self.sources[index].open
                 && let Err(error) = self.drain_one(index)
             {
-                tracing::error!(process = %self.place.id, %error, "cannot take the last output in, it is lost");
+                tracing::error!(process = %self.id, %error, "cannot take the last output in, it is lost");
             }
         }
     }
@@ -209,101 +267,32 @@ impl Pump {
     fn drain_one(&mut self, index: usize) -> io::Result<()> {
         let mut left = rustix::io::ioctl_fionread(self.sources[index].pipe.as_fd())?;
         while left > 0 {
-            let stream = self.sources[index].stream;
-            let moved = match fill_now(&self.sources[index], &mut self.spool) {
+            let source = &self.sources[index];
+            let stream = source.stream;
+            let moved = match fill(source, self.scribe.spool()) {
                 Ok(0) => return Ok(()),
                 Ok(moved) => moved,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
                     Some(Errno::IO) => return Ok(()),
-                    _ if self.spool.give_back() => continue,
+                    _ if self.scribe.spool().give_back() => continue,
                     _ => return Err(error),
                 },
             };
             left = left.saturating_sub(moved as u64);
-            self.take(stream, false);
+            if let Some(chunk) = self.last(stream, moved) {
+                // Who lags behind even now does not get it: one that never reads must not hold up the end.
+                drop(self.hub.offer(&chunk));
+            }
+            self.scribe.write(stream, false);
         }
         Ok(())
     }
-
-    async fn handle(&mut self, stream: Stream, count: usize) {
-        if self.spool.pending(stream, &mut self.pending).is_err() {
-            return;
-        }
-        self.told = false;
-        let fresh = self.pending.len().saturating_sub(count);
-        let chunk = (!self.place.hub.is_empty())
-            .then(|| Chunk { stream, bytes: Bytes::copy_from_slice(&self.pending[fresh..]) });
-        self.log_pending(stream, false);
-        if let Some(chunk) = chunk {
-            self.place.hub.publish(&chunk).await;
-        }
-    }
-
-    fn take(&mut self, stream: Stream, finish: bool) {
-        if self.spool.pending(stream, &mut self.pending).is_ok() && !self.pending.is_empty() {
-            self.log_pending(stream, finish);
-        }
-    }
-
-    /// Brings the complete lines of `pending` into the log. A log that cannot be written (disk full) loses them,
-    /// as the container must not stop for it; the loss is told.
-    fn log_pending(&mut self, stream: Stream, finish: bool) {
-        let Some(log) = &mut self.log else {
-            let _ = self.spool.take(stream, self.pending.len() as u64, 0);
-            let _ = self.spool.done(stream);
-            return;
-        };
-        let mut rest = &self.pending[..];
-        loop {
-            if log.room(self.spool.log_length()) == 0 {
-                begin_anew(&mut self.spool, log, &self.place.id);
-            }
-            let offset = self.spool.log_length();
-            // A full file that could not be left grows.
-            let room = log.room(offset).max(1);
-            self.records.clear();
-            let cut = Cut { stream, attributes: log.attributes(), finish, room };
-            let taken = cut.records(rest, &mut self.records);
-            if taken == 0 {
-                return;
-            }
-            rest = &rest[taken..];
-            let written = self
-                .spool
-                .take(stream, taken as u64, offset + self.records.len() as u64)
-                .and_then(|()| log.append(&self.records, offset))
-                .and_then(|()| self.spool.done(stream));
-            match written {
-                Ok(()) => self.place.appended.send_modify(|count| *count += 1),
-                Err(error) => {
-                    tracing::error!(container = %self.place.id, %error, "cannot write the log, output is lost");
-                    let _ = self.spool.take(stream, 0, offset);
-                }
-            }
-        }
-    }
-}
-
-/// Goes on in an empty log file, if there can be one. The spool says so before and is right whether or not it comes to
-/// that: nothing is taken in between.
-fn begin_anew(spool: &mut Spool, log: &mut LogFile, id: &str) {
-    let full = spool.log_length();
-    let turned = spool.take(Stream::Stdout, 0, 0).and_then(|()| log.turn());
-    if let Err(error) = turned {
-        tracing::warn!(container = %id, %error, "cannot begin a new log file, the full one grows");
-        let _ = spool.take(Stream::Stdout, 0, full);
-    }
-}
-
-/// One splice from the source into the spool, inside tokio's readiness.
-fn fill(source: &Source, spool: &mut Spool) -> io::Result<usize> {
-    source.pipe.try_io(|| fill_now(source, spool))
 }
 
 /// One splice from the source into the spool.
-fn fill_now(source: &Source, spool: &mut Spool) -> io::Result<usize> {
+fn fill(source: &Source, spool: &mut Spool) -> io::Result<usize> {
     let Some((read, write)) = &source.relay else {
         return spool.fill(source.stream, source.pipe.as_fd());
     };
@@ -410,6 +399,44 @@ mod tests {
         let left = std::fs::read_dir(dir.path()).unwrap().count();
         assert_eq!(left, 1, "the spool is gone");
         drop((out, asleep));
+    }
+
+    #[tokio::test]
+    async fn what_lies_in_the_pipe_at_the_end_reaches_clients_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = place(dir.path(), dir.path());
+        let mut client = place.hub.subscribe();
+        let (output, out, _) = pumping(&place);
+        rustix::io::write(&out, b"last words").unwrap();
+        // Somebody holds the pipe, and the pump had no turn yet.
+        assert!(!output.settle(Duration::ZERO).await);
+        assert_eq!(client.recv().await.unwrap().bytes, "last words");
+        assert!(client.recv().await.is_none());
+        output.drained().await;
+        assert_eq!(logged(&place), "last words");
+        drop(out);
+    }
+
+    #[tokio::test]
+    async fn a_flood_is_logged_whole_and_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = place(dir.path(), dir.path());
+        let mut client = place.hub.subscribe();
+        let (output, out, err) = pumping(&place);
+        let lines: String = (0..400_000).map(|n| format!("line {n}\n")).collect();
+        assert!(lines.len() > 4 * LOUD);
+        let text = lines.clone();
+        let writing =
+            tokio::task::spawn_blocking(move || std::fs::File::from(out).write_all(text.as_bytes()));
+        let mut heard = Vec::new();
+        drop(err);
+        while let Some(chunk) = client.recv().await {
+            heard.extend_from_slice(&chunk.bytes);
+        }
+        writing.await.unwrap().unwrap();
+        output.drained().await;
+        assert!(heard == lines.as_bytes());
+        assert!(logged(&place) == lines);
     }
 
     /// A tmpfs of a few pages.

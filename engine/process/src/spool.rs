@@ -123,12 +123,20 @@ impl Spool {
         Ok(moved)
     }
 
-    /// Bytes of `stream` that the log has not taken, the last `new` of which came with the last fill.
+    /// Bytes of `stream` that the log has not taken.
     pub fn pending(&self, stream: Stream, into: &mut Vec<u8>) -> io::Result<()> {
         let index = stream as usize;
         let length = self.ends[index] - self.progress.taken[index];
         into.resize(length as usize, 0);
         self.files[index].read_exact_at(into, HEADER + self.progress.taken[index])
+    }
+
+    /// The last `count` bytes of `stream`.
+    pub fn last(&self, stream: Stream, count: usize) -> io::Result<Vec<u8>> {
+        let index = stream as usize;
+        let mut bytes = vec![0; count];
+        self.files[index].read_exact_at(&mut bytes, HEADER + self.ends[index] - count as u64)?;
+        Ok(bytes)
     }
 
     /// Declares that the log's next append takes `bytes` of `stream` and makes the log `log` bytes long. Call it

@@ -462,12 +462,18 @@ fn the_maker_of_further_processes_is_replaced_when_it_is_killed() {
         assert_eq!(bench.enter(&process, &first).unwrap(), "here\n");
         for pid in zygotes() {
             rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-            // Until it is gone it may still take an order.
-            while std::fs::read_link(format!("/proc/{pid}/exe")).is_ok() {
+            // Until it has closed its socket it may still take an order.
+            while !has_ended(pid) {
                 std::thread::yield_now();
             }
         }
     }
+}
+
+/// Whether it is gone, or waits for its parent with everything closed.
+fn has_ended(pid: rustix::process::Pid) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/status"))
+        .map_or(true, |status| status.contains("\nState:\tZ") || status.contains("\nState:\tX"))
 }
 
 /// Zygotes of this program.

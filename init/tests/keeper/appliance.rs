@@ -237,6 +237,16 @@ impl Appliance {
         self.until("the engine's end", || Some(()).filter(|()| self.status().0 != pid));
     }
 
+    /// SIGSTOP: from now on the engine hears nothing.
+    pub fn stop_engine(&self) {
+        let pid = self.engine_pid().to_string();
+        self.run_inside(&["kill", "-STOP", &pid]);
+        let status = self.inside(&format!("/proc/{pid}/status"));
+        self.until("the engine to stand still", || {
+            fs::read_to_string(&status).ok().filter(|status| status.contains("\nState:\tT")).map(drop)
+        });
+    }
+
     fn run_inside(&self, command: &[&str]) {
         let target = self.init.to_string();
         let status =

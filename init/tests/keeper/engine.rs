@@ -1,7 +1,7 @@
 //! The fake engine: does to the keeper what a real one does, one line at a time over the API socket.
 //!
 //! `launch KEY COMMAND`, `launch-slowly KEY COMMAND`, `launch-many N`, `next`, `ack KEY`, `shed KEY`, `held`, `count`,
-//! `config`, `keep NAME TEXT`, `drop NAME`, `kept`, `output KEY|NAME`, `hostname`, `stop-self`, `close-keeper`, `crash-at-start N`.
+//! `config`, `keep NAME TEXT`, `drop NAME`, `kept`, `output KEY|NAME`, `hostname`, `close-keeper`, `crash-at-start N`.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -178,14 +178,6 @@ impl Engine {
             "count" => self.held.len().to_string(),
             "output" => self.output(rest),
             "hostname" => fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().into(),
-            "stop-self" => {
-                // Later, so that the answer is on its way before the signal.
-                std::thread::spawn(|| {
-                    std::thread::sleep(std::time::Duration::from_millis(50));
-                    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP)
-                });
-                "ok".into()
-            }
             "crash-at-start" => {
                 fs::write(CRASHES, rest).unwrap();
                 "ok".into()

@@ -58,7 +58,7 @@ fn an_end_without_an_engine_is_replayed_in_every_life_until_it_is_acknowledged()
     appliance.ask("launch a1 sleep 0.3; exit 9");
     appliance.ask("launch b2 kill -KILL $$");
     assert_eq!(appliance.ask("next"), "exited b2 signal-9");
-    appliance.ask("stop-self");
+    appliance.stop_engine();
     std::thread::sleep(std::time::Duration::from_millis(600));
     appliance.kill_engine();
     assert_eq!(appliance.ask("held"), "a1:exit-9:note-a1:1 b2:signal-9:note-b2:1");
@@ -188,7 +188,7 @@ fn a_second_wish_brings_the_end_nearer() {
     for second in ["the line", "a signal"] {
         let Some(mut appliance) = Appliance::start(&[]) else { return };
         // An engine that does not answer has all the time that it was given.
-        appliance.ask("stop-self");
+        appliance.stop_engine();
         assert_eq!(appliance.control("power-off 3600"), "ok\n");
         match second {
             "the line" => assert_eq!(appliance.control("power-off 1"), "ok\n"),

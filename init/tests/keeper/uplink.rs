@@ -55,7 +55,7 @@ impl Network {
         let leases = format!("--dhcp-leasefile={}", self.folder.path().join("leases").display());
         let server = Command::new("ip")
             .args(["netns", "exec", &self.name, DNSMASQ, "--keep-in-foreground", "--conf-file=/dev/null"])
-            .args(["--port=0", "--interface=up0", "--dhcp-range=10.77.0.50,10.77.0.60,2m", "--pid-file="])
+            .args(["--port=0", "--interface=up0", "--dhcp-range=10.77.0.50,10.77.0.59,2m", "--pid-file="])
             .args(["--no-ping", "--user=root", "--dhcp-authoritative", "--log-dhcp", "--log-facility=-"])
             .args(["--dhcp-option-force=option:T1,8", "--dhcp-option-force=option:T2,60", &leases])
             .args(options)
