@@ -77,7 +77,8 @@ fn a_guest_that_gives_up_says_why() {
         skip!("in namespaces there is no disk that a boot could fail on");
     }
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let disk = dir.path().join("foreign.img");
+    let elsewhere = tempfile::tempdir().expect("a temporary folder");
+    let disk = elsewhere.path().join("foreign.img");
     let foreign = [vec![0; 4096], b"somebody's data".repeat(8192)].concat();
     std::fs::write(&disk, &foreign).expect("a file of the test");
     let image = pinnace_tests::image_folder();

@@ -9,12 +9,12 @@ use std::process::Command;
 /// The version that reads our `deny.toml`.
 const VERSION: &str = "0.20.2";
 
-/// Installs cargo-deny below `build/tools` where it is missing, and runs it. It asks no network.
+/// Installs cargo-deny below `build/tools` where it is missing, and runs it. It fetches the sources of packages for other systems, and nothing else.
 pub fn run(workspace: &Workspace) -> Result<()> {
     let program = install(workspace)?;
     say::step("cargo deny check licenses bans sources");
     let mut deny = Command::new(program);
-    deny.args(["--offline", "--workspace", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"]);
+    deny.args(["--locked", "--workspace", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"]);
     run_command(deny.current_dir(&workspace.root))
 }
 

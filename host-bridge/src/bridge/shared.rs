@@ -49,6 +49,20 @@ pub struct Shared {
     over: watch::Sender<Option<Over>>,
 }
 
+/// How long the bridge stays for those who were told of the end and pass it on.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
+
+/// Waits for the end.
+pub struct Waiter(watch::Receiver<Option<Over>>);
+
+impl Waiter {
+    /// Waits until all is over.
+    pub async fn over(&mut self) -> Over {
+        let seen = self.0.wait_for(Option::is_some).await.ok().and_then(|over| over.clone());
+        seen.unwrap_or(Over { complaint: None })
+    }
+}
+
 /// All is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Over {
@@ -125,12 +139,14 @@ impl Shared {
         self.over.send_replace(Some(over));
     }
 
-    /// Waits until all is over.
-    pub async fn over(&self) -> Over {
-        let mut over = self.over.subscribe();
-        // The sender lives in this same value.
-        let seen = over.wait_for(Option::is_some).await.ok().and_then(|over| over.clone());
-        seen.unwrap_or(Over { complaint: None })
+    /// A place among those who wait for the end. Whoever has one is waited for until they drop it.
+    pub fn waiter(&self) -> Waiter {
+        Waiter(self.over.subscribe())
+    }
+
+    /// Waits until those who waited for the end have passed it on, or do not for a second.
+    pub async fn all_told(&self) {
+        let _ = tokio::time::timeout(TOLD_WITHIN, self.over.closed()).await;
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

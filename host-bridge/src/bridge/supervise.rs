@@ -171,7 +171,7 @@ async fn supervise(
     // Those who wait for the end must find the sockets gone.
     place.remove_sockets();
     shared.end(Over { complaint });
-    tokio::task::yield_now().await;
+    shared.all_told().await;
     result.map(drop)
 }
 

@@ -46,8 +46,10 @@ async fn answer(mut stream: Stream, shared: &Shared) -> io::Result<()> {
         }
         (Some("down"), Some(seconds)) => {
             let seconds = seconds.parse().map_err(io::Error::other)?;
+            // Until the word is written the bridge does not go.
+            let mut waiter = shared.waiter();
             shared.stop(Stop { grace: Duration::from_secs(seconds) });
-            match shared.over().await.complaint {
+            match waiter.over().await.complaint {
                 Some(complaint) => stream.write_all(format!("{complaint}\n").as_bytes()).await,
                 None => Ok(()),
             }
@@ -91,6 +93,7 @@ async fn guest(line: &Line) -> Option<Guest> {
 /// A follower that is too slow misses the middle, not the end.
 async fn console(mut stream: Stream, shared: &Shared) -> io::Result<()> {
     let mut said = shared.consoles.main.follow();
+    let mut waiter = shared.waiter();
     loop {
         tokio::select! {
             chunk = said.recv() => match chunk {
@@ -98,7 +101,7 @@ async fn console(mut stream: Stream, shared: &Shared) -> io::Result<()> {
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return Ok(()),
             },
-            _ = shared.over() => return Ok(()),
+            _ = waiter.over() => return Ok(()),
         }
     }
 }

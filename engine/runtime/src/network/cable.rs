@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd};
 
 use ipnet::Ipv4Net;
-use rand::Rng;
+use rand::RngExt;
 
 use super::address::Mac;
 use super::bridge::{Bridge, add_address};
