@@ -22,6 +22,7 @@ mod task_test;
 mod task_tidy;
 mod task_up;
 mod task_verb;
+mod test_run;
 mod workspace;
 
 use anyhow::Result;

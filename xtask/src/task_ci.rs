@@ -2,7 +2,7 @@
 
 use crate::say;
 use crate::workspace::{Workspace, cargo, run as run_command};
-use crate::{task_arrows, task_test, task_tidy};
+use crate::{task_arrows, task_deny, task_fuzz, task_test, task_tidy};
 use anyhow::Result;
 
 /// Cheap checks first; the first that fails ends it.
@@ -13,6 +13,8 @@ pub fn run(workspace: &Workspace) -> Result<()> {
     task_tidy::run(workspace, false)?;
     say::step("arrows");
     task_arrows::run(workspace)?;
+    task_deny::run(workspace)?;
+    task_fuzz::run(workspace, &task_fuzz::Options::default())?;
     task_test::run(workspace, &task_test::Options::of_ci())
 }
 

@@ -3,10 +3,10 @@
 use crate::needs;
 use crate::say;
 use crate::task_image::{self, Image};
+use crate::test_run::{Count, run_tests};
 use crate::workspace::{Workspace, cargo};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::ValueEnum;
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -16,9 +16,6 @@ pub struct Options {
     /// Where the end-to-end tests run
     #[arg(long, value_enum, default_value_t = Backends::All)]
     backend: Backends,
-    /// Only those tests in the virtual machine that have been green there since the engine was laid out anew
-    #[arg(long)]
-    vm_core: bool,
     /// Fail when a test is skipped in the virtual machine that is not known to be
     #[arg(long)]
     strict: bool,
@@ -29,15 +26,10 @@ pub struct Options {
 /// What the virtual machine cannot try, by the start of the line that says so. Everything else runs there.
 const SKIPPED_IN_THE_VM: &[&str] = &[];
 
-/// What is known to be green in the virtual machine. The rest waits for the attached output that a flood of another
-/// container's may cost there (CHANGELOG, "Known").
-const VM_CORE: &[&str] =
-    &["archive::", "attach::", "bridge::", "changes::", "create::", "engine_death::", "events::", "exec::"];
-
 impl Options {
     /// What CI runs.
     pub fn of_ci() -> Options {
-        Options { vm_core: true, ..Options::default() }
+        Options { strict: true, ..Options::default() }
     }
 }
 
@@ -55,16 +47,6 @@ enum Backends {
     Qemu,
 }
 
-/// What came of the tests so far.
-#[derive(Default)]
-struct Count {
-    passed: usize,
-    failed: usize,
-    skipped: usize,
-    /// Runs that failed otherwise than by a test, for example because they did not compile.
-    broken: Vec<String>,
-}
-
 /// Installs what is missing, builds, tests, and tells what came of it.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     needs::meet_tests()?;
@@ -75,6 +57,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         end_to_end(workspace, &image, backend, options, &mut count)?;
     }
     count.broken.iter().for_each(|what| say::note(&format!("{what} failed otherwise than by a test")));
+    count.unsteady.iter().for_each(|name| say::note(&format!("{name} failed at first, and passed alone")));
     say::note(&format!("{} passed, {} failed, {} skipped", count.passed, count.failed, count.skipped));
     match count.failed + count.broken.len() {
         0 => Ok(()),
@@ -97,10 +80,10 @@ fn unit_tests(workspace: &Workspace, options: &Options, count: &mut Count) -> Re
     let skips = Skips::begin(workspace, "unit")?;
     let mut tests = cargo();
     tests.args(["test", "--workspace", "--exclude", "pinnace-tests", "--no-fail-fast", "--"]);
-    run_tests("unit tests", skips.of(tests.args(&options.filter)).current_dir(&workspace.root), count)?;
+    run_tests("unit tests", skips.of(tests.args(&options.filter)).current_dir(&workspace.root), None, count)?;
     let mut vocabulary = cargo();
     vocabulary.args(["test", "-p", "pinnace-tests", "--lib", "--"]).args(&options.filter);
-    run_tests("tests of the tests", skips.of(&mut vocabulary).current_dir(&workspace.root), count)?;
+    run_tests("tests of the tests", skips.of(&mut vocabulary).current_dir(&workspace.root), None, count)?;
     count.skip(&skips.lines()?);
     Ok(())
 }
@@ -139,14 +122,11 @@ fn end_to_end(
     let skips = Skips::begin(workspace, backend)?;
     let mut tests = at_the_usual_limit(&cargo());
     tests.args(["test", "-p", "pinnace-tests", "--test", "end_to_end", "--"]).args(&options.filter);
-    if options.vm_core && backend == "qemu" {
-        tests.args(VM_CORE);
-    }
-    // Most tests wait for somebody else most of the time.
-    tests.arg("--test-threads=4").current_dir(&workspace.root);
+    tests.current_dir(&workspace.root);
     tests.env("PINNACE_BACKEND", backend).env("PINNACE_BIN", &image.built.pinnace);
     skips.of(&mut tests).env("PINNACE_IMAGE", &image.folder);
-    run_tests(&format!("end to end, {backend}"), &mut tests, count)?;
+    // Most tests wait for somebody else most of the time.
+    run_tests(&format!("end to end, {backend}"), &mut tests, Some(4), count)?;
     let skipped = skips.lines()?;
     count.skip(&skipped);
     if options.strict && backend == "qemu" {
@@ -188,56 +168,5 @@ impl Drop for Down {
                 say::note(&format!("{} could not be powered off", dir.display()));
             }
         }
-    }
-}
-
-/// Runs a test command, shows what it says, and counts.
-fn run_tests(what: &str, command: &mut Command, count: &mut Count) -> Result<()> {
-    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {what}"))?;
-    let stdout = child.stdout.take().context("stdout is piped")?;
-    let before = count.failed;
-    // The words of a test can be any bytes.
-    for line in BufReader::new(stdout).split(b'\n') {
-        let line = String::from_utf8_lossy(&line?).into_owned();
-        count.add(&line);
-        say::output(&line);
-    }
-    if !child.wait()?.success() && count.failed == before {
-        count.broken.push(what.to_owned());
-    }
-    Ok(())
-}
-
-impl Count {
-    /// libtest knows no skipping at run time: it counted them as passed.
-    fn skip(&mut self, lines: &[String]) {
-        self.passed = self.passed.saturating_sub(lines.len());
-        self.skipped += lines.len();
-    }
-
-    /// Adds libtest's `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
-    fn add(&mut self, line: &str) {
-        let Some((_, counts)) = line.split_once("test result: ") else { return };
-        let number = |word: &str| {
-            let (before, _) = counts.split_once(word)?;
-            before.split_whitespace().next_back()?.parse::<usize>().ok()
-        };
-        self.passed += number(" passed").unwrap_or(0);
-        self.failed += number(" failed").unwrap_or(0);
-        self.skipped += number(" ignored").unwrap_or(0);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn results_are_counted() {
-        let mut count = Count::default();
-        count.add("running 5 tests");
-        count.add("test result: FAILED. 12 passed; 2 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.1s");
-        count.add("...test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
-        assert_eq!((count.passed, count.failed, count.skipped), (15, 2, 1));
     }
 }
