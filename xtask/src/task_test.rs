@@ -23,8 +23,13 @@ pub struct Options {
     filter: Option<String>,
 }
 
-/// What the virtual machine cannot try, by the start of the line that says so. Everything else runs there.
-const SKIPPED_IN_THE_VM: &[&str] = &[];
+/// What the virtual machine cannot try, by the reason that a test gives. Everything else runs there.
+const SKIPPED_IN_THE_VM: &[&str] = &[
+    "only in namespaces can the engine be stopped from here",
+    "only the namespace backend's data is a folder",
+    "the processes of a virtual machine are out of sight",
+    "this machine's control groups limit memory",
+];
 
 impl Options {
     /// What CI runs.
@@ -131,7 +136,7 @@ fn end_to_end(
     count.skip(&skipped);
     if options.strict && backend == "qemu" {
         let unknown =
-            skipped.iter().filter(|line| !SKIPPED_IN_THE_VM.iter().any(|known| line.starts_with(known)));
+            skipped.iter().filter(|line| !SKIPPED_IN_THE_VM.iter().any(|known| line.ends_with(known)));
         count.broken.extend(unknown.map(|line| format!("in the virtual machine, {line}: that")));
     }
     Ok(())
