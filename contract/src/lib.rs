@@ -9,9 +9,11 @@
 //!        └─ configuration, over the control line ┴ sealed and unread ──► engined
 //! ```
 
+pub mod carrier;
 #[cfg(feature = "config")]
 pub mod config;
 pub mod console;
+pub mod door;
 pub mod keeper;
 pub mod line;
 pub mod paths;

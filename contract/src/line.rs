@@ -115,7 +115,7 @@ fn finished(number: Option<u32>, text: String) -> String {
 }
 
 /// Free text as the end of a line: without control characters, and short enough for any line.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     const ROOM: usize = LINE_MAX - 64;
     let mut text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let end = (0..=ROOM.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);

@@ -26,6 +26,10 @@ pub const DATA: &str = "/var/lib/pinnace";
 pub const RUN: &str = "/run/pinnace";
 /// `init`'s control socket for the namespace backend (a stream with [`crate::line`]).
 pub const CONTROL_SOCKET: &str = "/run/pinnace/control.sock";
+/// The engine's host door for the namespace backend (a stream with [`crate::door`]).
+pub const DOOR_SOCKET: &str = "/run/pinnace/door.sock";
+/// `carrier`'s socket for the namespace backend (streams with [`crate::carrier`]).
+pub const CARRIER_SOCKET: &str = "/run/pinnace/carrier.sock";
 /// The Docker Engine API; `/var/run` is a link to `/run`.
 pub const DOCKER_SOCKET: &str = "/run/docker.sock";
 /// Resolver configuration that DHCP or the settings gave.
@@ -49,3 +53,8 @@ pub const API_UNIX_FD: i32 = 4;
 pub const API_VSOCK_FD: i32 = 5;
 /// The configuration document, a sealed file to be read from its start by position; closed where this boot has none.
 pub const CONFIG_FD: i32 = 6;
+/// Listening socket of the host door: vsock in a machine, unix in namespaces.
+pub const DOOR_FD: i32 = 7;
+
+/// The same of `carrier`: its own listening socket.
+pub const CARRIER_FD: i32 = 3;

@@ -8,3 +8,9 @@ pub const API_PORT: u32 = 2375;
 
 /// The control line of [`crate::line`], served by `init`.
 pub const CONTROL_PORT: u32 = 2374;
+
+/// The host door of [`crate::door`], served by `engined`.
+pub const DOOR_PORT: u32 = 2373;
+
+/// The streams of published ports, served by `carrier`: see [`crate::carrier`].
+pub const CARRIER_PORT: u32 = 2372;
