@@ -153,6 +153,11 @@ impl Record {
         self.endpoints.values().next()
     }
 
+    /// Its place on the network that has its way out: published ports lead to the address there.
+    pub fn gateway_endpoint(&self) -> Option<&Endpoint> {
+        self.endpoint()
+    }
+
     /// Program and arguments.
     pub fn command(&self) -> Vec<String> {
         let words = [&self.config.entrypoint, &self.config.cmd];
