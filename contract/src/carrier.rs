@@ -20,6 +20,7 @@ pub const DATAGRAM_MAX: usize = 65_507;
 
 /// What a port speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "config", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
 #[allow(missing_docs)] // Their own names say it.
 pub enum Protocol {
     Tcp,

@@ -30,7 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("pinnace-content", &["pinnace-model", "pinnace-runtime", "pinnace-store"]),
     ("pinnace-process", &["pinnace-contract", "pinnace-model", "pinnace-runtime", "pinnace-sys"]),
     ("pinnace-images", &["pinnace-content", "pinnace-model", "pinnace-runtime", "pinnace-store"]),
-    ("pinnace-networks", &["pinnace-model", "pinnace-runtime", "pinnace-store"]),
+    ("pinnace-networks", &["pinnace-contract", "pinnace-model", "pinnace-runtime", "pinnace-store"]),
     // Pidfds and mount attributes are sys's types in runtime's own words.
     (
         "pinnace-containers",

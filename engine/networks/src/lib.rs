@@ -2,6 +2,8 @@
 //!
 //! It deliberately knows no containers: who is on a network is known by id only.
 
+pub mod ports;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
