@@ -10,6 +10,7 @@ use super::devices::{DeviceMapping, DeviceRequest};
 use super::resources::Resources;
 use super::restart::RestartPolicy;
 use images::Healthcheck;
+use networks::ports::Binding;
 
 /// What runs in the container: Docker's `Config`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +132,10 @@ pub struct HostConfig {
     pub resources: Resources,
     /// For whoever reads them.
     pub annotations: BTreeMap<String, String>,
+    /// Where the host listens for the container, by the container's port in the form `80/tcp`.
+    pub port_bindings: BTreeMap<String, Vec<Binding>>,
+    /// Every exposed port is published, each by any number.
+    pub publish_all_ports: bool,
     /// Rows and columns of the first terminal.
     pub console_size: (u16, u16),
     /// Instead of the default list.
@@ -178,6 +183,8 @@ impl Default for HostConfig {
             device_requests: vec![],
             resources: Resources::default(),
             annotations: BTreeMap::new(),
+            port_bindings: BTreeMap::new(),
+            publish_all_ports: false,
             console_size: (0, 0),
             masked_paths: None,
             readonly_paths: None,

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use images::ImageError;
 use model::{ErrorKind, in_go_words};
 use networks::NetworksError;
+use networks::ports::PortsError;
 use store::StoreError;
 
 /// A request about a container failed.
@@ -50,6 +51,11 @@ pub enum ContainerError {
     Image(#[from] ImageError),
     #[error(transparent)]
     Network(#[from] NetworksError),
+    #[error(
+        "failed to set up container networking: driver failed programming external connectivity on endpoint {name} \
+         ({endpoint}): {source}"
+    )]
+    Ports { name: String, endpoint: String, source: PortsError },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("{what}: {source}")]
@@ -114,6 +120,7 @@ impl ContainerError {
             | ContainerError::Unpause(_) => ErrorKind::Internal,
             ContainerError::Image(error) => error.kind(),
             ContainerError::Network(error) => error.kind(),
+            ContainerError::Ports { source, .. } => source.kind(),
             ContainerError::Store(_) => ErrorKind::Internal,
             ContainerError::GoingDown => ErrorKind::Unavailable,
         }

@@ -32,6 +32,7 @@ use super::resources::{Resources, Support};
 use super::restart::RestartPolicy;
 use images::ImageId;
 use model::timestamp::Timestamp;
+use networks::ports::{Published, wanted};
 use networks::{Attachment, Endpoint};
 
 /// A started container.
@@ -39,6 +40,7 @@ pub(super) struct Started {
     pub process: Launched,
     pub ends: Ends,
     pub endpoints: BTreeMap<String, Endpoint>,
+    pub ports: Vec<Published>,
 }
 
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -68,6 +70,7 @@ pub(super) fn validate(config: &Config, host: &HostConfig) -> Result<(), Contain
             host.network_mode
         )));
     }
+    wanted(&host.port_bindings, &config.exposed_ports, host.publish_all_ports).map(drop).or_else(invalid)?;
     process::log::check(&host.log_driver, &host.log_options).or_else(invalid)?;
     if host.auto_remove && host.restart != RestartPolicy::No {
         return invalid("can't create 'AutoRemove' container with restart policy".to_owned());
@@ -123,6 +126,8 @@ pub(super) fn start(
     let mode = &record.host.network_mode;
     let attachment = shared.networks.attach(mode, &record.id, mac(&record.endpoint_settings())?, owner)?;
     steps.done("network");
+    let ports = publish(shared, &record, attachment.endpoint.as_ref())?;
+    steps.done("ports");
     // Before anything is written into the container's folder, which a power cut may have taken.
     let root = container.idle.start(|| overlay(shared, container, &record))?;
     steps.done("overlay");
@@ -159,7 +164,28 @@ pub(super) fn start(
         .map_err(launch_error)?;
     steps.done("clone..exec");
     steps.tell(&record.id);
-    Ok(Started { process, ends: stdio.into_ends(), endpoints })
+    Ok(Started { process, ends: stdio.into_ends(), endpoints, ports })
+}
+
+/// Opens the container's ports, before anything of it runs.
+fn publish(
+    shared: &Shared,
+    record: &Record,
+    endpoint: Option<&Endpoint>,
+) -> Result<Vec<Published>, ContainerError> {
+    let Some(endpoint) = endpoint else { return Ok(Vec::new()) };
+    let host = &record.host;
+    let wanted = wanted(&host.port_bindings, &record.config.exposed_ports, host.publish_all_ports);
+    let wanted = wanted.map_err(ContainerError::Invalid)?;
+    let failed = |source| ContainerError::Ports {
+        name: record.name.clone(),
+        endpoint: endpoint.endpoint_id.clone(),
+        source,
+    };
+    let ports = shared.ports.publish(&record.id, endpoint.address.addr(), &wanted).map_err(failed)?;
+    super::runs::keep_ports(shared, &record.id, &ports)
+        .map_err(ContainerError::machine("note the container's ports"))?;
+    Ok(ports)
 }
 
 /// Gives back what a run had: its cgroup and its place on the network.
@@ -168,6 +194,8 @@ pub(super) fn undo(shared: &Shared, container: &Container) {
         tracing::error!(container = container.id(), %error, "a process of the container does not end");
     }
     container.idle.ended();
+    // Until then nobody else may have the address.
+    shared.ports.release(container.id());
     shared.networks.detach(container.id());
 }
 

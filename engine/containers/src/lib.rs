@@ -69,7 +69,7 @@ pub use launch::warm_up;
 pub use logs::LogRequest;
 pub use prune::PruneContainers;
 pub use record::{EndpointSettings, Record};
-pub use registry::{Containers, Settings};
+pub use registry::{Containers, Rooms, Settings};
 pub use resources::{DeviceList, DeviceRate, Resources, Support};
 pub use restart::{RestartPolicy, Restarts};
 pub use size::Size;

@@ -13,6 +13,7 @@ use super::restart::Restarts;
 use super::state::Ended;
 use model::timestamp::Timestamp;
 use networks::Endpoint;
+use networks::ports::Published;
 
 /// The state that survives a power cut.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +115,8 @@ pub struct Record {
     pub finished_at: Timestamp,
     /// Its places on its networks in the newest run, by the network's name.
     pub endpoints: BTreeMap<String, Endpoint>,
+    /// Its published ports in the newest run.
+    pub ports: Vec<Published>,
 }
 
 impl Deref for Record {
@@ -128,8 +131,8 @@ impl Record {
     /// What the two rows of a container tell.
     pub(super) fn new(id: String, spec: ContainerSpec, state: ContainerState) -> Record {
         let ContainerState { state, restarts, health, finished_at } = state;
-        let (spec, endpoints) = (Arc::new(spec), BTreeMap::new());
-        Record { id, spec, state, restarts, health, finished_at, endpoints }
+        let (spec, endpoints, ports) = (Arc::new(spec), BTreeMap::new(), Vec::new());
+        Record { id, spec, state, restarts, health, finished_at, endpoints, ports }
     }
 
     /// The row of its state.

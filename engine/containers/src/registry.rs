@@ -17,6 +17,7 @@ use super::state::State;
 use images::Images;
 use model::events::Events;
 use networks::Networks;
+use networks::ports::Ports;
 use store::Store;
 
 /// Where things are and what the machine can do.
@@ -32,6 +33,20 @@ pub struct Settings {
     pub ids: IdMap,
 }
 
+/// What containers are made of and stand in.
+pub struct Rooms {
+    /// Where they are recorded.
+    pub store: Store,
+    /// What they are made of.
+    pub images: Arc<Images>,
+    /// Their places.
+    pub networks: Arc<Networks>,
+    /// Their ways to the outside.
+    pub ports: Arc<Ports>,
+    /// Who hears of them.
+    pub events: Arc<Events>,
+}
+
 /// All containers; clones are the same.
 #[derive(Clone)]
 pub struct Containers {
@@ -43,6 +58,7 @@ pub(super) struct Shared {
     pub store: Store,
     pub images: Arc<Images>,
     pub networks: Arc<Networks>,
+    pub ports: Arc<Ports>,
     pub events: Arc<Events>,
     pub keeper: Arc<Keeper>,
     /// Where the output of processes is read.

@@ -20,13 +20,10 @@ use super::error::ContainerError;
 use super::note::Note;
 use super::power_off::StopBy;
 use super::record::{CONTAINERS, ContainerSpec, ContainerState, NAMES, Record, Recorded, STATES};
-use super::registry::{Containers, Settings, Shared};
+use super::registry::{Containers, Rooms, Settings, Shared};
 use super::remove::delete_folder;
 use super::state::{Ended, State};
-use images::Images;
-use model::events::Events;
-use networks::Networks;
-use store::{Damaged, Store};
+use store::Damaged;
 
 /// Starts at boot that go on at the same time.
 const AT_ONCE: usize = 8;
@@ -41,18 +38,17 @@ impl Containers {
     /// The store or the disk failed.
     pub async fn open(
         settings: Settings,
-        store: Store,
-        images: Arc<Images>,
-        networks: Arc<Networks>,
-        events: Arc<Events>,
+        rooms: Rooms,
         keeper: Arc<Keeper>,
         output: tokio::runtime::Handle,
     ) -> Result<Containers, ContainerError> {
+        let Rooms { store, images, networks, ports, events } = rooms;
         let shared = Shared {
             settings,
             store,
             images,
             networks,
+            ports,
             events,
             keeper,
             output,
@@ -243,9 +239,13 @@ impl Containers {
         for endpoint in endpoints.values() {
             self.shared.networks.resume(&id, endpoint.address.addr());
         }
+        let ports = super::runs::find_ports(&self.shared, &id);
+        if let Some(endpoint) = endpoints.values().next().filter(|_| !ports.is_empty()) {
+            self.shared.ports.resume(&id, endpoint.address.addr(), ports.clone());
+        }
         let started_at = note.started_at;
         let resumed =
-            container.order(|answer| Order::Resume { pid, started_at, endpoints, ends, answer }).await;
+            container.order(|answer| Order::Resume { pid, started_at, endpoints, ports, ends, answer }).await;
         if let Err(error) = resumed {
             tracing::error!(container = id, %error, "cannot take a running container back");
         }

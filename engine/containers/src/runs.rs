@@ -1,4 +1,4 @@
-//! Where a running container is on its networks. It is true as long as the machine runs, so it lies beside PID 1 below
+//! Where a running container is on its networks, and which ports are published for it. It is true as long as the machine runs, so it lies beside PID 1 below
 //! `/run/pinnace` and in no database, for an engine that returns: the note that PID 1 keeps has no room for it.
 
 // The kernel keeps /run in memory and answers from there.
@@ -8,11 +8,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use networks::Endpoint;
+use networks::ports::Published;
 
 use super::registry::Shared;
 
 fn place(shared: &Shared, id: &str) -> PathBuf {
     shared.settings.run.join("runs").join(id)
+}
+
+fn place_of_ports(shared: &Shared, id: &str) -> PathBuf {
+    place(shared, id).with_extension("ports")
 }
 
 /// Written before the process is started, so that there is never a process whose address nobody knows.
@@ -29,8 +34,24 @@ pub(super) fn find(shared: &Shared, id: &str) -> Option<BTreeMap<String, Endpoin
     serde_json::from_slice(&std::fs::read(place(shared, id)).ok()?).ok()
 }
 
+/// As [`keep`], for its published ports.
+pub(super) fn keep_ports(shared: &Shared, id: &str, ports: &[Published]) -> std::io::Result<()> {
+    if ports.is_empty() {
+        return Ok(());
+    }
+    let bytes = serde_json::to_vec(ports).expect("a list of structs of numbers and addresses is always JSON");
+    std::fs::write(place_of_ports(shared, id), bytes)
+}
+
+/// As [`find`], for its published ports.
+pub(super) fn find_ports(shared: &Shared, id: &str) -> Vec<Published> {
+    let bytes = std::fs::read(place_of_ports(shared, id)).unwrap_or_default();
+    serde_json::from_slice(&bytes).unwrap_or_default()
+}
+
 /// The run is over.
 pub(super) fn forget(shared: &Shared, id: &str) {
     // Without a place on a network nothing was written.
     let _ = std::fs::remove_file(place(shared, id));
+    let _ = std::fs::remove_file(place_of_ports(shared, id));
 }

@@ -11,13 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use containers::{self, Containers};
+use containers::{self, Containers, Rooms};
 use contract::config::Config;
 use contract::paths;
 use contract::settings::{Backend, Settings};
 use images::Images;
 use model::events::Events;
 use networks::Networks;
+use networks::ports::Ports;
 use runtime::ids::IdMap;
 use runtime::keeper::Keeper;
 use store::{Durability, Store, StoreError, Table};
@@ -35,6 +36,8 @@ pub struct Inherited {
     pub unix: Option<OwnedFd>,
     /// The API's vsock, where there is one.
     pub vsock: Option<OwnedFd>,
+    /// The host door.
+    pub door: Option<OwnedFd>,
     /// The configuration document, where this boot has one.
     pub config: Option<OwnedFd>,
 }
@@ -46,6 +49,7 @@ impl Inherited {
             keeper: sys::inherit::take(paths::KEEPER_FD),
             unix: sys::inherit::take(paths::API_UNIX_FD),
             vsock: sys::inherit::take(paths::API_VSOCK_FD),
+            door: sys::inherit::take(paths::DOOR_FD),
             config: sys::inherit::take(paths::CONFIG_FD),
         }
     }
@@ -94,6 +98,7 @@ impl App {
         config: Config,
         keeper: Option<OwnedFd>,
         output: tokio::runtime::Handle,
+        ports: Arc<Ports>,
     ) -> anyhow::Result<Arc<App>> {
         let (ids, data) = (IdMap::from(config.userns_remap), data(&config));
         std::fs::create_dir_all(&data).context("make the folder of the data")?;
@@ -105,16 +110,22 @@ impl App {
         let networks = Arc::new(Networks::open(&store, PathBuf::from(paths::RESOLV_CONF), ids)?);
         let keeper = keeper.context("PID 1 gave no keeper socket")?;
         let keeper = Arc::new(Keeper::connect(keeper)?);
-        bring_networks_up(networks.clone(), settings.backend).context("bring the networks up")?;
+        bring_networks_up(networks.clone(), ports.clone(), settings.backend)
+            .context("bring the networks up")?;
         let places = containers::Settings {
             data,
             run: PathBuf::from(paths::RUN),
             cgroups: PathBuf::from(paths::CGROUP),
             ids,
         };
-        let containers =
-            Containers::open(places, store, images.clone(), networks.clone(), events.clone(), keeper, output)
-                .await?;
+        let rooms = Rooms {
+            store,
+            images: images.clone(),
+            networks: networks.clone(),
+            ports,
+            events: events.clone(),
+        };
+        let containers = Containers::open(places, rooms, keeper, output).await?;
         Ok(Arc::new(App { containers, images, networks, events, id, config }))
     }
 }
@@ -139,7 +150,7 @@ fn engine_id(store: &Store) -> anyhow::Result<String> {
 }
 
 /// The bridge needs modules that PID 1 loads while the engine already serves.
-fn bring_networks_up(networks: Arc<Networks>, backend: Backend) -> std::io::Result<()> {
+fn bring_networks_up(networks: Arc<Networks>, ports: Arc<Ports>, backend: Backend) -> std::io::Result<()> {
     let bring_up = move || {
         let ready = Path::new(paths::MODULES_READY);
         // Without the mark after so long the modules failed; then the kernel's own answer is the error.
@@ -150,6 +161,7 @@ fn bring_networks_up(networks: Arc<Networks>, backend: Backend) -> std::io::Resu
             std::thread::sleep(Duration::from_millis(25));
         }
         networks.bring_up();
+        ports.bring_up();
         // What the first container would otherwise pay for.
         containers::warm_up();
     };

@@ -36,6 +36,29 @@ pub async fn serve(app: Arc<App>, unix: Option<OwnedFd>, vsock: Option<OwnedFd>)
     tokio::spawn(accept(unix, app)).await.context("the API's listener ended")
 }
 
+/// Serves the host's door beside the API: the host that dialled last is asked.
+///
+/// # Errors
+/// The socket cannot be polled.
+pub fn serve_door(socket: OwnedFd, door: networks::ports::Server) -> anyhow::Result<()> {
+    let listener = listener(socket)?;
+    let (arrived, connections) = mpsc::channel(1);
+    tokio::spawn(door.serve(connections));
+    tokio::spawn(async move {
+        loop {
+            match accept_one(&listener).await {
+                Ok(Some(stream)) => drop(arrived.send(stream).await),
+                Ok(None) => tracing::warn!("a vsock peer other than the host was turned away"),
+                Err(error) => {
+                    tracing::error!(%error, "cannot accept the host at its door");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    });
+    Ok(())
+}
+
 /// tokio has no vsock, and its unix listener knows only unix peers; its datagram socket lends its readiness.
 fn listener(socket: OwnedFd) -> anyhow::Result<UnixDatagram> {
     let listener = std::os::unix::net::UnixDatagram::from(socket);

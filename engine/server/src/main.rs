@@ -58,9 +58,14 @@ fn main() -> anyhow::Result<()> {
     let config = app::configuration(inherited.config.as_ref())?;
     let output = output_thread()?;
     let served: anyhow::Result<()> = runtime()?.block_on(async {
-        let app = app::App::open(&settings, config, inherited.keeper, output)
+        let (ports, door) = networks::ports::Ports::new();
+        let app = app::App::open(&settings, config, inherited.keeper, output, ports)
             .await
             .context("the engine cannot start")?;
+        if let Some(listener) = inherited.door {
+            // Not before: what runs has its ports in the book now.
+            listen::serve_door(listener, door)?;
+        }
         listen::serve(app, inherited.unix, inherited.vsock).await
     });
     if let Err(error) = &served

@@ -31,6 +31,7 @@ use model::events::Subject;
 use model::in_go_words;
 use model::timestamp::Timestamp;
 use networks::Endpoint;
+use networks::ports::Published;
 use process::{Pump, Sink};
 use store::{Durability, Held, Lifetime, StoreError, Writer};
 
@@ -69,6 +70,7 @@ pub(super) enum Order {
         pid: u32,
         started_at: Timestamp,
         endpoints: BTreeMap<String, Endpoint>,
+        ports: Vec<Published>,
         ends: Option<Ends>,
         answer: Answer<()>,
     },
@@ -168,8 +170,8 @@ impl Driver {
             Order::Exited { pid, exit } => self.exited(pid, exit).await,
             Order::Again => self.again(queue).await,
             Order::Rearm => self.rearm(),
-            Order::Resume { pid, started_at, endpoints, ends, answer } => {
-                self.amend(|record| record.endpoints = endpoints);
+            Order::Resume { pid, started_at, endpoints, ports, ends, answer } => {
+                self.amend(|record| (record.endpoints, record.ports) = (endpoints, ports));
                 drop(answer.send(self.resume(pid, started_at, ends).await));
             }
             Order::Lost(answer) => drop(answer.send(self.lost().await)),
@@ -277,6 +279,7 @@ impl Driver {
         self.amend(|record| {
             record.state = Recorded::Started(started_at);
             record.endpoints = launched.endpoints.clone();
+            record.ports = launched.ports.clone();
             record.finished_at = finished_at;
         });
         let pid = launched.process.pid;

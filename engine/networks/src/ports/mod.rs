@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use model::ErrorKind;
 
-pub use door::Door;
+pub use door::{Door, Server};
 pub use wanted::{Binding, Wanted, wanted};
 
 /// A port of a run, as long as that goes on.

@@ -1,6 +1,6 @@
 //! Tag Container: the list, and which containers a filter means.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use containers::{Container, State};
@@ -12,6 +12,7 @@ use crate::call::Call;
 use crate::query::Filters;
 use crate::reply::{self, ApiError, Reply};
 use crate::wire::inspect::mounts;
+use crate::wire::ports::all as all_ports;
 use crate::wire::summary::{Rows, health};
 
 const FILTERS: [&str; 15] = [
@@ -104,8 +105,13 @@ impl Wanted {
         let any =
             |patterns: &[Pattern], text: &str| patterns.is_empty() || patterns.iter().any(|p| p.fits(text));
         let exit = |code: &i32| exit_code(state) == Some(*code);
-        // Nothing is published by this release.
-        let published = self.publish.is_empty();
+        let ports = || if state.running().is_some() { all_ports(&record) } else { BTreeMap::new() };
+        // By the host's number, as in dockerd.
+        let published = self.publish.is_empty()
+            || ports().iter().any(|(port, places)| {
+                let protocol = port.split_once('/').map_or("tcp", |(_, protocol)| protocol);
+                places.iter().any(|(_, number)| self.publish.contains(&format!("{number}/{protocol}")))
+            });
         let exposed = || record.config.exposed_ports.iter().any(|port| self.expose.contains(port));
         let network = |wanted: &String| {
             let mode = record.host.network_mode.as_str();

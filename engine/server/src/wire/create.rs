@@ -95,9 +95,6 @@ impl Body {
         let percent = self.host_config.remove("CpuPercent").filter(asks);
         let discarded = percent.map(|_| "linux does not support CPU percent. Percent discarded.".to_owned());
         let exposed_ports = ports(self.exposed_ports.keys())?;
-        if let Some(Value::Object(bindings)) = self.host_config.get("PortBindings") {
-            ports(bindings.keys())?;
-        }
         let own = conflicts::Own { hostname: !self.hostname.is_empty(), ports: !exposed_ports.is_empty() };
         if let Some(text) = conflicts::find(&self.host_config, &own) {
             return Err(ApiError::bad_request(text));
@@ -107,6 +104,8 @@ impl Body {
         if self.network_disabled {
             host.network_mode = "none".to_owned();
         }
+        let discarded_ports = (host.network_mode == "host" && !host.port_bindings.is_empty())
+            .then(|| "Published ports are discarded when using host network mode".to_owned());
         let (mac, warning) = moved_mac(self.mac_address, endpoint_mac, &host.network_mode, version)?;
         let endpoints = [(host.network_mode.clone(), EndpointSettings { mac })].into();
         let config = Config {
@@ -137,7 +136,7 @@ impl Body {
             config,
             host,
             endpoints,
-            warnings: warning.into_iter().chain(discarded).collect(),
+            warnings: warning.into_iter().chain(discarded).chain(discarded_ports).collect(),
             ..Create::default()
         })
     }
@@ -250,7 +249,11 @@ mod tests {
             assert_eq!(error.status.as_u16(), status);
             assert!(error.message.contains(text), "{}", error.message);
         };
-        check(serde_json::json!({"PortBindings": {"80/tcp": [{}]}}), 501, "HostConfig.PortBindings");
+        check(
+            serde_json::json!({"PortBindings": {"x/tcp": [{}]}}),
+            400,
+            "invalid JSON: invalid port 'x': invalid syntax",
+        );
         check(serde_json::json!({"RestartPolicy": {"Name": "x"}}), 400, "unknown policy 'x'");
         check(serde_json::json!({"IpcMode": "x"}), 400, "invalid IPC mode: x");
         check(serde_json::json!({"Runtime": "kata"}), 400, "unknown or invalid runtime name: kata");

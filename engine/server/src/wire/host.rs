@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use containers::{DeviceMapping, DeviceRequest, HostConfig, Resources};
+use networks::ports::Binding;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -61,6 +62,8 @@ const HONOURED: &[(&str, &str)] = &[
     ("CpusetCpus", ""),
     ("CpusetMems", ""),
     ("PidsLimit", ""),
+    ("PortBindings", "TCP and UDP"),
+    ("PublishAllPorts", ""),
     ("BlkioWeight", ""),
     ("BlkioWeightDevice", ""),
     ("BlkioDeviceReadBps", ""),
@@ -91,8 +94,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("CpuRealtimeRuntime", "the kernel has no groups of real-time tasks"),
     ("Links", ""),
     ("Mounts", ""),
-    ("PortBindings", ""),
-    ("PublishAllPorts", ""),
     ("VolumesFrom", ""),
 ];
 
@@ -229,6 +230,8 @@ struct Host {
     #[serde(rename = "ContainerIDFile")]
     container_id_file: String,
     volume_driver: String,
+    port_bindings: BTreeMap<String, Option<Vec<Binding>>>,
+    publish_all_ports: bool,
 }
 
 #[derive(Debug, Deserialize, Default)]
@@ -295,6 +298,19 @@ struct Ulimit {
     hard: i64,
 }
 
+/// By ports in their one form.
+fn bindings(
+    asked: BTreeMap<String, Option<Vec<Binding>>>,
+) -> Result<BTreeMap<String, Vec<Binding>>, ApiError> {
+    let mut all: BTreeMap<String, Vec<Binding>> = BTreeMap::new();
+    for (text, bindings) in asked {
+        let port = super::ports::port(&text)
+            .map_err(|text| ApiError::bad_request(format!("invalid JSON: {text}")))?;
+        all.entry(port).or_default().extend(bindings.unwrap_or_default());
+    }
+    Ok(all)
+}
+
 impl Host {
     fn into_core(self, resources: Resources) -> Result<HostConfig, ApiError> {
         self.check()?;
@@ -341,6 +357,8 @@ impl Host {
             cgroupns_mode: or(self.cgroupns_mode, "private"),
             resources,
             annotations: self.annotations,
+            port_bindings: bindings(self.port_bindings)?,
+            publish_all_ports: self.publish_all_ports,
             console_size: self.console_size,
             masked_paths: self.masked_paths,
             readonly_paths: self.readonly_paths,

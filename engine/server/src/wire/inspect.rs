@@ -1,5 +1,8 @@
 //! A container as `GET /containers/{id}/json` shows it.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use containers::{Config, Container, Ended, Health, HostConfig, Record, Snapshot, State};
 use networks::{Endpoint, Networks};
 use serde_json::{Value, json};
@@ -119,14 +122,14 @@ fn host(host: &HostConfig, version: ApiVersion) -> Value {
     let mut value = json!({
         "Binds": list(&host.binds), "ContainerIDFile": "",
         "LogConfig": { "Type": host.log_driver, "Config": host.log_options }, "NetworkMode": host.network_mode,
-        "PortBindings": {}, "RestartPolicy": { "Name": host.restart.name(), "MaximumRetryCount": host.restart.retries() },
+        "PortBindings": host.port_bindings, "RestartPolicy": { "Name": host.restart.name(), "MaximumRetryCount": host.restart.retries() },
         "AutoRemove": host.auto_remove, "VolumeDriver": "", "VolumesFrom": null,
         "ConsoleSize": [host.console_size.0, host.console_size.1], "CapAdd": list(&host.cap_add),
         "CapDrop": list(&host.cap_drop), "CgroupnsMode": host.cgroupns_mode, "Dns": host.dns,
         "DnsOptions": host.dns_options, "DnsSearch": host.dns_search, "ExtraHosts": list(&host.extra_hosts),
         "GroupAdd": list(&host.group_add), "IpcMode": host.ipc_mode, "Cgroup": "", "Links": null,
         "OomScoreAdj": host.oom_score_adj, "PidMode": host.pid_mode, "Privileged": host.privileged,
-        "PublishAllPorts": false, "ReadonlyRootfs": host.readonly_rootfs, "SecurityOpt": list(&host.security_opt),
+        "PublishAllPorts": host.publish_all_ports, "ReadonlyRootfs": host.readonly_rootfs, "SecurityOpt": list(&host.security_opt),
         "Tmpfs": if host.tmpfs.is_empty() { Value::Null } else { json!(host.tmpfs) },
         "Sysctls": if host.sysctls.is_empty() { Value::Null } else { json!(host.sysctls) },
         "UTSMode": host.uts_mode, "UsernsMode": host.userns_mode, "ShmSize": host.shm_size, "Runtime": "runc", "Isolation": "",
@@ -197,10 +200,15 @@ fn network_settings(record: &Record, snapshot: &Snapshot, networks: &Networks, v
     value
 }
 
-/// The exposed ports of a container that has a place on a bridge: none is published by this release.
+/// The ports of a container that has a place on a bridge; null for one that is exposed and not published.
 fn ports(record: &Record, has_place: bool) -> Value {
-    let exposed = record.config.exposed_ports.iter().filter(|_| has_place);
-    exposed.map(|port| (port.clone(), Value::Null)).collect::<serde_json::Map<_, _>>().into()
+    let all = if has_place { super::ports::all(record) } else { BTreeMap::new() };
+    let place = |(ip, port): (IpAddr, u16)| json!({ "HostIp": ip.to_string(), "HostPort": port.to_string() });
+    let places = |places: Vec<_>| match places.is_empty() {
+        true => Value::Null,
+        false => places.into_iter().map(place).collect(),
+    };
+    all.into_iter().map(|(port, all)| (port, places(all))).collect::<serde_json::Map<_, _>>().into()
 }
 
 /// `Networks` by name.

@@ -1,4 +1,10 @@
-//! Ports of containers as clients write them: `80`, `80/udp`.
+//! Ports of containers as clients write them: `80`, `80/udp`; and as they read them.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use containers::Record;
+use networks::ports::Published;
 
 /// `80/tcp` in its one form.
 ///
@@ -20,6 +26,25 @@ pub fn port(text: &str) -> Result<String, String> {
         _ => "invalid syntax",
     };
     Err(format!("invalid port '{number}': {problem}"))
+}
+
+/// Where the host listens for one port of a container, as clients are told: both kinds of addresses where it is all of them.
+pub fn places(port: &Published) -> Vec<(IpAddr, u16)> {
+    let all = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    match port.host {
+        Some(address) => vec![(address, port.port)],
+        None => all.map(|address| (address, port.port)).into(),
+    }
+}
+
+/// Every port of a container that is exposed or published, `80/tcp`, with where the host listens for it.
+pub fn all(record: &Record) -> BTreeMap<String, Vec<(IpAddr, u16)>> {
+    let exposed = record.config.exposed_ports.iter().chain(record.host.port_bindings.keys());
+    let mut all: BTreeMap<_, Vec<_>> = exposed.map(|port| (port.clone(), Vec::new())).collect();
+    for port in &record.ports {
+        all.entry(format!("{}/{}", port.container, port.protocol)).or_default().extend(places(port));
+    }
+    all
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! record, without a tree of JSON values in between.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use containers::{Container, Record, Size, Snapshot, State};
@@ -112,15 +113,21 @@ impl Row {
     }
 }
 
-/// The exposed ports of a container that has a place on a bridge: none is published by this release.
+/// The ports of a container that has a place on a bridge.
 fn ports(record: &Record, snapshot: &Snapshot) -> Vec<Value> {
-    let exposed = record.config.exposed_ports.iter().filter(|_| place(record, snapshot).is_some());
-    let parts = exposed.filter_map(|port| port.split_once('/'));
-    parts
-        .filter_map(|(port, protocol)| {
-            Some(json!({ "PrivatePort": port.parse::<u16>().ok()?, "Type": protocol }))
-        })
-        .collect()
+    if place(record, snapshot).is_none() {
+        return Vec::new();
+    }
+    let of_port = |(port, places): (String, Vec<(IpAddr, u16)>)| {
+        let (number, protocol) = port.split_once('/').unwrap_or((&port, "tcp"));
+        let number = number.parse::<u16>().unwrap_or_default();
+        let place = |(ip, port): &(IpAddr, u16)| json!({ "IP": ip.to_string(), "PrivatePort": number, "PublicPort": port, "Type": protocol });
+        match places.is_empty() {
+            true => vec![json!({ "PrivatePort": number, "Type": protocol })],
+            false => places.iter().map(place).collect(),
+        }
+    };
+    super::ports::all(record).into_iter().flat_map(of_port).collect()
 }
 
 /// Program and arguments; those with spaces in quotes.
