@@ -167,3 +167,133 @@ impl Line {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Ports, Published, Wanted};
+    use super::*;
+    use contract::carrier::Protocol;
+    use contract::door::Refusal;
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+    use tokio::io::{AsyncBufReadExt, BufReader};
+
+    const ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 2);
+
+    /// The engine's side, and where hosts arrive.
+    fn engine() -> (Arc<Ports>, mpsc::Sender<UnixStream>) {
+        let (ports, server) = Ports::new();
+        let (arrive, arrived) = mpsc::channel(1);
+        tokio::spawn(server.serve(arrived));
+        (ports, arrive)
+    }
+
+    /// A host that has said hello and was told of all that is published.
+    struct Host {
+        stream: BufReader<UnixStream>,
+    }
+
+    impl Host {
+        async fn dial(arrive: &mpsc::Sender<UnixStream>) -> Host {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            arrive.send(theirs).await.unwrap();
+            let mut host = Host { stream: BufReader::new(ours) };
+            host.say(&hello()).await;
+            assert_eq!(host.hear().await, hello());
+            host
+        }
+
+        async fn say(&mut self, line: &str) {
+            self.stream.get_mut().write_all(line.as_bytes()).await.unwrap();
+        }
+
+        async fn hear(&mut self) -> String {
+            let mut line = String::new();
+            self.stream.read_line(&mut line).await.unwrap();
+            line
+        }
+
+        async fn asked(&mut self) -> (u32, Request) {
+            let (number, request) = Request::decode(&self.hear().await).unwrap();
+            (number, request.unwrap())
+        }
+
+        async fn answer(&mut self, answer: Answer) -> Request {
+            let (number, request) = self.asked().await;
+            self.say(&answer.encode(number)).await;
+            request
+        }
+    }
+
+    async fn publish(ports: &Arc<Ports>, run: &str, first: u16) -> Result<Vec<u16>, String> {
+        let (ports, run) = (ports.clone(), run.to_owned());
+        let wanted = Wanted { protocol: Protocol::Tcp, container: 80, host: None, first, last: first };
+        let publish = move || ports.publish(&run, ADDRESS, &[wanted]);
+        let published =
+            tokio::task::spawn_blocking(publish).await.unwrap().map_err(|error| error.to_string())?;
+        Ok(published.iter().map(|port: &Published| port.port).collect())
+    }
+
+    #[tokio::test]
+    async fn the_host_says_which_port_it_is() {
+        let (ports, arrive) = engine();
+        let mut host = Host::dial(&arrive).await;
+        assert_eq!(host.answer(Answer::Done).await, Request::Settled);
+        let asking = tokio::spawn({
+            let ports = ports.clone();
+            async move { publish(&ports, "a", 0).await }
+        });
+        let Request::Publish(asked) = host.answer(Answer::Port(41234)).await else { panic!() };
+        assert_eq!((asked.first, asked.last, asked.target), (0, 0, (ADDRESS, 80).into()));
+        assert_eq!(asking.await.unwrap(), Ok(vec![41234]));
+        let asking = tokio::spawn({
+            let ports = ports.clone();
+            async move { publish(&ports, "b", 8080).await }
+        });
+        let refused = Answer::Refused { why: Refusal::InUse, text: "taken".into() };
+        host.answer(refused).await;
+        let told = "failed to bind host port 0.0.0.0:8080/tcp: address already in use";
+        assert_eq!(asking.await.unwrap(), Err(told.to_owned()));
+        let closing = tokio::task::spawn_blocking(move || ports.release("a"));
+        let Request::Release { port: 41234, .. } = host.answer(Answer::Done).await else { panic!() };
+        closing.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn every_host_that_dials_is_told_of_all() {
+        let (ports, arrive) = engine();
+        // No host yet: the book decides.
+        assert_eq!(publish(&ports, "a", 8080).await, Ok(vec![8080]));
+        for _ in 0..2 {
+            let mut host = Host::dial(&arrive).await;
+            let Request::Publish(again) = host.answer(Answer::Port(8080)).await else { panic!() };
+            assert_eq!((again.first, again.last), (8080, 8080));
+            assert_eq!(host.answer(Answer::Done).await, Request::Settled);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_newer_host_takes_the_place_of_an_older_one_and_of_what_it_owes() {
+        let (ports, arrive) = engine();
+        let mut older = Host::dial(&arrive).await;
+        older.answer(Answer::Done).await;
+        let asking = tokio::spawn({
+            let ports = ports.clone();
+            async move { publish(&ports, "a", 8080).await }
+        });
+        assert!(matches!(older.asked().await.1, Request::Publish(_)));
+        let mut newer = Host::dial(&arrive).await;
+        let mut ports_told = 0;
+        for _ in 0..2 {
+            let (number, request) = newer.asked().await;
+            let answer = match request {
+                Request::Publish(_) => Answer::Port(8080),
+                _ => Answer::Done,
+            };
+            ports_told += u32::from(matches!(request, Request::Publish(_)));
+            newer.say(&answer.encode(number)).await;
+        }
+        assert_eq!(asking.await.unwrap(), Ok(vec![8080]));
+        assert_eq!(ports_told, 1, "whichever way it was told");
+    }
+}
