@@ -1,13 +1,13 @@
 //! The task that moves a container's output from its pipes into the spool, the hub and the log.
 //!
-//! All pumps share one thread. What may take long there is only the log's disk, and only who prints much makes it slow: the
-//! log of such a run is written by a worker, so that a flood holds up nobody but itself.
+//! All pumps share one thread, which waits for no disk: logs are written by workers. A disk that stands still for a while, or a
+//! flood of one container's, costs no other its output.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::io::Errno;
@@ -52,33 +52,12 @@ pub struct Pump {
     hub: Arc<Hub>,
     scribe: Scribe,
     sources: Vec<Source>,
-    tempo: Tempo,
     /// That output cannot be taken in was told.
     told: bool,
 }
 
 /// How long output waits in its pipe when there was no room for it (a full tmpfs, no memory) before it is tried again.
 const RETRY: Duration = Duration::from_millis(100);
-
-/// How much a run printed of late.
-struct Tempo {
-    since: Instant,
-    bytes: usize,
-}
-
-/// Bytes a second from which a run's log is written by a worker: a change of threads costs tens of microseconds, which
-/// is little beside so much output and much beside a line.
-const LOUD: usize = 1 << 20;
-
-impl Tempo {
-    fn is_loud(&mut self, bytes: usize) -> bool {
-        if self.since.elapsed() > Duration::from_secs(1) {
-            *self = Tempo { since: Instant::now(), bytes: 0 };
-        }
-        self.bytes += bytes;
-        self.bytes > LOUD
-    }
-}
 
 impl Pump {
     /// For a run that begins now.
@@ -117,7 +96,6 @@ impl Pump {
             hub: place.hub,
             scribe: Scribe::new(place.id, spool, log, place.appended),
             sources: Vec::new(),
-            tempo: Tempo { since: Instant::now(), bytes: 0 },
             told: false,
         }
     }
@@ -162,16 +140,17 @@ impl Pump {
     async fn run(mut self, mut reading: Reading) {
         // What an engine before this one had moved into the spool but not taken.
         for stream in [Stream::Stdout, Stream::Stderr] {
-            self.scribe.write(stream, false);
+            self.scribe.write(stream, false).await;
         }
         while let Some(ready) = self.ready(&mut reading).await {
             self.step(ready, &mut reading).await;
         }
-        self.drain();
-        for stream in [Stream::Stdout, Stream::Stderr] {
-            self.scribe.write(stream, true);
-        }
+        self.drain().await;
+        // No client waits for the log.
         self.hub.close();
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            self.scribe.write(stream, true).await;
+        }
         // Followers look once more and see the end.
         self.scribe.close();
     }
@@ -231,10 +210,7 @@ impl Pump {
         self.told = false;
         let chunk = self.last(stream, count);
         let lagging = chunk.as_ref().map(|chunk| self.hub.offer(chunk));
-        match self.tempo.is_loud(count) {
-            true => self.scribe.write_elsewhere(stream).await,
-            false => self.scribe.write(stream, false),
-        }
+        self.scribe.write(stream, false).await;
         if let (Some(chunk), Some(lagging)) = (chunk, lagging) {
             tokio::select! {
                 biased;
@@ -254,17 +230,17 @@ impl Pump {
     }
 
     /// Takes what lies in the pipes now, and no more: who still holds them may print for ever.
-    fn drain(&mut self) {
+    async fn drain(&mut self) {
         for index in 0..self.sources.len() {
             if self.sources[index].open
-                && let Err(error) = self.drain_one(index)
+                && let Err(error) = self.drain_one(index).await
             {
                 tracing::error!(process = %self.id, %error, "cannot take the last output in, it is lost");
             }
         }
     }
 
-    fn drain_one(&mut self, index: usize) -> io::Result<()> {
+    async fn drain_one(&mut self, index: usize) -> io::Result<()> {
         let mut left = rustix::io::ioctl_fionread(self.sources[index].pipe.as_fd())?;
         while left > 0 {
             let source = &self.sources[index];
@@ -285,7 +261,7 @@ impl Pump {
                 // Who lags behind even now does not get it: one that never reads must not hold up the end.
                 drop(self.hub.offer(&chunk));
             }
-            self.scribe.write(stream, false);
+            self.scribe.write(stream, false).await;
         }
         Ok(())
     }
@@ -424,7 +400,7 @@ mod tests {
         let mut client = place.hub.subscribe();
         let (output, out, err) = pumping(&place);
         let lines: String = (0..400_000).map(|n| format!("line {n}\n")).collect();
-        assert!(lines.len() > 4 * LOUD);
+        assert!(lines.len() > 64 * CHUNK);
         let text = lines.clone();
         let writing =
             tokio::task::spawn_blocking(move || std::fs::File::from(out).write_all(text.as_bytes()));

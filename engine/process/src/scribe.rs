@@ -40,23 +40,25 @@ impl Scribe {
         &mut self.desk().spool
     }
 
-    /// Brings the complete lines of `stream` into the log; with `finish` what is left of a line, too. Blocks on the log's
-    /// disk.
-    pub fn write(&mut self, stream: Stream, finish: bool) {
-        self.desk().write(stream, finish);
-    }
-
-    /// The same for complete lines, by a worker. Not to be dropped before it is done: the spool would be lost.
-    pub async fn write_elsewhere(&mut self, stream: Stream) {
+    /// Brings the complete lines of `stream` into the log; with `finish` what is left of a line, too. A worker does it. Not to
+    /// be dropped before it is done: the spool would be lost.
+    pub async fn write(&mut self, stream: Stream, finish: bool) {
         let Some(mut desk) = self.desk.take() else { return };
-        let written = tokio::task::spawn_blocking(move || {
-            desk.write(stream, false);
-            desk
-        });
-        match written.await {
-            Ok(desk) => self.desk = Some(desk),
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        if !desk.read(stream) {
+            // Nothing is left of it.
+        } else if desk.log.is_none() {
+            desk.write(stream, finish);
+        } else {
+            let written = tokio::task::spawn_blocking(move || {
+                desk.write(stream, finish);
+                desk
+            });
+            match written.await {
+                Ok(back) => desk = back,
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            }
         }
+        self.desk = Some(desk);
     }
 
     /// Removes the spool: all was logged. Those who follow the log are woken once more.
@@ -69,11 +71,14 @@ impl Scribe {
 }
 
 impl Desk {
-    /// A log that cannot be written (disk full) loses the lines, as the container must not stop for it; the loss is told.
+    /// Reads what is to be written; false where that is nothing.
+    fn read(&mut self, stream: Stream) -> bool {
+        self.spool.pending(stream, &mut self.pending).is_ok() && !self.pending.is_empty()
+    }
+
+    /// Writes what was read. A log that cannot be written (disk full) loses the lines, as the container must not stop for it;
+    /// the loss is told. Blocks on the disk.
     fn write(&mut self, stream: Stream, finish: bool) {
-        if self.spool.pending(stream, &mut self.pending).is_err() || self.pending.is_empty() {
-            return;
-        }
         let Some(log) = &mut self.log else {
             let _ = self.spool.take(stream, self.pending.len() as u64, 0);
             let _ = self.spool.done(stream);
