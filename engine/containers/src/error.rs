@@ -52,6 +52,10 @@ pub enum ContainerError {
     Network(#[from] NetworksError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("container {container} is not connected to the network {network}")]
+    NotConnected { container: String, network: String },
+    #[error("joining network namespace of container: No such container: {0}")]
+    Joining(String),
     #[error("{what}: {source}")]
     Machine {
         what: String,
@@ -110,6 +114,8 @@ impl ContainerError {
             ContainerError::Start { exit_code: 126 | 127, .. } => ErrorKind::InvalidArgument,
             ContainerError::Start { .. }
             | ContainerError::Machine { .. }
+            | ContainerError::NotConnected { .. }
+            | ContainerError::Joining(_)
             | ContainerError::Ps(_)
             | ContainerError::Unpause(_) => ErrorKind::Internal,
             ContainerError::Image(error) => error.kind(),

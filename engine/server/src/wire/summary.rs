@@ -13,7 +13,8 @@ use networks::Networks;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Value, json};
 
-use super::inspect::{endpoints, mounts, place};
+use super::endpoint::endpoints;
+use super::inspect::{has_place, mounts};
 use crate::version::ApiVersion;
 
 /// What the rows of one list have in common.
@@ -114,7 +115,7 @@ impl Row {
 
 /// The exposed ports of a container that has a place on a bridge: none is published by this release.
 fn ports(record: &Record, snapshot: &Snapshot) -> Vec<Value> {
-    let exposed = record.config.exposed_ports.iter().filter(|_| place(record, snapshot).is_some());
+    let exposed = record.config.exposed_ports.iter().filter(|_| has_place(record, snapshot));
     let parts = exposed.filter_map(|port| port.split_once('/'));
     parts
         .filter_map(|(port, protocol)| {
