@@ -115,8 +115,8 @@ impl Driver {
             return Err(ContainerError::Invalid(text.to_owned()));
         }
         if !record.spec.endpoints.contains_key(&network) {
-            let container = record.id.clone();
-            return Err(ContainerError::NotConnected { container, network });
+            let (container, running) = (record.id.clone(), self.state().running().is_some());
+            return Err(ContainerError::NotConnected { container, network, running });
         }
         let after = self.amend(|record| {
             record.spec_mut().endpoints.remove(&network);

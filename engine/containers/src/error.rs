@@ -52,8 +52,8 @@ pub enum ContainerError {
     Network(#[from] NetworksError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("container {container} is not connected to the network {network}")]
-    NotConnected { container: String, network: String },
+    #[error("container {container} is not connected to {}network {network}", if *running { "" } else { "the " })]
+    NotConnected { container: String, network: String, running: bool },
     #[error("joining network namespace of container: No such container: {0}")]
     Joining(String),
     #[error("{what}: {source}")]

@@ -1,5 +1,5 @@
-//! /etc/hosts, /etc/hostname and /etc/resolv.conf: made at a start, and followed while the container runs. What somebody
-//! wrote into them stays, as far as dockerd lets it: resolv.conf is left alone once it was changed in the container.
+//! /etc/hosts, /etc/hostname and /etc/resolv.conf: made anew at each start, as dockerd does, and followed while the
+//! container runs. What the container wrote into them stays until it ends.
 
 // All of it runs on a launching thread or a file worker.
 #![allow(clippy::disallowed_methods)]
@@ -14,9 +14,6 @@ use super::error::ContainerError;
 use super::places::{HOST, joined, links};
 use super::record::Record;
 use super::registry::Shared;
-
-/// resolv.conf as it was made, by which it is known whether the container changed it.
-const MADE: &str = "resolv.conf.made";
 
 /// A longer file of the container's is left as it is, in bytes.
 const EDITABLE: u64 = 1 << 20;
@@ -47,7 +44,9 @@ pub(super) fn write(
     let text = hosts(record, &links).text(places.values());
     let written = put(shared, container, record, "hosts", &text)
         .and_then(|()| put(shared, container, record, "hostname", &format!("{}\n", record.config.hostname)))
-        .and_then(|()| write_resolv_conf(shared, container, record, places));
+        .and_then(|()| {
+            put(shared, container, record, "resolv.conf", &resolv_conf(shared, record, has_names(places)))
+        });
     written.map_err(ContainerError::machine("write the container's network files"))
 }
 
@@ -75,26 +74,35 @@ fn put(
     root.map_or(Ok(()), |_| std::os::unix::fs::chown(&path, root, root))
 }
 
-/// Leaves the file alone where the container changed it.
-fn write_resolv_conf(
+/// Whether one of the places is on a network that has names.
+fn has_names(places: &BTreeMap<String, Endpoint>) -> bool {
+    places.keys().any(|network| network != DEFAULT)
+}
+
+fn resolv_conf(shared: &Shared, record: &Record, names: bool) -> String {
+    let host = &record.host;
+    let machine = host.network_mode == HOST;
+    shared.networks.resolv_conf(machine, names, &host.dns, &host.dns_search, &host.dns_options)
+}
+
+/// Another text where it is another now, unless the container changed the file.
+fn follow_resolv_conf(
     shared: &Shared,
     container: &Container,
     record: &Record,
-    places: &BTreeMap<String, Endpoint>,
+    had_names: bool,
 ) -> std::io::Result<()> {
-    let (file, made) = (container.folder.join("resolv.conf"), container.folder.join(MADE));
-    // Another length is another text, however long.
-    let length = |path: &PathBuf| std::fs::metadata(path).map(|found| found.len()).ok();
-    if let (Some(now), Some(before)) = (length(&file), length(&made))
-        && (now != before || std::fs::read(&file)? != std::fs::read(&made)?)
-    {
+    let names = has_names(&record.endpoints);
+    if names == had_names {
         return Ok(());
     }
-    let host = &record.host;
-    let (machine, names) = (host.network_mode == HOST, places.keys().any(|network| network != DEFAULT));
-    let text = shared.networks.resolv_conf(machine, names, &host.dns, &host.dns_search, &host.dns_options);
-    put(shared, container, record, "resolv.conf", &text)?;
-    std::fs::write(made, text)
+    let made = resolv_conf(shared, record, had_names);
+    let path = container.folder.join("resolv.conf");
+    // Another length is another text, however long.
+    if std::fs::metadata(&path)?.len() != made.len() as u64 || std::fs::read(&path)? != made.as_bytes() {
+        return Ok(());
+    }
+    put(shared, container, record, "resolv.conf", &resolv_conf(shared, record, names))
 }
 
 /// One more place of a container that runs.
@@ -106,7 +114,9 @@ pub(super) fn connected(
 ) -> std::io::Result<()> {
     let line = hosts(record, &[]).line(place);
     edit_hosts(shared, container, record, |text| hosts_with(text, &line))?;
-    write_resolv_conf(shared, container, record, &record.endpoints)
+    let before = record.endpoints.keys().filter(|network| **network != place.network);
+    let had_names = before.into_iter().any(|network| network != DEFAULT);
+    follow_resolv_conf(shared, container, record, had_names)
 }
 
 /// One place less.
@@ -118,7 +128,8 @@ pub(super) fn disconnected(
 ) -> std::io::Result<()> {
     let line = hosts(record, &[]).line(place);
     edit_hosts(shared, container, record, |text| hosts_without(text, &line))?;
-    write_resolv_conf(shared, container, record, &record.endpoints)
+    let had_names = has_names(&record.endpoints) || place.network != DEFAULT;
+    follow_resolv_conf(shared, container, record, had_names)
 }
 
 fn edit_hosts(

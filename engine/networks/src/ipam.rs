@@ -112,13 +112,15 @@ pub(super) fn choose(asked: &[AskedPool], others: &[IpNet]) -> Result<Vec<Pool>,
                 format!("failed to allocate secondary ip address ({name}:{gateway}): Address already in use");
             return Err(NetworksError::Forbidden(text));
         }
-        pools.push(Pool { subnet, range, gateway, auxiliary, asked_for: true });
+        let hides_gateway = one.gateway.is_empty();
+        pools.push(Pool { subnet, range, gateway, auxiliary, asked_for: true, hides_gateway });
     }
     if !pools.iter().any(|pool| pool.subnet.addr().is_ipv4()) {
         let free =
             defaults().map(IpNet::V4).find(|net| !overlaps(net, others)).ok_or(NetworksError::NoPool)?;
         let gateway = first(free, None);
-        let pool = Pool { subnet: free, range: None, gateway, auxiliary: BTreeMap::new(), asked_for: false };
+        let (auxiliary, asked_for, hides_gateway) = (BTreeMap::new(), false, false);
+        let pool = Pool { subnet: free, range: None, gateway, auxiliary, asked_for, hides_gateway };
         pools.insert(0, pool);
     }
     Ok(pools)

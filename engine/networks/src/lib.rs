@@ -174,6 +174,7 @@ fn completed(mut record: NetworkRecord) -> NetworkRecord {
         gateway: gateway().addr().into(),
         auxiliary: BTreeMap::new(),
         asked_for: false,
+        hides_gateway: false,
     };
     record.ipam = Ipam { options: None, pools: vec![pool] };
     let options = [

@@ -59,6 +59,9 @@ pub struct Pool {
     /// The creator named the subnet.
     #[serde(default)]
     pub asked_for: bool,
+    /// The creator named the subnet and left the gateway to be chosen: then Docker does not show it.
+    #[serde(default)]
+    pub hides_gateway: bool,
 }
 
 impl NetworkRecord {

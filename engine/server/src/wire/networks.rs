@@ -134,7 +134,9 @@ fn pool(pool: &Pool) -> Value {
     if let Some(range) = pool.range {
         shown["IPRange"] = json!(range.to_string());
     }
-    shown["Gateway"] = json!(pool.gateway.to_string());
+    if !pool.hides_gateway {
+        shown["Gateway"] = json!(pool.gateway.to_string());
+    }
     if !pool.auxiliary.is_empty() {
         let text = |(name, address): (&String, &IpAddr)| (name.clone(), json!(address.to_string()));
         shown["AuxiliaryAddresses"] = pool.auxiliary.iter().map(text).collect::<Map<_, _>>().into();
