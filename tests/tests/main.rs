@@ -29,6 +29,7 @@ mod logs;
 mod machine;
 mod manage;
 mod network;
+mod networks;
 mod old_disk;
 mod power;
 mod process;

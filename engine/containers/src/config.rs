@@ -70,8 +70,10 @@ pub struct HostConfig {
     pub auto_remove: bool,
     /// When the engine starts it again by itself.
     pub restart: RestartPolicy,
-    /// `bridge`, `none`, `host`.
+    /// `bridge`, `none`, `host`, `container:ID`, or the name or id of a network.
     pub network_mode: String,
+    /// Containers on the default bridge, `name:alias`, that its hosts file names.
+    pub links: Vec<String>,
     /// `json-file`, `local` or `none`.
     pub log_driver: String,
     /// Options of the driver, as the creator wrote them.
@@ -153,6 +155,7 @@ impl Default for HostConfig {
             auto_remove: false,
             restart: RestartPolicy::No,
             network_mode: "bridge".to_owned(),
+            links: vec![],
             log_driver: "json-file".to_owned(),
             log_options: BTreeMap::new(),
             privileged: false,

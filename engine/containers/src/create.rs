@@ -69,10 +69,11 @@ impl Containers {
         let image = self.shared.images.resolve(&request.config.image)?.whole()?;
         let mut warnings = std::mem::take(&mut request.warnings);
         warnings.extend(meets(&image, &request)?);
+        self.name_networks(&mut request)?;
         let mut config = merge(request.config, &image.config);
         super::launch::validate(&config, &request.host)?;
         super::health::validate(&config)?;
-        request.endpoints.values().try_for_each(|settings| super::launch::mac(settings).map(drop))?;
+        request.endpoints.values().try_for_each(|settings| super::places::mac(settings).map(drop))?;
         super::join::meet_mapped_ids(&request.host, self.shared.settings.ids)?;
         self.name_by_id(&mut request.host.pid_mode)?;
         self.name_by_id(&mut request.host.ipc_mode)?;
@@ -85,7 +86,10 @@ impl Containers {
         if config.hostname.is_empty() {
             config.hostname = match request.host.network_mode.as_str() {
                 "host" => machine_name()?,
-                _ => id[..12].to_owned(),
+                _ => {
+                    let donor = super::places::joined(&request.host).and_then(|other| self.find(other).ok());
+                    donor.map_or_else(|| id[..12].to_owned(), |donor| donor.record().config.hostname.clone())
+                }
             };
         }
         let mut reservation = self.reserve(&request.name, &id)?;
@@ -99,6 +103,7 @@ impl Containers {
         };
         let state = ContainerState::of(Recorded::Created(Ended::default()));
         let record = Record::new(id.clone(), spec, state);
+        super::places::check(&self.shared, &record)?;
         self.make_folders(&record, &image).await?;
         let stored = self.store_new(record.clone(), &image).await;
         if let Err(error) = stored {
@@ -128,6 +133,35 @@ impl Containers {
         if let Some(name) = mode.strip_prefix("container:") {
             let other = self.find(name).map_err(|error| ContainerError::Invalid(error.to_string()))?;
             *mode = format!("container:{}", other.id());
+        }
+        Ok(())
+    }
+
+    /// Places are known by their networks' names, however these were named, and the mode's network is among them. Another
+    /// container whose network is used need not be there yet, one that is linked to must be.
+    fn name_networks(&self, request: &mut Create) -> Result<(), ContainerError> {
+        for link in &request.host.links {
+            let (target, _) = super::places::split_link(link);
+            self.find(&target).map_err(|error| {
+                ContainerError::Invalid(format!("could not get container for {target}: {error}"))
+            })?;
+        }
+        let networks = &self.shared.networks;
+        let name = |reference: &str| match networks.find(reference) {
+            Ok(network) => network.record.name.clone(),
+            Err(_) => reference.to_owned(),
+        };
+        let asked = std::mem::take(&mut request.endpoints);
+        let named = asked.into_iter().map(|(network, settings)| (name(&network), settings));
+        request.endpoints = named.collect();
+        match super::places::joined(&request.host) {
+            Some(other) => {
+                if let Ok(other) = self.find(other) {
+                    request.host.network_mode = format!("container:{}", other.id());
+                }
+                request.endpoints.clear();
+            }
+            None => drop(request.endpoints.entry(name(&request.host.network_mode)).or_default()),
         }
         Ok(())
     }

@@ -58,6 +58,10 @@ pub enum ContainerError {
     Ports { name: String, endpoint: String, source: PortsError },
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("container {container} is not connected to {}network {network}", if *running { "" } else { "the " })]
+    NotConnected { container: String, network: String, running: bool },
+    #[error("joining network namespace of container: No such container: {0}")]
+    Joining(String),
     #[error("{what}: {source}")]
     Machine {
         what: String,
@@ -116,6 +120,8 @@ impl ContainerError {
             ContainerError::Start { exit_code: 126 | 127, .. } => ErrorKind::InvalidArgument,
             ContainerError::Start { .. }
             | ContainerError::Machine { .. }
+            | ContainerError::NotConnected { .. }
+            | ContainerError::Joining(_)
             | ContainerError::Ps(_)
             | ContainerError::Unpause(_) => ErrorKind::Internal,
             ContainerError::Image(error) => error.kind(),

@@ -14,7 +14,6 @@ use runtime::launch::{
     BindMount, CapabilitySets, Device, LaunchError, Launched, Process, Registration, Rlimit, Spec,
     VolumeKind, VolumeMount, resource_by_name,
 };
-use runtime::network::Mac;
 use runtime::rootfs::{self, PrepareError, Root};
 use runtime::seccomp::{self, Profile};
 use runtime::stdio::{Ends, Stdio};
@@ -26,13 +25,13 @@ use super::error::{CREATE_PREFIX, ContainerError, START_PREFIX};
 use super::exec::ExecConfig;
 use super::join;
 use super::note::{Note, key};
-use super::record::{EndpointSettings, Record};
+use super::record::Record;
 use super::registry::Shared;
 use super::resources::{Resources, Support};
 use super::restart::RestartPolicy;
 use images::ImageId;
 use model::timestamp::Timestamp;
-use networks::ports::{Published, wanted};
+use networks::ports::Published;
 use networks::{Attachment, Endpoint};
 
 /// A started container.
@@ -64,13 +63,7 @@ pub(super) fn validate(config: &Config, host: &HostConfig) -> Result<(), Contain
     if !config.stop_signal.is_empty() && super::stop::signal_number(&config.stop_signal).is_none() {
         return invalid(format!("invalid signal: {}", config.stop_signal));
     }
-    if !matches!(host.network_mode.as_str(), "bridge" | "none" | "host") {
-        return Err(ContainerError::NotSupported(format!(
-            "the network mode {} is not supported by this release of Pinnace yet",
-            host.network_mode
-        )));
-    }
-    wanted(&host.port_bindings, &config.exposed_ports, host.publish_all_ports).map(drop).or_else(invalid)?;
+    super::ports::asked(config, host)?;
     process::log::check(&host.log_driver, &host.log_options).or_else(invalid)?;
     if host.auto_remove && host.restart != RestartPolicy::No {
         return invalid("can't create 'AutoRemove' container with restart policy".to_owned());
@@ -89,13 +82,6 @@ pub(super) fn validate(config: &Config, host: &HostConfig) -> Result<(), Contain
     capability_set(host)?;
     SecurityOptions::parse(host)?;
     super::mounts::volumes(host).map(drop)
-}
-
-/// The hardware address that was asked for.
-pub(super) fn mac(settings: &EndpointSettings) -> Result<Option<Mac>, ContainerError> {
-    let asked = Some(&settings.mac).filter(|text| !text.is_empty());
-    let invalid = |_| ContainerError::Invalid(format!("address {}: invalid MAC address", settings.mac));
-    asked.map(|text| text.parse()).transpose().map_err(invalid)
 }
 
 /// Prepares what all containers share: the default seccomp program and the device gate.
@@ -123,15 +109,17 @@ pub(super) fn start(
     steps.done("cgroup");
     super::join::meet_mapped_ids(&record.host, shared.settings.ids)?;
     let (owner, ids) = (join::owner(shared, &record.host)?, shared.ids(&record.host));
-    let mode = &record.host.network_mode;
-    let attachment = shared.networks.attach(mode, &record.id, mac(&record.endpoint_settings())?, owner)?;
+    let mut attachment = super::places::attach(shared, &record, owner)?;
     steps.done("network");
-    let ports = publish(shared, &record, attachment.endpoint.as_ref())?;
+    let ports = super::ports::publish(shared, &record, &attachment.endpoints)?;
     steps.done("ports");
     // Before anything is written into the container's folder, which a power cut may have taken.
     let root = container.idle.start(|| overlay(shared, container, &record))?;
     steps.done("overlay");
-    write_network_files(shared, container, &record, attachment.endpoint.as_ref())?;
+    if let Some(sockets) = attachment.names.take() {
+        super::places::serve_names(shared, &record, sockets)?;
+    }
+    super::network_files::write(shared, container, &record, &attachment.endpoints)?;
     steps.done("files");
     let identity = user::resolve(root.as_fd(), &record.config.user, &record.host.group_add)
         .map_err(ContainerError::unprepared)?;
@@ -144,7 +132,7 @@ pub(super) fn start(
     };
     let stdio = stdio.map_err(start_error)?;
     steps.done("user+stdio");
-    let endpoint = attachment.endpoint.clone();
+    let endpoints = attachment.endpoints.clone();
     let spec = spec(shared, container, &record, &identity, attachment)?;
     steps.done("spec");
     let note = Note {
@@ -155,7 +143,6 @@ pub(super) fn start(
         stdio: Note::number(stdio.kind()),
         endpoint: None,
     };
-    let endpoints = endpoint.into_iter().map(|endpoint| (endpoint.network.clone(), endpoint)).collect();
     super::runs::keep(shared, &record.id, &endpoints)
         .map_err(ContainerError::machine("note the container's place on its network"))?;
     let key = key(&record.id).expect("a container's id is made as 64 hexadecimal digits");
@@ -167,27 +154,6 @@ pub(super) fn start(
     Ok(Started { process, ends: stdio.into_ends(), endpoints, ports })
 }
 
-/// Opens the container's ports, before anything of it runs.
-fn publish(
-    shared: &Shared,
-    record: &Record,
-    endpoint: Option<&Endpoint>,
-) -> Result<Vec<Published>, ContainerError> {
-    let Some(endpoint) = endpoint else { return Ok(Vec::new()) };
-    let host = &record.host;
-    let wanted = wanted(&host.port_bindings, &record.config.exposed_ports, host.publish_all_ports);
-    let wanted = wanted.map_err(ContainerError::Invalid)?;
-    let failed = |source| ContainerError::Ports {
-        name: record.name.clone(),
-        endpoint: endpoint.endpoint_id.clone(),
-        source,
-    };
-    let ports = shared.ports.publish(&record.id, endpoint.address.addr(), &wanted).map_err(failed)?;
-    super::runs::keep_ports(shared, &record.id, &ports)
-        .map_err(ContainerError::machine("note the container's ports"))?;
-    Ok(ports)
-}
-
 /// Gives back what a run had: its cgroup and its place on the network.
 pub(super) fn undo(shared: &Shared, container: &Container) {
     if let Err(error) = cgroup::kill_and_remove(&shared.cgroup(&container.record())) {
@@ -196,7 +162,7 @@ pub(super) fn undo(shared: &Shared, container: &Container) {
     container.idle.ended();
     // Until then nobody else may have the address.
     shared.ports.release(container.id());
-    shared.networks.detach(container.id());
+    super::places::detach(shared, container.id());
 }
 
 /// The answer to a client whose launch ended in a bug.
@@ -288,36 +254,15 @@ pub(super) fn overlay(
     rootfs::overlay(&Root { layers, upper, work }).map_err(start_error)
 }
 
-fn write_network_files(
+/// What is mounted into the root.
+pub(super) fn mounts(
     shared: &Shared,
     container: &Container,
     record: &Record,
-    endpoint: Option<&Endpoint>,
-) -> Result<(), ContainerError> {
-    let (config, host) = (&record.config, &record.host);
-    let hosts = shared.networks.hosts_file(&host.extra_hosts, &config.hostname, &config.domainname, endpoint);
-    let hostname = format!("{}\n", record.config.hostname);
-    let ids = shared.ids(host);
-    let write = |name: &str, text: &str| {
-        let path = container.folder.join(name);
-        std::fs::write(&path, text)?;
-        // It belongs to the container, which may edit it.
-        let root = Some(ids.root()).filter(|_| ids.is_mapped());
-        root.map_or(Ok(()), |_| std::os::unix::fs::chown(&path, root, root))
-    };
-    let written = write("hosts", &hosts).and_then(|()| write("hostname", &hostname)).and_then(|()| {
-        let machine = host.network_mode == "host";
-        let resolv = shared.networks.resolv_conf(machine, &host.dns, &host.dns_search, &host.dns_options);
-        write("resolv.conf", &resolv)
-    });
-    written.map_err(ContainerError::machine("write the container's network files"))
-}
-
-/// What is mounted into the root.
-pub(super) fn mounts(container: &Container, record: &Record) -> Result<Vec<VolumeMount>, ContainerError> {
+) -> Result<Vec<VolumeMount>, ContainerError> {
     let mut mounts = super::mounts::volumes(&record.host)?;
     for name in ["resolv.conf", "hostname", "hosts"] {
-        let source = container.folder.join(name);
+        let source = super::network_files::folder(shared, container, record).join(name);
         let bind = BindMount { source, readonly: record.host.readonly_rootfs, recursive: false };
         mounts.push(VolumeMount { target: format!("/etc/{name}"), kind: VolumeKind::Bind(bind) });
     }
@@ -338,13 +283,13 @@ fn spec(
     attachment: Attachment,
 ) -> Result<Spec, ContainerError> {
     let host = &record.host;
-    let mounts = mounts(container, record)?;
+    let mounts = mounts(shared, container, record)?;
     let namespaces = join::namespaces(shared, host, attachment)?;
     Ok(Spec {
         process: first_process(record, identity)?,
         may_share_memory: host.cgroup_parent.is_empty(),
         readonly_root: host.readonly_rootfs,
-        hostname: record.config.hostname.clone(),
+        hostname: super::network_files::hostname(shared, record),
         domainname: record.config.domainname.clone(),
         namespaces,
         mounts,

@@ -22,6 +22,7 @@
 
 mod cgroups;
 mod config;
+mod connect;
 mod container;
 mod create;
 mod devices;
@@ -36,7 +37,10 @@ pub mod legality;
 mod logs;
 mod mounts;
 mod names;
+mod network_files;
 mod note;
+mod places;
+mod ports;
 mod power_off;
 mod prune;
 mod record;
@@ -68,7 +72,7 @@ pub use health::{Health, HealthStatus, ProbeResult};
 pub use launch::warm_up;
 pub use logs::LogRequest;
 pub use prune::PruneContainers;
-pub use record::{EndpointSettings, Record};
+pub use record::{AskedAddresses, EndpointSettings, Record, Recorded};
 pub use registry::{Containers, Rooms, Settings};
 pub use resources::{DeviceList, DeviceRate, Resources, Support};
 pub use restart::{RestartPolicy, Restarts};

@@ -48,9 +48,41 @@ pub struct ContainerSpec {
 
 /// What a container asks of its place on a network.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct EndpointSettings {
-    /// Hardware address; empty is made of the network address.
+    /// Hardware address; empty is a random one in each run.
     pub mac: String,
+    /// Addresses, where the client spoke of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<AskedAddresses>,
+    /// What it is called there beside its own names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+    /// What it calls others there: `name:alias`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<String>,
+    /// Options of the driver.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub driver_opts: BTreeMap<String, String>,
+    /// Which of several ways out is taken: the highest.
+    pub priority: i64,
+}
+
+/// Addresses that a container asks for, as the client wrote them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AskedAddresses {
+    /// Empty: any.
+    pub ipv4: String,
+    /// Empty: any.
+    pub ipv6: String,
+}
+
+impl EndpointSettings {
+    /// The address it asks for; empty is any.
+    pub fn ipv4(&self) -> &str {
+        self.addresses.as_ref().map_or("", |addresses| addresses.ipv4.as_str())
+    }
 }
 
 /// What changes with each run: small, since each start and each end writes it.
@@ -151,14 +183,9 @@ impl Record {
         self.spec.endpoints.get(&self.host.network_mode).cloned().unwrap_or_default()
     }
 
-    /// Its place on a network in the newest run.
-    pub fn endpoint(&self) -> Option<&Endpoint> {
-        self.endpoints.values().next()
-    }
-
-    /// Its place on the network that has its way out: published ports lead to the address there.
+    /// Its place on the network that has its way out, in the newest run: published ports lead to the address there.
     pub fn gateway_endpoint(&self) -> Option<&Endpoint> {
-        self.endpoint()
+        networks::way_out(self.endpoints.values())
     }
 
     /// Program and arguments.

@@ -115,28 +115,7 @@ impl Containers {
     /// # Errors
     /// None or several are so named.
     pub fn find(&self, reference: &str) -> Result<Arc<Container>, ContainerError> {
-        let missing = || ContainerError::NotFound(reference.to_owned());
-        if reference.is_empty() {
-            return Err(missing());
-        }
-        let index = self.shared.index();
-        if let Some(container) = index.by_id.get(reference) {
-            return Ok(container.clone());
-        }
-        let name = reference.strip_prefix('/').unwrap_or(reference);
-        if let Some(container) = index.by_name.get(name).and_then(|id| index.by_id.get(id)) {
-            return Ok(container.clone());
-        }
-        let mut matches = index
-            .by_id
-            .range(reference.to_owned()..)
-            .take_while(|(id, _)| id.starts_with(reference))
-            .map(|(_, container)| container);
-        match (matches.next(), matches.next()) {
-            (Some(container), None) => Ok(container.clone()),
-            (Some(_), Some(_)) => Err(ContainerError::Ambiguous(reference.to_owned())),
-            (None, _) => Err(missing()),
-        }
+        find(&self.shared, reference)
     }
 
     /// Every container, newest first.
@@ -167,5 +146,31 @@ impl Containers {
         }
         tokio::spawn(driver::run(self.shared.clone(), container.clone(), queue));
         container
+    }
+}
+
+/// See [`Containers::find`].
+pub(super) fn find(shared: &Shared, reference: &str) -> Result<Arc<Container>, ContainerError> {
+    let missing = || ContainerError::NotFound(reference.to_owned());
+    if reference.is_empty() {
+        return Err(missing());
+    }
+    let index = shared.index();
+    if let Some(container) = index.by_id.get(reference) {
+        return Ok(container.clone());
+    }
+    let name = reference.strip_prefix('/').unwrap_or(reference);
+    if let Some(container) = index.by_name.get(name).and_then(|id| index.by_id.get(id)) {
+        return Ok(container.clone());
+    }
+    let mut matches = index
+        .by_id
+        .range(reference.to_owned()..)
+        .take_while(|(id, _)| id.starts_with(reference))
+        .map(|(_, container)| container);
+    match (matches.next(), matches.next()) {
+        (Some(container), None) => Ok(container.clone()),
+        (Some(_), Some(_)) => Err(ContainerError::Ambiguous(reference.to_owned())),
+        (None, _) => Err(missing()),
     }
 }

@@ -70,7 +70,10 @@ impl Driver {
         let saved: Result<(), ContainerError> =
             self.shared.store.write_async(Durability::Synced, write).await;
         match saved {
-            Ok(()) => Ok(before.name.clone()),
+            Ok(()) => {
+                self.renamed(&self.container.record().name);
+                Ok(before.name.clone())
+            }
             Err(error) => {
                 self.amend(|record| record.spec = before.spec.clone());
                 Err(error)

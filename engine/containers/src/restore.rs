@@ -196,13 +196,33 @@ impl Containers {
                         self.exited(key, pid, exit);
                     }
                 }
-                FromKeeper::Kept { name } => self.release(name),
+                FromKeeper::Kept { name } => self.take_back_named(name, fds, &held),
                 other => self.handle(other),
             }
         }
     }
 
-    /// This release keeps nothing by name: it belonged to an engine of another one, which this one replaced.
+    /// Sockets at which a container that runs asks for names; nothing else is kept.
+    fn take_back_named(
+        &self,
+        name: contract::keeper::Name,
+        fds: Vec<std::os::fd::OwnedFd>,
+        held: &HashSet<String>,
+    ) {
+        let of = |id: &&String| super::places::sockets_name(id) == name;
+        let running = held.iter().find(of).and_then(|id| self.find(id).ok());
+        let running = running.filter(|container| container.snapshot().state.running().is_some());
+        let mut fds = fds.into_iter();
+        let (Some(container), Some(udp), Some(tcp)) = (running, fds.next(), fds.next()) else {
+            return self.release(name);
+        };
+        let sockets = networks::NameSockets { udp, tcp };
+        if let Err(error) = super::places::resume_names(&self.shared, &container.record(), sockets) {
+            tracing::error!(container = container.id(), %error, "names are not answered any more");
+        }
+    }
+
+    /// It belonged to an engine of another release, which this one replaced, or to a run that is over.
     fn release(&self, name: contract::keeper::Name) {
         tracing::info!(%name, "PID 1 kept what this engine has no use for");
         if let Err(error) = self.shared.keeper.release(name) {
@@ -236,13 +256,9 @@ impl Containers {
         }
         let noted = note.endpoint.iter().map(|endpoint| (endpoint.network.clone(), endpoint.clone()));
         let endpoints = super::runs::find(&self.shared, &id).unwrap_or_else(|| noted.collect());
-        for endpoint in endpoints.values() {
-            self.shared.networks.resume(&id, endpoint.address.addr());
-        }
-        let ports = super::runs::find_ports(&self.shared, &id);
-        if let Some(endpoint) = endpoints.values().next().filter(|_| !ports.is_empty()) {
-            self.shared.ports.resume(&id, endpoint.address.addr(), ports.clone());
-        }
+        let record = container.record();
+        self.shared.networks.resume(record.guest(), &record.asks(), &endpoints);
+        let ports = super::ports::resume(&self.shared, &id, &endpoints);
         let started_at = note.started_at;
         let resumed =
             container.order(|answer| Order::Resume { pid, started_at, endpoints, ports, ends, answer }).await;

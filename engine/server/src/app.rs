@@ -99,6 +99,7 @@ impl App {
         keeper: Option<OwnedFd>,
         output: tokio::runtime::Handle,
         ports: Arc<Ports>,
+        names: tokio::runtime::Handle,
     ) -> anyhow::Result<Arc<App>> {
         let (ids, data) = (IdMap::from(config.userns_remap), data(&config));
         std::fs::create_dir_all(&data).context("make the folder of the data")?;
@@ -107,7 +108,8 @@ impl App {
         let events = Arc::new(Events::default());
         let images = Arc::new(Images::open(store.clone(), &data, ids, registry(&config))?);
         images.publish_to(events.clone());
-        let networks = Arc::new(Networks::open(&store, PathBuf::from(paths::RESOLV_CONF), ids)?);
+        let networks = Arc::new(Networks::open(&store, PathBuf::from(paths::RESOLV_CONF), ids, names)?);
+        networks.publish_to(events.clone());
         let keeper = keeper.context("PID 1 gave no keeper socket")?;
         let keeper = Arc::new(Keeper::connect(keeper)?);
         bring_networks_up(networks.clone(), ports.clone(), settings.backend)

@@ -56,10 +56,10 @@ fn main() -> anyhow::Result<()> {
     let level = settings.log.as_deref().and_then(|level| level.parse().ok()).unwrap_or(tracing::Level::INFO);
     tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(std::io::stderr).init();
     let config = app::configuration(inherited.config.as_ref())?;
-    let output = output_thread()?;
+    let (output, names) = (thread("output")?, thread("names")?);
     let served: anyhow::Result<()> = runtime()?.block_on(async {
         let (ports, door) = networks::ports::Ports::new();
-        let app = app::App::open(&settings, config, inherited.keeper, output, ports)
+        let app = app::App::open(&settings, config, inherited.keeper, output, ports, names)
             .await
             .context("the engine cannot start")?;
         if let Some(listener) = inherited.door {
@@ -88,14 +88,14 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("start the async runtime")
 }
 
-/// The thread that reads what processes print and writes it into their logs. A full disk or a slow client holds up
-/// nothing else.
-fn output_thread() -> anyhow::Result<tokio::runtime::Handle> {
+/// A thread with a runtime of its own. `output` reads what processes print and writes it into their logs: a full disk or a slow
+/// client holds up nothing else. `names` answers containers that ask for names, however much they ask.
+fn thread(name: &str) -> anyhow::Result<tokio::runtime::Handle> {
     let runtime = runtime()?;
     let handle = runtime.handle().clone();
-    let thread = std::thread::Builder::new().name("output".to_owned()).stack_size(STACK);
+    let thread = std::thread::Builder::new().name(name.to_owned()).stack_size(STACK);
     thread
         .spawn(move || runtime.block_on(std::future::pending::<()>()))
-        .context("start the output's thread")?;
+        .with_context(|| format!("start the thread {name}"))?;
     Ok(handle)
 }

@@ -77,6 +77,12 @@ impl From<containers::ContainerError> for ApiError {
     }
 }
 
+impl From<networks::NetworksError> for ApiError {
+    fn from(error: networks::NetworksError) -> ApiError {
+        ApiError::of(error.kind(), error.to_string())
+    }
+}
+
 impl From<model::platform::UnknownPlatform> for ApiError {
     fn from(error: model::platform::UnknownPlatform) -> ApiError {
         ApiError::of(ErrorKind::InvalidArgument, error.to_string())

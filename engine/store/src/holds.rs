@@ -145,6 +145,20 @@ impl Writer<'_> {
         self.release(&prefix(by, None))
     }
 
+    /// Ends every hold on `what`, which is removed.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn release_held(&mut self, what: &Held) -> Result<(), StoreError> {
+        for key in self.keys(HOLDS, &format!("{}{SEPARATOR}", what.text()))? {
+            if let [what, lifetime, by] = key.split(SEPARATOR).collect::<Vec<_>>()[..] {
+                self.change(HOLDERS, &joined([by, lifetime, what]), None);
+            }
+            self.change(HOLDS, &key, None);
+        }
+        Ok(())
+    }
+
     /// Ends the holds that `by` has for its run.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::connect::Connection;
 use super::container::Container;
 use super::error::{ContainerError, FAILED};
 use super::exec::ExecState;
@@ -59,6 +60,10 @@ pub(super) enum Order {
     Update(Box<Update>, Answer<()>),
     /// Take the reserved name; the answer is the name before.
     Rename(String, Answer<String>),
+    /// A place on one more network.
+    Connect(Box<Connection>, Answer<()>),
+    /// No place on the network of this name any more.
+    Disconnect(String, Answer<()>),
     /// PID 1 says that the first process, `pid`, ended.
     Exited { pid: u32, exit: Exit },
     /// The delay of the restart policy is over.
@@ -167,6 +172,8 @@ impl Driver {
             }
             Order::Update(update, answer) => drop(answer.send(self.update(&update).await)),
             Order::Rename(name, answer) => drop(answer.send(self.rename(name).await)),
+            Order::Connect(asked, answer) => drop(answer.send(self.connect(*asked).await)),
+            Order::Disconnect(network, answer) => drop(answer.send(self.disconnect(network).await)),
             Order::Exited { pid, exit } => self.exited(pid, exit).await,
             Order::Again => self.again(queue).await,
             Order::Rearm => self.rearm(),
@@ -196,14 +203,20 @@ impl Driver {
         self.shared.events.publish(Subject::Container, action, self.container.id(), attributes);
     }
 
-    fn network_event(&self, action: &str) {
+    /// Of each of its networks, those without a bridge as well.
+    fn network_events(&self, action: &str) {
         let record = self.container.record();
-        let mode = record.host.network_mode.as_str();
-        let kind = networks::PREDEFINED.iter().find(|(name, _)| *name == mode).map_or("", |(_, kind)| kind);
-        let attributes = [("container", record.id.as_str()), ("name", mode), ("type", kind)];
+        let bare = matches!(record.host.network_mode.as_str(), "host" | "none");
+        let mode = Some(&record.host.network_mode).filter(|_| bare && record.endpoints.is_empty());
+        record.endpoints.keys().chain(mode).for_each(|network| self.network_event_of(network, action));
+    }
+
+    pub(super) fn network_event_of(&self, network: &str, action: &str) {
+        let Ok(found) = self.shared.networks.find(network) else { return };
+        let (id, name, kind) = (self.container.id(), &found.record.name, &found.record.driver);
+        let attributes = [("container", id), ("name", name), ("type", kind)];
         let attributes = attributes.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-        let id = self.shared.networks.id(mode).unwrap_or_default();
-        self.shared.events.publish(Subject::Network, action, id, attributes);
+        self.shared.events.publish(Subject::Network, action, &found.id, attributes);
     }
 
     /// Changes the record in memory; returns it for the store.
@@ -290,7 +303,7 @@ impl Driver {
         self.publish(State::Running(Running { pid, started_at, paused: false }));
         self.begin_health(begun, false);
         self.record_start().await?;
-        self.network_event("connect");
+        self.network_events("connect");
         self.event("start", &[]);
         Ok(())
     }
@@ -535,8 +548,10 @@ impl Driver {
             // Before anybody is told: who then makes all durable that was queued, takes this along.
             self.record_exit();
         }
+        // Whoever hears of the end may remove the network.
+        self.shared.networks.leave(self.container.id());
         self.ended_as(state, exit_code);
-        self.network_event("disconnect");
+        self.network_events("disconnect");
         let lasted = Duration::from_nanos(ended_at.saturating_sub(started_at));
         let seconds = lasted.as_secs().to_string();
         self.event("die", &[("exitCode", exit_code.to_string()), ("execDuration", seconds)]);
@@ -663,7 +678,7 @@ fn write_of(
     shared: &Shared,
     container: Arc<Container>,
 ) -> impl FnOnce(&mut Writer<'_>) -> Result<(), StoreError> + Send + use<> {
-    let network = shared.networks.id(&container.record().host.network_mode).map(str::to_owned);
+    let networks = held_networks(shared, &container.record());
     move |writer| {
         let record = container.record();
         // Removed in the meantime: a late write must not bring it back.
@@ -671,14 +686,21 @@ fn write_of(
             return Ok(());
         }
         writer.put(STATES, record.id.as_str(), &record.state_row())?;
-        match (&record.state, network) {
-            (Recorded::Started(_), Some(network)) => {
+        writer.release_run(&record.holder())?;
+        if matches!(record.state, Recorded::Started(_)) {
+            for network in networks {
                 writer.hold(&Held::Network(network), &record.holder(), Lifetime::Run);
-                Ok(())
             }
-            _ => writer.release_run(&record.holder()),
         }
+        Ok(())
     }
+}
+
+/// Ids of the networks on which a run is.
+fn held_networks(shared: &Shared, record: &Record) -> Vec<String> {
+    let places = record.endpoints.values().map(|place| place.network_id.clone());
+    let mode = shared.networks.id(&record.host.network_mode).filter(|_| record.endpoints.is_empty());
+    places.chain(mode).filter(|id| !id.is_empty()).collect()
 }
 
 /// PID 1 may forget the process.

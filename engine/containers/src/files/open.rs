@@ -100,10 +100,10 @@ impl Containers {
         }
         let record = container.record();
         let overlay = launch::overlay(&self.shared, container, &record)?;
-        let mut mounts = launch::mounts(container, &record)?;
+        let mut mounts = launch::mounts(&self.shared, container, &record)?;
         // Files that the first start writes.
         mounts.retain(|mount| match &mount.kind {
-            VolumeKind::Bind(bind) => !bind.source.starts_with(&container.folder) || bind.source.exists(),
+            VolumeKind::Bind(bind) => bind.source.exists() || !bind.source.starts_with(&container.folder),
             VolumeKind::Tmpfs(_) => false,
         });
         let ids = self.shared.ids(&record.host);

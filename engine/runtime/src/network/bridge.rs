@@ -23,13 +23,25 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    /// Makes the bridge, or takes the one that is there; gives it `gateway` as address, and brings it up.
+    /// None yet: a cable plugged into it is joined to one later.
+    #[must_use]
+    pub fn none(mtu: u32) -> Bridge {
+        Bridge { name: String::new(), index: 0, mtu }
+    }
+
+    /// Makes the bridge, or takes the one that is there; gives it `gateway` as address, where there is one, and brings it
+    /// up.
     ///
     /// `gateway` is the address with the length of the subnet, for example 172.17.0.1/16; `mtu` is in bytes.
     ///
     /// # Errors
     /// An invalid name, an interface of another kind with this name, or what the kernel refuses.
-    pub fn ensure(route: &Route, name: &str, gateway: Ipv4Net, mtu: u32) -> Result<Bridge, NetworkError> {
+    pub fn ensure(
+        route: &Route,
+        name: &str,
+        gateway: Option<Ipv4Net>,
+        mtu: u32,
+    ) -> Result<Bridge, NetworkError> {
         link::check_name(name)?;
         match create(route, name, gateway, mtu) {
             Err(error) if error.errno() == Some(Errno::EXIST) => {}
@@ -45,7 +57,7 @@ impl Bridge {
             let detail = Some(format!("{name} is an interface of another kind: remove or rename it"));
             return Err(NetworkError::Refused { purpose: "making the bridge", source, detail });
         }
-        set_address(route, &found, gateway)?;
+        gateway.map_or(Ok(()), |gateway| set_address(route, &found, gateway))?;
         Ok(Bridge { name: found.name, index: found.index, mtu })
     }
 
@@ -81,12 +93,13 @@ impl Bridge {
 
 /// The address of the link is set from the beginning: a bridge without one of its own takes over its ports', and
 /// changes it as containers come and go, which spoils their neighbour tables.
-fn create(route: &Route, name: &str, gateway: Ipv4Net, mtu: u32) -> Result<(), NetworkError> {
+fn create(route: &Route, name: &str, gateway: Option<Ipv4Net>, mtu: u32) -> Result<(), NetworkError> {
+    let mac = gateway.map_or_else(Mac::random, |gateway| Mac::of_address(gateway.addr()));
     let mut batch = Batch::default();
     let new = flags::CREATE | flags::EXCLUSIVE;
     batch.add("making the bridge", link::NEW_LINK, new, &LinkHeader::default().bytes(), |a| {
         a.text(attribute::NAME, name)
-            .bytes(attribute::ADDRESS, &Mac::of_address(gateway.addr()).octets())
+            .bytes(attribute::ADDRESS, &mac.octets())
             .number(attribute::MTU, mtu)
             .nested(attribute::LINK_INFO, |a| a.text(attribute::KIND, "bridge"))
     });

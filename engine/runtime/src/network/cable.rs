@@ -25,6 +25,8 @@ pub struct Endpoint {
     pub address: Ipv4Net,
     /// Hardware address.
     pub mac: Mac,
+    /// Largest packet, in bytes.
+    pub mtu: u32,
     /// Default route; `None` for an internal network or where another endpoint has it.
     pub gateway: Option<Ipv4Addr>,
 }
@@ -85,6 +87,28 @@ impl Cable {
         }))
     }
 
+    /// Plugs the outer end into a bridge; for a cable that was made without one. `alone` keeps it from the other ends
+    /// there.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn join(&self, route: &Route, bridge: &Bridge, alone: bool) -> Result<(), NetworkError> {
+        let mut batch = Batch::default();
+        let header = LinkHeader::of(self.index).bytes();
+        batch.add("plugging into the bridge", link::SET_LINK, 0, &header, |a| {
+            a.number(attribute::MTU, bridge.mtu).number(attribute::MASTER, bridge.index)
+        });
+        // The kernel looks up what kind of port it is before it changes the master.
+        batch.add("setting up the bridge's port", link::NEW_LINK, 0, &header, |a| {
+            a.nested(attribute::LINK_INFO, |a| {
+                a.text(attribute::PORT_KIND, "bridge").nested(attribute::PORT_DATA, |a| {
+                    a.bytes(attribute::PORT_HAIRPIN, &[1]).bytes(attribute::PORT_ISOLATED, &[u8::from(alone)])
+                })
+            })
+        });
+        route.tell(&mut batch)
+    }
+
     /// Gives the inner end its name and addresses, brings it up and sets the default route: one system call.
     ///
     /// # Errors
@@ -99,10 +123,10 @@ impl Cable {
         add_address(&mut batch, index, endpoint.address);
         // After the IP address: the neighbours are then told of the new hardware address at once (arp_notify).
         batch.add("setting the hardware address", link::SET_LINK, 0, &LinkHeader::of(index).bytes(), |a| {
-            a.bytes(attribute::ADDRESS, &endpoint.mac.octets())
+            a.bytes(attribute::ADDRESS, &endpoint.mac.octets()).number(attribute::MTU, endpoint.mtu)
         });
         if let Some(gateway) = endpoint.gateway {
-            add_default_route(&mut batch, index, gateway);
+            add_default_route(&mut batch, index, gateway, flags::CREATE | flags::EXCLUSIVE);
         }
         sandbox.route().tell(&mut batch)?;
         endpoint.interface.clone_into(&mut self.inner_name);
@@ -135,6 +159,19 @@ impl Cable {
     /// What the kernel refuses.
     pub fn unplug(self, route: &Route) -> Result<(), NetworkError> {
         route.delete(self.index)
+    }
+}
+
+impl Cable {
+    /// [`Cable::unplug`] for who kept only the name of the outer end.
+    ///
+    /// # Errors
+    /// What the kernel refuses; fine where the cable is gone.
+    pub fn unplug_named(route: &Route, name: &str) -> Result<(), NetworkError> {
+        match route.find(name)? {
+            Some(link) if !name.is_empty() => route.delete(link.index),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -211,20 +248,47 @@ fn bring_up(batch: &mut Batch, name: &str, bridge: &Bridge) {
     });
 }
 
+/// Lets the default route lead over this interface, in the place of the one that there is.
+///
+/// # Errors
+/// There is no such interface, or what the kernel refuses.
+pub fn turn_default_route(sandbox: &Sandbox, interface: &str, gateway: Ipv4Addr) -> Result<(), NetworkError> {
+    let link = sandbox.route().find(interface)?;
+    let link = link.ok_or(NetworkError::NoAnswer { purpose: "looking up the way out" })?;
+    let mut batch = Batch::default();
+    add_default_route(&mut batch, link.index, gateway, flags::CREATE | flags::REPLACE);
+    sandbox.route().tell(&mut batch)
+}
+
+/// Takes the default route away; fine where there is none.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn drop_default_route(sandbox: &Sandbox) -> Result<(), NetworkError> {
+    let mut batch = Batch::default();
+    let header = [AF_INET, 0, 0, 0, MAIN, 0, 0, 0, 0, 0, 0, 0];
+    batch.add("removing the default route", link::DELETE_ROUTE, 0, &header, |a| a);
+    match sandbox.route().tell(&mut batch) {
+        Err(error) if error.errno() == Some(rustix::io::Errno::SRCH) => Ok(()),
+        done => done,
+    }
+}
+
+/// The main table of routes.
+const MAIN: u8 = 254;
+
 fn has_ipv6() -> bool {
     static HAS: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
     *HAS.get_or_init(|| std::path::Path::new("/proc/sys/net/ipv6").exists())
 }
 
 /// `struct rtmsg` of a unicast route to everywhere, in the main table.
-fn add_default_route(batch: &mut Batch, index: u32, gateway: Ipv4Addr) {
-    const MAIN: u8 = 254;
+fn add_default_route(batch: &mut Batch, index: u32, gateway: Ipv4Addr, new: u16) {
     const BOOT: u8 = 3;
     const UNICAST: u8 = 1;
     const OUT: u16 = 4;
     const GATEWAY: u16 = 5;
     let header = [AF_INET, 0, 0, 0, MAIN, BOOT, 0, UNICAST, 0, 0, 0, 0];
-    let new = flags::CREATE | flags::EXCLUSIVE;
     batch.add("setting the default route", link::NEW_ROUTE, new, &header, |a| {
         a.bytes(GATEWAY, &gateway.octets()).number(OUT, index)
     });

@@ -68,7 +68,7 @@ pub enum Transport {
 
 impl Transport {
     /// `IPPROTO_*`.
-    fn number(self) -> u8 {
+    pub(super) fn number(self) -> u8 {
         match self {
             Transport::Tcp => 6,
             Transport::Udp => 17,

@@ -10,6 +10,7 @@ pub(super) const GET_LINK: u16 = 18;
 pub(super) const SET_LINK: u16 = 19;
 pub(super) const NEW_ADDRESS: u16 = 20;
 pub(super) const NEW_ROUTE: u16 = 24;
+pub(super) const DELETE_ROUTE: u16 = 25;
 
 /// `IFLA_*` of linux/if_link.h.
 pub(super) mod attribute {
@@ -38,6 +39,8 @@ pub(super) mod attribute {
     pub(crate) const PORT_STATE: u16 = 1;
     /// In `PORT_DATA` and `PROTOCOL_INFO`: whether frames may leave where they came in.
     pub(crate) const PORT_HAIRPIN: u16 = 4;
+    /// In `PORT_DATA`: whether the port is kept from the others that are isolated.
+    pub(crate) const PORT_ISOLATED: u16 = 33;
     /// In `PORT_DATA` and `PROTOCOL_INFO`.
     pub(crate) const PORT_FLUSH: u16 = 24;
 }

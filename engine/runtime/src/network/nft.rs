@@ -257,6 +257,8 @@ pub(super) enum Expression {
     Equal(Register, Vec<u8>),
     /// Whether it does not.
     NotEqual(Register, Vec<u8>),
+    /// Loads these bytes.
+    Value(Register, Vec<u8>),
     /// Keeps only these bits of the register.
     Mask(Register, [u8; 4]),
     /// Whether the register is in the set.
@@ -291,7 +293,7 @@ impl Expression {
             Expression::Equal(..) | Expression::NotEqual(..) => "cmp",
             Expression::Mask(..) => "bitwise",
             Expression::In(..) | Expression::NotIn(..) | Expression::Map(..) => "lookup",
-            Expression::Accept | Expression::Drop => "immediate",
+            Expression::Value(..) | Expression::Accept | Expression::Drop => "immediate",
             Expression::Masquerade => "masq",
             Expression::Redirect(..) => "nat",
         }
@@ -314,6 +316,7 @@ impl Expression {
                 let operator = u32::from(matches!(self, Expression::NotEqual(..)));
                 a.big(1, from.number()).big(2, operator).nested(3, |a| a.bytes(VALUE, value))
             }
+            Expression::Value(to, value) => a.big(1, to.number()).nested(2, |a| a.bytes(VALUE, value)),
             Expression::Mask(register, mask) => mask_register(a, *register, mask),
             Expression::In(from, set) => a.text(1, set).big(2, from.number()),
             Expression::NotIn(from, set) => a.text(1, set).big(2, from.number()).big(5, 1),

@@ -76,7 +76,9 @@ impl Sandbox {
 }
 
 /// Runs `work` in a thread of its own, so that the caller never leaves its network namespace.
-fn apart<T: Send>(work: impl FnOnce() -> Result<T, NetworkError> + Send) -> Result<T, NetworkError> {
+pub(super) fn apart<T: Send>(
+    work: impl FnOnce() -> Result<T, NetworkError> + Send,
+) -> Result<T, NetworkError> {
     thread::scope(|scope| {
         let thread = thread::Builder::new().name("netns".to_owned()).stack_size(128 * 1024);
         let thread = thread.spawn_scoped(scope, work)?;

@@ -17,6 +17,7 @@ use std::time::Duration;
 use super::bridge::Bridge;
 use super::cable::Cable;
 use super::link::Route;
+use super::name_sockets::NameSockets;
 use super::netlink::NetworkError;
 use super::sandbox::{self, Sandbox};
 use crate::ids::IdMap;
@@ -35,6 +36,17 @@ pub struct Ready {
     pub sandbox: Sandbox,
     /// Its connection to the bridge.
     pub cable: Cable,
+}
+
+/// A sandbox with a name server's sockets and a cable that is in no bridge yet.
+#[derive(Debug)]
+pub struct Loose {
+    /// The namespace.
+    pub sandbox: Sandbox,
+    /// Its cable.
+    pub cable: Cable,
+    /// Where its processes ask for names.
+    pub names: NameSockets,
 }
 
 /// What is done to a new sandbox before it is ready.
@@ -80,6 +92,21 @@ impl Stock<Ready> {
         Stock::new(size, QUIET, ids, move |sandbox| {
             let cable = Cable::plug(&route, &bridge, &sandbox)?;
             Ok(Ready { sandbox, cable })
+        })
+    }
+}
+
+impl Stock<Loose> {
+    /// Begins to hold `size` sandboxes ready for whichever bridge, as [`Stock::plugged`] does.
+    ///
+    /// # Errors
+    /// No netlink socket, no /proc, or no thread.
+    pub fn loose(mtu: u32, size: usize, ids: IdMap) -> Result<Stock<Loose>, NetworkError> {
+        let route = Route::open()?;
+        Stock::new(size, QUIET, ids, move |sandbox| {
+            let cable = Cable::plug(&route, &Bridge::none(mtu), &sandbox)?;
+            let names = NameSockets::open(&sandbox)?;
+            Ok(Loose { sandbox, cable, names })
         })
     }
 }

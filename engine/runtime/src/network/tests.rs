@@ -64,7 +64,7 @@ fn ping(address: &str) -> std::io::Result<String> {
 
 impl Machine {
     fn bridge(&self, name: &str, gateway: &str) -> Bridge {
-        Bridge::ensure(&self.route, name, net(gateway), 1500).unwrap()
+        Bridge::ensure(&self.route, name, Some(net(gateway)), 1500).unwrap()
     }
 
     fn container(&self, bridge: &Bridge, address: &str, gateway: &str) -> Sandbox {
@@ -95,6 +95,7 @@ fn endpoint(address: &str, gateway: &str) -> Endpoint {
         interface: "eth0".into(),
         address,
         mac: Mac::of_address(address.addr()),
+        mtu: 1500,
         gateway: Some(ip(gateway)),
     }
 }
@@ -148,9 +149,10 @@ fn a_bridge_is_made_once_and_removed() {
         first.clone().remove(&machine.route).unwrap();
         first.remove(&machine.route).unwrap();
         assert_eq!(Bridge::find(&machine.route, "docker0").unwrap(), None);
-        let error = Bridge::ensure(&machine.route, "lo", net("172.17.0.1/16"), 1500).unwrap_err();
+        let error = Bridge::ensure(&machine.route, "lo", Some(net("172.17.0.1/16")), 1500).unwrap_err();
         assert!(error.to_string().contains("lo is an interface of another kind"), "{error}");
-        let error = Bridge::ensure(&machine.route, "a name too long", net("10.0.0.1/8"), 1500).unwrap_err();
+        let error =
+            Bridge::ensure(&machine.route, "a name too long", Some(net("10.0.0.1/8")), 1500).unwrap_err();
         assert!(error.to_string().starts_with("invalid interface name"), "{error}");
     });
 }

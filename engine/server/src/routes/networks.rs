@@ -1,109 +1,130 @@
-//! Tag Network: the networks that every engine has, to be read.
+//! Tag Network.
 
 use std::sync::Arc;
 
-use model::timestamp::Timestamp;
-use networks::{PREDEFINED, gateway};
-use serde_json::{Map, Value, json};
+use hyper::StatusCode;
+use networks::{Network, Networks, NetworksError, Prune};
+use serde_json::{Value, json};
 
+use super::lifecycle::to_its_end;
+use super::no_content;
 use crate::app::App;
 use crate::call::Call;
+use crate::query::Filters;
 use crate::reply::{self, ApiError, Reply};
 use crate::version::ApiVersion;
-use crate::wire::inspect::place;
+use crate::wire::networks::{Body, Connection, containers, show, status};
 
 const FILTERS: [&str; 7] = ["dangling", "driver", "id", "label", "name", "scope", "type"];
 
 /// `GET /networks`.
 pub async fn list(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
     let filters = call.query.filters(&FILTERS)?;
-    let rows: Vec<Value> = PREDEFINED
-        .iter()
-        .filter(|(name, driver)| {
-            let id = app.networks.id(name).unwrap_or_default();
-            filters.allows("name", |wanted| name.contains(wanted.as_str()))
-                && filters.allows("driver", |wanted| driver == wanted)
-                && filters.allows("id", |wanted| id.starts_with(wanted.as_str()))
-                && filters.allows("scope", |wanted| wanted == "local")
-                && filters.allows("type", |wanted| wanted == "builtin")
-                && filters.allows("dangling", |wanted| !matches!(wanted.as_str(), "true" | "1"))
-                && filters.get("label").is_none()
+    check(&filters)?;
+    let rows = app.networks.list().into_iter().filter(|network| covers(&filters, network));
+    let rows: Vec<Value> = rows
+        .map(|network| {
+            let mut row = show(&network);
+            if call.version < ApiVersion(1, 52) {
+                row["Containers"] = json!({});
+            }
+            row
         })
-        .map(|(name, driver)| network(&app, name, driver))
         .collect();
     Ok(reply::ok(&rows))
 }
 
+fn check(filters: &Filters) -> Result<(), ApiError> {
+    let wrong = |key: &str, known: &[&str]| {
+        let asked = filters.get(key).unwrap_or_default();
+        asked.iter().find(|value| !known.contains(&value.as_str())).cloned()
+    };
+    if let Some(value) = wrong("type", &["custom", "builtin"]) {
+        return Err(ApiError::bad_request(format!("invalid filter: 'type'='{value}'")));
+    }
+    if wrong("dangling", &["true", "1", "false", "0"]).is_some() {
+        let text =
+            "invalid value for filter 'dangling', must be \"true\" (or \"1\"), or \"false\" (or \"0\")";
+        return Err(ApiError::bad_request(text));
+    }
+    Ok(())
+}
+
+fn covers(filters: &Filters, network: &Network) -> bool {
+    let record = &network.record;
+    let kind = if network.is_predefined() { "builtin" } else { "custom" };
+    // Of the predefined ones dockerd never says that nobody needs them.
+    let dangling = || !network.is_predefined() && network.is_dangling();
+    filters.allows("name", |wanted| record.name.contains(wanted.as_str()))
+        && filters.allows("driver", |wanted| record.driver == *wanted)
+        && filters.allows("id", |wanted| network.id.starts_with(wanted.as_str()))
+        && filters.allows("scope", |wanted| wanted == "local")
+        && filters.allows("type", |wanted| wanted == kind)
+        && filters.allows("dangling", |wanted| matches!(wanted.as_str(), "true" | "1") == dangling())
+        && filters.allows_labels(&record.labels)
+}
+
 /// `GET /networks/{id}`.
 pub async fn inspect(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
-    let wanted = call.name.as_str();
-    let by_name = PREDEFINED.iter().find(|(name, _)| *name == wanted);
-    let by_id =
-        || PREDEFINED.iter().find(|(name, _)| app.networks.id(name).is_some_and(|id| id.starts_with(wanted)));
-    let Some((name, driver)) = by_name.or_else(by_id) else {
-        return Err(ApiError::of(model::ErrorKind::NotFound, format!("network {wanted} not found")));
-    };
-    let mut value = network(&app, name, driver);
-    value["Containers"] = containers(&app, name);
+    let network = app.networks.find(&call.name)?;
+    let mut value = show(&network);
+    value["Containers"] = containers(&network);
     if call.version >= ApiVersion(1, 52) {
-        value["Status"] = status(&app, *driver == "bridge");
+        value["Status"] = status(&network);
     }
     Ok(reply::ok(&value))
 }
 
-/// How full the network's subnets are. The addresses of network, gateway and broadcast are in use, too.
-fn status(app: &App, bridge: bool) -> Value {
-    let mut subnets = Map::new();
-    if bridge {
-        let subnet = gateway().trunc();
-        let all = 1u64 << (32 - subnet.prefix_len());
-        let used = app.networks.in_use() as u64 + 2;
-        subnets.insert(
-            subnet.to_string(),
-            json!({ "IPsInUse": used, "DynamicIPsAvailable": all.saturating_sub(used) }),
-        );
-    }
-    json!({ "IPAM": { "Subnets": subnets } })
+/// What makes and removes networks waits for the kernel and the disk; it goes on when its client is gone.
+async fn on_worker<T: Send + 'static>(
+    app: Arc<App>,
+    work: impl FnOnce(&Networks) -> Result<T, NetworksError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let networks = app.networks.clone();
+    let worked = tokio::task::spawn_blocking(move || work(&networks)).await;
+    let lost = |_| ApiError::of(model::ErrorKind::Internal, "the work on a network was lost");
+    Ok(worked.map_err(lost)??)
 }
 
-fn network(app: &App, name: &str, driver: &str) -> Value {
-    let bridge = driver == "bridge";
-    let (gateway, subnet) = (gateway().addr().to_string(), gateway().trunc().to_string());
-    let config = if bridge { json!([{ "Subnet": subnet, "Gateway": gateway }]) } else { Value::Null };
-    let options = if bridge {
-        json!({
-            "com.docker.network.bridge.default_bridge": "true", "com.docker.network.bridge.enable_icc": "true",
-            "com.docker.network.bridge.enable_ip_masquerade": "true",
-            "com.docker.network.bridge.host_binding_ipv4": "0.0.0.0",
-            "com.docker.network.bridge.name": "docker0", "com.docker.network.driver.mtu": "1500",
-        })
-    } else {
-        json!({})
-    };
-    json!({
-        "Name": name, "Id": app.networks.id(name).unwrap_or_default(), "Created": Timestamp(0).rfc3339(),
-        "Scope": "local", "Driver": driver, "EnableIPv4": true, "EnableIPv6": false,
-        "IPAM": { "Driver": "default", "Options": null, "Config": config },
-        "Internal": false, "Attachable": false, "Ingress": false, "ConfigFrom": { "Network": "" },
-        "ConfigOnly": false, "Options": options, "Labels": {},
-    })
+/// `POST /networks/create`.
+pub async fn create(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
+    let body: Body = call.json().await?.ok_or_else(|| ApiError::bad_request("invalid JSON: EOF"))?;
+    let request = body.into_create()?;
+    let id = on_worker(app, move |networks| networks.create(request)).await?;
+    Ok(reply::json(StatusCode::CREATED, &json!({ "Id": id, "Warning": "" })))
 }
 
-/// Those that run on the network, by id.
-fn containers(app: &App, network: &str) -> Value {
-    let mut map = Map::new();
-    for container in app.containers.list() {
-        let (record, snapshot) = (container.record(), container.snapshot());
-        if record.host.network_mode != network || snapshot.state.running().is_none() {
-            continue;
-        }
-        let place = place(&record, &snapshot);
-        let value = json!({
-            "Name": record.name, "EndpointID": place.map_or("", |p| p.endpoint_id.as_str()),
-            "MacAddress": place.map_or("", |p| p.mac.as_str()),
-            "IPv4Address": place.map_or(String::new(), |p| p.address.to_string()), "IPv6Address": "",
-        });
-        map.insert(record.id.clone(), value);
-    }
-    map.into()
+/// `DELETE /networks/{id}`.
+pub async fn remove(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
+    on_worker(app, move |networks| networks.remove(&call.name)).await?;
+    Ok(no_content())
+}
+
+/// `POST /networks/prune`.
+pub async fn prune(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
+    let filters = call.query.filters(&["label", "label!", "until"])?;
+    let which = Prune { until: super::images::until(&filters)? };
+    let labels = super::images::labels(&filters);
+    let pruned = on_worker(app, move |networks| {
+        networks.prune(&which, |network| labels.match_map(&network.record.labels))
+    });
+    let pruned = pruned.await?;
+    let pruned = if pruned.is_empty() { Value::Null } else { json!(pruned) };
+    Ok(reply::ok(&json!({ "NetworksDeleted": pruned })))
+}
+
+/// `POST /networks/{id}/connect`.
+pub async fn connect(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
+    let body: Connection = call.json().await?.ok_or_else(|| ApiError::bad_request("invalid JSON: EOF"))?;
+    let settings = body.endpoint_config.unwrap_or_default().read(call.version)?;
+    to_its_end(async move { app.containers.connect(&call.name, &body.container, settings).await }).await?;
+    Ok(reply::empty(StatusCode::OK))
+}
+
+/// `POST /networks/{id}/disconnect`.
+pub async fn disconnect(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
+    let body: Connection = call.json().await?.ok_or_else(|| ApiError::bad_request("invalid JSON: EOF"))?;
+    to_its_end(async move { app.containers.disconnect(&call.name, &body.container, body.force).await })
+        .await?;
+    Ok(reply::empty(StatusCode::OK))
 }

@@ -114,8 +114,8 @@ impl Wanted {
             });
         let exposed = || record.config.exposed_ports.iter().any(|port| self.expose.contains(port));
         let network = |wanted: &String| {
-            let mode = record.host.network_mode.as_str();
-            mode == wanted || app.networks.id(mode).is_some_and(|id| id.starts_with(wanted.as_str()))
+            let id = |name: &str| app.networks.id(name).is_some_and(|id| id.starts_with(wanted.as_str()));
+            record.spec.endpoints.keys().any(|name| name == wanted || id(name))
         };
         let ancestor = |wanted: &String| {
             record.config.image == *wanted

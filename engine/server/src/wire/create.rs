@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::conflicts;
+use super::endpoint::Endpoint;
 use super::host::asks;
 use super::ports::port;
 use crate::reply::ApiError;
@@ -65,7 +66,7 @@ impl From<Words> for Vec<String> {
 #[derive(Debug, Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
 struct Networking {
-    endpoints_config: BTreeMap<String, Map<String, Value>>,
+    endpoints_config: BTreeMap<String, Endpoint>,
 }
 
 pub(super) fn not_yet(text: impl std::fmt::Display) -> ApiError {
@@ -99,15 +100,17 @@ impl Body {
         if let Some(text) = conflicts::find(&self.host_config, &own) {
             return Err(ApiError::bad_request(text));
         }
-        let endpoint_mac = self.networking_config.read(version)?;
+        let mut endpoints = self.networking_config.read(version)?;
         let mut host = super::host::read(self.host_config)?;
         if self.network_disabled {
             host.network_mode = "none".to_owned();
         }
         let discarded_ports = (host.network_mode == "host" && !host.port_bindings.is_empty())
             .then(|| "Published ports are discarded when using host network mode".to_owned());
+        let main = endpoints.entry(host.network_mode.clone()).or_default();
+        let endpoint_mac = std::mem::take(&mut main.mac);
         let (mac, warning) = moved_mac(self.mac_address, endpoint_mac, &host.network_mode, version)?;
-        let endpoints = [(host.network_mode.clone(), EndpointSettings { mac })].into();
+        main.mac = mac;
         let config = Config {
             hostname: self.hostname,
             domainname: self.domainname,
@@ -148,43 +151,19 @@ fn ports<'a>(texts: impl Iterator<Item = &'a String>) -> Result<BTreeSet<String>
 }
 
 /// The first version whose containers may be on several networks, and whose endpoints have MAC addresses.
-const ENDPOINTS: ApiVersion = ApiVersion(1, 44);
-
-/// What inspect shows of an endpoint and clients send back when they make a container anew: nothing is asked by it.
-const SHOWN: [&str; 9] = [
-    "DNSNames",
-    "EndpointID",
-    "Gateway",
-    "GlobalIPv6Address",
-    "GlobalIPv6PrefixLen",
-    "IPAddress",
-    "IPPrefixLen",
-    "IPv6Gateway",
-    "NetworkID",
-];
+pub(super) const ENDPOINTS: ApiVersion = ApiVersion(1, 44);
 
 impl Networking {
-    /// The MAC address of the one endpoint. Addresses, aliases and links need networks of the user's own.
-    fn read(self, version: ApiVersion) -> Result<String, ApiError> {
+    /// What is asked of each network.
+    fn read(self, version: ApiVersion) -> Result<BTreeMap<String, EndpointSettings>, ApiError> {
         let all = self.endpoints_config;
         if all.len() > 1 && version < ENDPOINTS {
             let names: Vec<&str> = all.keys().map(String::as_str).collect();
             let text = "Container cannot be created with multiple network endpoints";
             return Err(ApiError::bad_request(format!("{text}: {}", names.join(", "))));
         }
-        if all.len() > 1 {
-            return Err(not_yet("more than one network"));
-        }
-        let Some((network, mut endpoint)) = all.into_iter().next() else { return Ok(String::new()) };
-        if !matches!(network.as_str(), "default" | "bridge" | "host" | "none") {
-            return Err(not_yet(format_args!("the network {network}")));
-        }
-        let mac = endpoint.remove("MacAddress").filter(|_| version >= ENDPOINTS);
-        endpoint.retain(|field, _| !SHOWN.contains(&field.as_str()));
-        if let Some((field, _)) = endpoint.iter().find(|(_, value)| asks(value)) {
-            return Err(not_yet(format_args!("EndpointsConfig.{field}")));
-        }
-        Ok(mac.and_then(|mac| mac.as_str().map(str::to_owned)).unwrap_or_default())
+        let named = |name: String| if name == "default" { "bridge".to_owned() } else { name };
+        all.into_iter().map(|(name, endpoint)| Ok((named(name), endpoint.read(version)?))).collect()
     }
 }
 

@@ -23,7 +23,8 @@ const HONOURED: &[(&str, &str)] = &[
     ("DeviceRequests", "there is no driver: dockerd's error at start"),
     ("Annotations", "from 1.43 on, as in dockerd"),
     ("AutoRemove", ""),
-    ("NetworkMode", "`bridge`, `none`, `host`"),
+    ("NetworkMode", ""),
+    ("Links", "without the environment variables, as dockerd unless it is told to"),
     ("LogConfig", "`json-file`, `local` and `none`"),
     ("RestartPolicy", ""),
     ("Privileged", ""),
@@ -92,7 +93,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("Cgroup", ""),
     ("CpuRealtimePeriod", "the kernel has no groups of real-time tasks"),
     ("CpuRealtimeRuntime", "the kernel has no groups of real-time tasks"),
-    ("Links", ""),
     ("Mounts", ""),
     ("VolumesFrom", ""),
 ];
@@ -187,6 +187,7 @@ pub(super) fn asks(value: &Value) -> bool {
 struct Host {
     auto_remove: bool,
     network_mode: String,
+    links: Vec<String>,
     log_config: LogConfig,
     restart_policy: RestartPolicy,
     privileged: bool,
@@ -327,6 +328,7 @@ impl Host {
             auto_remove: self.auto_remove,
             restart,
             network_mode,
+            links: self.links,
             log_driver: or(self.log_config.r#type, "json-file"),
             log_options: self.log_config.config,
             privileged: self.privileged,

@@ -7,6 +7,7 @@ use containers::{Config, Container, Ended, Health, HostConfig, Record, Snapshot,
 use networks::{Endpoint, Networks};
 use serde_json::{Value, json};
 
+use super::endpoint::endpoints;
 use crate::version::ApiVersion;
 
 /// The whole answer.
@@ -24,7 +25,7 @@ pub fn inspect(container: &Container, networks: &Networks, version: ApiVersion) 
         "LogPath": log, "Name": format!("/{}", record.name), "RestartCount": record.restarts.count, "Driver": "overlay2",
         "Platform": "linux", "MountLabel": "", "ProcessLabel": "", "AppArmorProfile": "",
         "ExecIDs": if execs.is_empty() { Value::Null } else { json!(execs) },
-        "HostConfig": host(&record.host, version), "Mounts": mounts(&record.host), "Config": config(&record.config),
+        "HostConfig": host(&record, version), "Mounts": mounts(&record.host), "Config": config(&record.config),
         "NetworkSettings": network_settings(&record, &snapshot, networks, version),
     });
     let mac = record.endpoint_settings().mac;
@@ -98,7 +99,8 @@ fn config(config: &Config) -> Value {
 }
 
 /// Fields that this engine does not do yet show the value they then must have had.
-fn host(host: &HostConfig, version: ApiVersion) -> Value {
+fn host(record: &Record, version: ApiVersion) -> Value {
+    let host = &record.host;
     let list = |words: &[String]| if words.is_empty() { Value::Null } else { json!(words) };
     let ulimits: Vec<Value> = host
         .ulimits
@@ -127,7 +129,7 @@ fn host(host: &HostConfig, version: ApiVersion) -> Value {
         "ConsoleSize": [host.console_size.0, host.console_size.1], "CapAdd": list(&host.cap_add),
         "CapDrop": list(&host.cap_drop), "CgroupnsMode": host.cgroupns_mode, "Dns": host.dns,
         "DnsOptions": host.dns_options, "DnsSearch": host.dns_search, "ExtraHosts": list(&host.extra_hosts),
-        "GroupAdd": list(&host.group_add), "IpcMode": host.ipc_mode, "Cgroup": "", "Links": null,
+        "GroupAdd": list(&host.group_add), "IpcMode": host.ipc_mode, "Cgroup": "", "Links": links(record),
         "OomScoreAdj": host.oom_score_adj, "PidMode": host.pid_mode, "Privileged": host.privileged,
         "PublishAllPorts": host.publish_all_ports, "ReadonlyRootfs": host.readonly_rootfs, "SecurityOpt": list(&host.security_opt),
         "Tmpfs": if host.tmpfs.is_empty() { Value::Null } else { json!(host.tmpfs) },
@@ -154,6 +156,16 @@ fn host(host: &HostConfig, version: ApiVersion) -> Value {
     value
 }
 
+/// `/target:/container/alias`, as dockerd shows them.
+fn links(record: &Record) -> Value {
+    let shown = |link: &String| {
+        let (target, alias) = link.split_once(':').unwrap_or((link, link));
+        json!(format!("/{}:/{}/{alias}", target.trim_start_matches('/'), record.name))
+    };
+    let links: Vec<Value> = record.host.links.iter().map(shown).collect();
+    if links.is_empty() { Value::Null } else { links.into() }
+}
+
 /// What is mounted besides the root.
 pub fn mounts(host: &HostConfig) -> Vec<Value> {
     host.binds
@@ -171,15 +183,20 @@ pub fn mounts(host: &HostConfig) -> Vec<Value> {
         .collect()
 }
 
-/// The place on a network while the container runs; before and after it the addresses are empty.
-pub fn place<'a>(record: &'a Record, snapshot: &Snapshot) -> Option<&'a Endpoint> {
-    record.endpoint().filter(|_| snapshot.state.running().is_some())
+/// The place on the default bridge while the container runs; before and after it the addresses are empty.
+fn default_place<'a>(record: &'a Record, snapshot: &Snapshot) -> Option<&'a Endpoint> {
+    record.endpoints.get(networks::DEFAULT).filter(|_| snapshot.state.running().is_some())
+}
+
+/// Whether the container runs and has a place on some network.
+pub fn has_place(record: &Record, snapshot: &Snapshot) -> bool {
+    !record.endpoints.is_empty() && snapshot.state.running().is_some()
 }
 
 fn network_settings(record: &Record, snapshot: &Snapshot, networks: &Networks, version: ApiVersion) -> Value {
-    let place = place(record, snapshot);
+    let place = default_place(record, snapshot);
     let mut value = json!({
-        "SandboxID": "", "SandboxKey": "", "Ports": ports(record, place.is_some()),
+        "SandboxID": "", "SandboxKey": "", "Ports": ports(record, has_place(record, snapshot)),
         "Networks": endpoints(record, snapshot, networks),
     });
     if version < ApiVersion(1, 52) {
@@ -187,7 +204,7 @@ fn network_settings(record: &Record, snapshot: &Snapshot, networks: &Networks, v
             "Bridge": "", "HairpinMode": false, "LinkLocalIPv6Address": "", "LinkLocalIPv6PrefixLen": 0,
             "SecondaryIPAddresses": null, "SecondaryIPv6Addresses": null,
             "EndpointID": place.map_or("", |p| p.endpoint_id.as_str()),
-            "Gateway": place.map_or(String::new(), |p| p.gateway.to_string()),
+            "Gateway": place.and_then(|p| p.gateway).map_or(String::new(), |gateway| gateway.to_string()),
             "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0,
             "IPAddress": place.map_or(String::new(), |p| p.address.addr().to_string()),
             "IPPrefixLen": place.map_or(0, |p| p.address.prefix_len()), "IPv6Gateway": "",
@@ -209,19 +226,4 @@ fn ports(record: &Record, has_place: bool) -> Value {
         false => places.into_iter().map(place).collect(),
     };
     all.into_iter().map(|(port, all)| (port, places(all))).collect::<serde_json::Map<_, _>>().into()
-}
-
-/// `Networks` by name.
-pub fn endpoints(record: &Record, snapshot: &Snapshot, networks: &Networks) -> Value {
-    let place = place(record, snapshot);
-    let (mode, asked) = (record.host.network_mode.as_str(), record.endpoint_settings());
-    json!({ mode: {
-        "IPAMConfig": null, "Links": null, "Aliases": null, "DriverOpts": null, "GwPriority": 0,
-        "MacAddress": place.map_or(asked.mac.as_str(), |p| p.mac.as_str()), "NetworkID": networks.id(mode).unwrap_or(""),
-        "EndpointID": place.map_or("", |p| p.endpoint_id.as_str()),
-        "Gateway": place.map_or(String::new(), |p| p.gateway.to_string()),
-        "IPAddress": place.map_or(String::new(), |p| p.address.addr().to_string()),
-        "IPPrefixLen": place.map_or(0, |p| p.address.prefix_len()), "IPv6Gateway": "", "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0, "DNSNames": null,
-    }})
 }

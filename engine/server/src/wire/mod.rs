@@ -2,9 +2,11 @@
 
 pub mod conflicts;
 pub mod create;
+pub mod endpoint;
 pub mod host;
 pub mod images;
 pub mod inspect;
+pub mod networks;
 pub mod ports;
 pub mod resources;
 pub mod stats;

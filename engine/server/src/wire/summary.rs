@@ -14,7 +14,8 @@ use networks::Networks;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Value, json};
 
-use super::inspect::{endpoints, mounts, place};
+use super::endpoint::endpoints;
+use super::inspect::{has_place, mounts};
 use crate::version::ApiVersion;
 
 /// What the rows of one list have in common.
@@ -115,7 +116,7 @@ impl Row {
 
 /// The ports of a container that has a place on a bridge.
 fn ports(record: &Record, snapshot: &Snapshot) -> Vec<Value> {
-    if place(record, snapshot).is_none() {
+    if !has_place(record, snapshot) {
         return Vec::new();
     }
     let of_port = |(port, places): (String, Vec<(IpAddr, u16)>)| {

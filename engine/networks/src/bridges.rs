@@ -1,0 +1,204 @@
+//! What networks are in the kernel: their bridges, and the sandboxes that are ready to be plugged into them.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net};
+use runtime::ids::IdMap;
+use runtime::network::{Bridge, Firewall, Loose, Protected, Ready, Route, Sandbox, Stock, Subnet, Transport};
+
+use super::error::NetworksError;
+use super::network::Network;
+use super::options::{MTU, bridge_name};
+use super::{BRIDGE, gateway};
+
+/// Sandboxes kept ready.
+const READY: usize = 4;
+/// How long a start waits for the bridge while the machine boots.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Ports of the machine that no container may reach, whatever comes to listen there: Docker's own.
+const PROTECTED: [Protected; 2] = [
+    Protected { transport: Transport::Tcp, port: 2375 },
+    Protected { transport: Transport::Tcp, port: 2376 },
+];
+
+/// The kernel's side of all networks.
+pub(super) struct Bridges {
+    pub(super) mapped: IdMap,
+    default: Mutex<Default>,
+    changed: Condvar,
+    /// Made when the first container without a network is started.
+    bare: OnceLock<Stock<Sandbox>>,
+    /// Made when the first container is started that is on another network than the default one.
+    loose: OnceLock<Stock<Loose>>,
+}
+
+enum Default {
+    Coming,
+    Here(Arc<Stock<Ready>>),
+    Failed(String),
+}
+
+impl Bridges {
+    pub(super) fn new(mapped: IdMap) -> Bridges {
+        Bridges {
+            mapped,
+            default: Mutex::new(Default::Coming),
+            changed: Condvar::new(),
+            bare: OnceLock::new(),
+            loose: OnceLock::new(),
+        }
+    }
+
+    /// Makes the bridges of all networks and the packet filter, and removes the bridges that no network has any more.
+    pub(super) fn bring_up(&self, networks: &[Arc<Network>]) {
+        let state = match bring_up(self.mapped, networks) {
+            Ok(stock) => Default::Here(Arc::new(stock)),
+            Err(error) => {
+                tracing::error!(%error, "the default bridge cannot be made");
+                Default::Failed(error.to_string())
+            }
+        };
+        *self.default.lock().expect("no holder of the bridge panics") = state;
+        self.changed.notify_all();
+        // Not when the first start asks for it: its stock takes a moment to fill.
+        if networks.iter().any(|network| network.bridge().is_some() && !network.is_default()) {
+            self.expect_others();
+        }
+    }
+
+    /// Begins to hold sandboxes ready for other networks than the default one.
+    pub(super) fn expect_others(&self) {
+        if let Err(error) = self.loose() {
+            tracing::warn!(%error, "no sandboxes are held ready");
+        }
+    }
+
+    fn wait(&self) -> MutexGuard<'_, Default> {
+        let state = self.default.lock().expect("no holder of the bridge panics");
+        let coming = |state: &mut Default| matches!(state, Default::Coming);
+        self.changed.wait_timeout_while(state, PATIENCE, coming).expect("no holder of the bridge panics").0
+    }
+
+    /// Waits until the machine has what networks need.
+    pub(super) fn await_machine(&self) {
+        drop(self.wait());
+    }
+
+    /// The stock of the default bridge. Every start asks for its state, so its lock is not held while a sandbox is made.
+    pub(super) fn plugged(&self) -> Result<Arc<Stock<Ready>>, NetworksError> {
+        match &*self.wait() {
+            Default::Here(stock) => Ok(stock.clone()),
+            Default::Failed(why) => Err(NetworksError::Bridge(why.clone())),
+            Default::Coming => Err(NetworksError::Bridge("the machine is still booting".to_owned())),
+        }
+    }
+
+    pub(super) fn bare(&self) -> Result<&Stock<Sandbox>, NetworksError> {
+        made(&self.bare, || Stock::bare(READY, self.mapped))
+    }
+
+    pub(super) fn loose(&self) -> Result<&Stock<Loose>, NetworksError> {
+        made(&self.loose, || Stock::loose(MTU, READY, self.mapped))
+    }
+}
+
+/// A second one, made by somebody else at the same time, is dropped.
+fn made<T>(
+    cell: &OnceLock<T>,
+    make: impl FnOnce() -> Result<T, runtime::network::NetworkError>,
+) -> Result<&T, NetworksError> {
+    if cell.get().is_none() {
+        let _ = cell.set(make()?);
+    }
+    Ok(cell.get().expect("it was just set"))
+}
+
+fn bring_up(ids: IdMap, networks: &[Arc<Network>]) -> Result<Stock<Ready>, NetworksError> {
+    let route = Route::open()?;
+    let default = Bridge::ensure(&route, BRIDGE, Some(gateway()), MTU)?;
+    let mut subnets = Vec::new();
+    for network in networks {
+        if network.is_default() {
+            network.set_bridge(default.clone());
+        } else if let Err(error) = make(&route, network) {
+            tracing::error!(network = network.record.name, %error, "a network's bridge cannot be made");
+        }
+        subnets.extend(subnet(network));
+    }
+    let names: Vec<String> = networks.iter().filter_map(|network| Some(network.bridge()?.name)).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    Bridge::remove_stale(&route, &names)?;
+    Firewall.replace(&subnets, &PROTECTED)?;
+    Ok(Stock::plugged(&default, READY, ids)?)
+}
+
+/// Makes the bridge of a network that has one.
+fn make(route: &Route, network: &Network) -> Result<(), NetworksError> {
+    let Some(gateway) = network.record.gateway().filter(|_| network.record.driver == "bridge") else {
+        return Ok(());
+    };
+    let options = &network.options;
+    let address = Some(gateway).filter(|_| !options.inhibited);
+    let bridge = Bridge::ensure(route, &interface(network), address, options.mtu)?;
+    network.set_bridge(bridge);
+    Ok(())
+}
+
+/// Name of a network's bridge.
+pub(super) fn interface(network: &Network) -> String {
+    match &network.options.bridge {
+        _ if network.is_default() => BRIDGE.to_owned(),
+        Some(name) => name.clone(),
+        None => bridge_name(&network.id),
+    }
+}
+
+fn subnet(network: &Network) -> Option<Subnet> {
+    let bridge = network.bridge()?;
+    let IpNet::V4(addresses) = network.record.pool()?.subnet else { return None };
+    Some(network.options.subnet(&bridge.name, addresses, network.record.internal))
+}
+
+/// Makes the bridge of a new network and lets it through the packet filter; nothing is left of it where that fails.
+pub(super) fn add(network: &Network) -> Result<(), NetworksError> {
+    let route = Route::open()?;
+    let there = Bridge::find(&route, &interface(network))?.is_some();
+    make(&route, network)?;
+    let Some(subnet) = subnet(network) else { return Ok(()) };
+    Firewall.add_subnet(&subnet).map_err(|error| {
+        if let Some(bridge) = network.bridge().filter(|_| !there)
+            && let Err(error) = bridge.remove(&route)
+        {
+            tracing::error!(network = network.record.name, %error, "a bridge is left of a network that was not made");
+        }
+        error.into()
+    })
+}
+
+/// Takes the bridge of a network away, and what the packet filter knows of it. What does not go now goes when the engine
+/// starts anew.
+pub(super) fn remove(network: &Network) {
+    let taken = || -> Result<(), NetworksError> {
+        let subnet = subnet(network);
+        if let Some(bridge) = network.bridge() {
+            bridge.remove(&Route::open()?)?;
+        }
+        subnet.map_or(Ok(()), |subnet| Ok(Firewall.remove_subnet(&subnet)?))
+    };
+    if let Err(error) = taken() {
+        tracing::error!(network = network.record.name, %error, "something is left of a removed network");
+    }
+}
+
+/// The subnets of networks, which a new one must not overlap.
+pub(super) fn subnets(networks: &[Arc<Network>]) -> Vec<IpNet> {
+    let pools = networks.iter().flat_map(|network| &network.record.ipam.pools);
+    pools.map(|pool| pool.subnet).collect()
+}
+
+/// The default bridge's subnet.
+pub(super) fn default_subnet() -> Ipv4Net {
+    gateway().trunc()
+}
