@@ -89,6 +89,8 @@ impl Containers {
             };
         }
         let mut reservation = self.reserve(&request.name, &id)?;
+        let (this, planned, asked, of) = (self.clone(), config.clone(), request.host.clone(), image.id.clone());
+        let made = on_files(move || this.make_mounts(&planned, &asked, &of)).await??;
         let spec = ContainerSpec {
             name: reservation.name.clone(),
             created: Timestamp::now(),
@@ -96,6 +98,7 @@ impl Containers {
             config,
             host: request.host,
             endpoints: request.endpoints,
+            points: Some(made.points.clone()),
         };
         let state = ContainerState::of(Recorded::Created(Ended::default()));
         let record = Record::new(id.clone(), spec, state);
@@ -106,6 +109,7 @@ impl Containers {
             on_files(move || super::remove::delete_folder(&folder)).await?;
             return Err(error);
         }
+        made.keep();
         reservation.kept = true;
         drop(reservation);
         let container = self.adopt(record, State::Created(Ended::default()));
@@ -167,6 +171,7 @@ impl Containers {
                 }
                 take_name(writer, &record.name, &record.id)?;
                 writer.hold(&image.held_as(), &record.holder(), Lifetime::Existence);
+                super::mounts::held(writer, record.points.as_deref().unwrap_or_default(), &record.holder())?;
                 writer.put(STATES, record.id.as_str(), &record.state_row())?;
                 Ok(writer.put(CONTAINERS, record.id.as_str(), &record.spec)?)
             })

@@ -6,6 +6,7 @@ use images::ImageError;
 use model::{ErrorKind, in_go_words};
 use networks::NetworksError;
 use store::StoreError;
+use volumes::VolumeError;
 
 /// A request about a container failed.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +51,14 @@ pub enum ContainerError {
     Image(#[from] ImageError),
     #[error(transparent)]
     Network(#[from] NetworksError),
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    #[error("failed to populate volume: {0}")]
+    Populate(Box<ContainerError>),
+    #[error("{0}")]
+    MountOver(String),
+    #[error("{text}")]
+    NoPath { text: String },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("{what}: {source}")]
@@ -100,7 +109,8 @@ impl ContainerError {
         match self {
             ContainerError::NotFound(_)
             | ContainerError::ExecNotFound(_)
-            | ContainerError::FileNotFound { .. } => ErrorKind::NotFound,
+            | ContainerError::FileNotFound { .. }
+            | ContainerError::NoPath { .. } => ErrorKind::NotFound,
             ContainerError::Ambiguous(_) | ContainerError::Invalid(_) => ErrorKind::InvalidArgument,
             ContainerError::NameTaken { .. } | ContainerError::Conflict(_) => ErrorKind::Conflict,
             ContainerError::NewName(error) => error.kind(),
@@ -114,6 +124,9 @@ impl ContainerError {
             | ContainerError::Unpause(_) => ErrorKind::Internal,
             ContainerError::Image(error) => error.kind(),
             ContainerError::Network(error) => error.kind(),
+            ContainerError::Volume(error) => error.kind(),
+            ContainerError::Populate(error) => error.kind(),
+            ContainerError::MountOver(_) => ErrorKind::Internal,
             ContainerError::Store(_) => ErrorKind::Internal,
             ContainerError::GoingDown => ErrorKind::Unavailable,
         }

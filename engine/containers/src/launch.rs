@@ -85,7 +85,7 @@ pub(super) fn validate(config: &Config, host: &HostConfig) -> Result<(), Contain
     super::cgroups::check(&host.cgroup_parent).or_else(invalid)?;
     capability_set(host)?;
     SecurityOptions::parse(host)?;
-    super::mounts::volumes(host).map(drop)
+    super::mounts::check(host)
 }
 
 /// The hardware address that was asked for.
@@ -169,6 +169,7 @@ pub(super) fn undo(shared: &Shared, container: &Container) {
     }
     container.idle.ended();
     shared.networks.detach(container.id());
+    shared.volumes.unmount(container.id());
 }
 
 /// The answer to a client whose launch ended in a bug.
@@ -285,9 +286,14 @@ fn write_network_files(
     written.map_err(ContainerError::machine("write the container's network files"))
 }
 
-/// What is mounted into the root.
-pub(super) fn mounts(container: &Container, record: &Record) -> Result<Vec<VolumeMount>, ContainerError> {
-    let mut mounts = super::mounts::volumes(&record.host)?;
+/// What is mounted into the root, for a run or for a look at the files.
+pub(super) fn mounts(
+    shared: &Shared,
+    container: &Container,
+    record: &Record,
+    user: Option<&str>,
+) -> Result<Vec<VolumeMount>, ContainerError> {
+    let mut mounts = super::mounts::attach(shared, record, user)?;
     for name in ["resolv.conf", "hostname", "hosts"] {
         let source = container.folder.join(name);
         let bind = BindMount { source, readonly: record.host.readonly_rootfs, recursive: false };
@@ -310,7 +316,7 @@ fn spec(
     attachment: Attachment,
 ) -> Result<Spec, ContainerError> {
     let host = &record.host;
-    let mounts = mounts(container, record)?;
+    let mounts = mounts(shared, container, record, Some(&record.id))?;
     let namespaces = join::namespaces(shared, host, attachment)?;
     Ok(Spec {
         process: first_process(record, identity)?,

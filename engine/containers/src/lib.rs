@@ -66,6 +66,7 @@ pub use exec::{ClaimedExec, Exec, ExecConfig, ExecState};
 pub use files::{Archived, Change, ChangeKind, Exported, Extraction, PathStat, on_files};
 pub use health::{Health, HealthStatus, ProbeResult};
 pub use launch::warm_up;
+pub use mounts::{BindOptions, DriverConfig, ImageOptions, Mount, MountKind, MountPoint, TmpfsOptions, VolumeOptions};
 pub use logs::LogRequest;
 pub use prune::PruneContainers;
 pub use record::{EndpointSettings, Record};

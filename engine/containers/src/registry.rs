@@ -18,6 +18,7 @@ use images::Images;
 use model::events::Events;
 use networks::Networks;
 use store::Store;
+use volumes::Volumes;
 
 /// Where things are and what the machine can do.
 #[derive(Debug, Clone)]
@@ -43,6 +44,7 @@ pub(super) struct Shared {
     pub store: Store,
     pub images: Arc<Images>,
     pub networks: Arc<Networks>,
+    pub volumes: Volumes,
     pub events: Arc<Events>,
     pub keeper: Arc<Keeper>,
     /// Where the output of processes is read.

@@ -27,6 +27,7 @@ use images::Images;
 use model::events::Events;
 use networks::Networks;
 use store::{Damaged, Store};
+use volumes::Volumes;
 
 /// Starts at boot that go on at the same time.
 const AT_ONCE: usize = 8;
@@ -44,6 +45,7 @@ impl Containers {
         store: Store,
         images: Arc<Images>,
         networks: Arc<Networks>,
+        volumes: Volumes,
         events: Arc<Events>,
         keeper: Arc<Keeper>,
         output: tokio::runtime::Handle,
@@ -53,6 +55,7 @@ impl Containers {
             store,
             images,
             networks,
+            volumes,
             events,
             keeper,
             output,
@@ -67,6 +70,7 @@ impl Containers {
         let booted = !containers.mark().exists();
         containers.adopt_records(booted)?;
         let held = containers.take_back().await?;
+        containers.resume_volumes(&held);
         containers.collect_strays(&held);
         containers.settle_lost(&held).await;
         let listener = containers.clone();
@@ -200,13 +204,26 @@ impl Containers {
                         self.exited(key, pid, exit);
                     }
                 }
+                FromKeeper::Kept { name } if Volumes::keeps(&name) => {
+                    self.shared.volumes.take_back(&name, fds);
+                }
                 FromKeeper::Kept { name } => self.release(name),
                 other => self.handle(other),
             }
         }
     }
 
-    /// This release keeps nothing by name: it belonged to an engine of another one, which this one replaced.
+    /// Who runs has its volumes mounted; what nobody has any more is let go.
+    fn resume_volumes(&self, held: &HashSet<String>) {
+        for container in self.list().iter().filter(|container| held.contains(container.id())) {
+            for point in container.record().volume_points() {
+                self.shared.volumes.resume(&point.name, container.id());
+            }
+        }
+        self.shared.volumes.resumed();
+    }
+
+    /// This release keeps nothing else by name: it belonged to an engine of another one, which this one replaced.
     fn release(&self, name: contract::keeper::Name) {
         tracing::info!(%name, "PID 1 kept what this engine has no use for");
         if let Err(error) = self.shared.keeper.release(name) {
@@ -333,7 +350,7 @@ impl Containers {
             }
             match record.state {
                 Recorded::Started(_) => drop(container.order(Order::Lost).await),
-                Recorded::Exited(_) if record.host.auto_remove => drop(container.order(Order::Remove).await),
+                Recorded::Exited(_) if record.host.auto_remove => drop(container.order(|answer| Order::Remove(true, answer)).await),
                 _ => {}
             }
         }

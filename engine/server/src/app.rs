@@ -21,6 +21,7 @@ use networks::Networks;
 use runtime::ids::IdMap;
 use runtime::keeper::Keeper;
 use store::{Durability, Store, StoreError, Table};
+use volumes::Volumes;
 
 /// What the engine learns once.
 const SETTINGS: Table<str, String> = Table::new("settings");
@@ -76,6 +77,8 @@ pub struct App {
     pub images: Arc<Images>,
     /// All networks.
     pub networks: Arc<Networks>,
+    /// All volumes.
+    pub volumes: Volumes,
     /// The event bus.
     pub events: Arc<Events>,
     /// This engine's own id, made once.
@@ -106,16 +109,17 @@ impl App {
         let keeper = keeper.context("PID 1 gave no keeper socket")?;
         let keeper = Arc::new(Keeper::connect(keeper)?);
         bring_networks_up(networks.clone(), settings.backend).context("bring the networks up")?;
+        let volumes = Volumes::open(store.clone(), &data, ids, events.clone(), keeper.clone())?;
         let places = containers::Settings {
             data,
             run: PathBuf::from(paths::RUN),
             cgroups: PathBuf::from(paths::CGROUP),
             ids,
         };
+        let (told, of, on) = (events.clone(), images.clone(), networks.clone());
         let containers =
-            Containers::open(places, store, images.clone(), networks.clone(), events.clone(), keeper, output)
-                .await?;
-        Ok(Arc::new(App { containers, images, networks, events, id, config }))
+            Containers::open(places, store, of, on, volumes.clone(), told, keeper, output).await?;
+        Ok(Arc::new(App { containers, images, networks, volumes, events, id, config }))
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) enum Order {
     /// Freeze or thaw.
     Freeze(bool, Answer<()>),
     /// Take the container away.
-    Remove(Answer<()>),
+    Remove(bool, Answer<()>),
     /// Whether the container stays after the end of this run although it removes itself.
     Keep(bool, Answer<()>),
     /// Publish an event behind those of what was ordered before.
@@ -150,7 +150,7 @@ impl Driver {
             Order::Start(answer) => drop(answer.send(self.start(queue).await)),
             Order::Signal(signal, answer) => drop(answer.send(self.signal(signal).await)),
             Order::Freeze(frozen, answer) => drop(answer.send(self.freeze(frozen).await)),
-            Order::Remove(answer) => drop(answer.send(self.remove().await)),
+            Order::Remove(volumes, answer) => drop(answer.send(self.remove(volumes).await)),
             Order::Keep(kept, answer) => {
                 self.kept = kept;
                 drop(answer.send(Ok(())));
@@ -202,6 +202,25 @@ impl Driver {
         let attributes = attributes.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let id = self.shared.networks.id(mode).unwrap_or_default();
         self.shared.events.publish(Subject::Network, action, id, attributes);
+    }
+
+    fn mount_events(&self) {
+        for point in self.container.record().volume_points() {
+            let writable = point.writable.to_string();
+            let more = [
+                ("container", self.container.id()),
+                ("destination", &point.destination),
+                ("propagation", ""),
+                ("read/write", &writable),
+            ];
+            self.shared.volumes.tell("mount", &point.name, &more);
+        }
+    }
+
+    fn unmount_events(&self) {
+        for point in self.container.record().volume_points() {
+            self.shared.volumes.tell("unmount", &point.name, &[("container", self.container.id())]);
+        }
     }
 
     /// Changes the record in memory; returns it for the store.
@@ -287,6 +306,7 @@ impl Driver {
         self.publish(State::Running(Running { pid, started_at, paused: false }));
         self.begin_health(begun, false);
         self.record_start().await?;
+        self.mount_events();
         self.network_event("connect");
         self.event("start", &[]);
         Ok(())
@@ -311,7 +331,7 @@ impl Driver {
         self.container.hub.close();
         self.ended_as(if ran { State::Exited(ended) } else { State::Created(ended) }, exit_code);
         if self.save(Durability::Soon).await.is_ok() && record.host.auto_remove {
-            let _ = self.remove_now().await;
+            let _ = self.remove_now(true).await;
         }
     }
 
@@ -534,6 +554,7 @@ impl Driver {
         }
         self.ended_as(state, exit_code);
         self.network_event("disconnect");
+        self.unmount_events();
         let lasted = Duration::from_nanos(ended_at.saturating_sub(started_at));
         let seconds = lasted.as_secs().to_string();
         self.event("die", &[("exitCode", exit_code.to_string()), ("execDuration", seconds)]);
@@ -541,7 +562,7 @@ impl Driver {
         self.undo().await;
         super::runs::forget(&self.shared, self.container.id());
         if auto_remove {
-            match self.remove_now().await {
+            match self.remove_now(true).await {
                 Ok(()) => self.acknowledge(),
                 Err(error) => {
                     tracing::error!(container = self.container.id(), %error, "cannot remove an ended container");

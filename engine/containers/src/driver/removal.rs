@@ -3,13 +3,14 @@
 use super::Driver;
 use crate::error::ContainerError;
 use crate::legality::Verb;
-use crate::record::{CONTAINERS, NAMES, STATES};
+use crate::record::{CONTAINERS, NAMES, Record, STATES};
 use crate::state::State;
 use runtime::cgroup;
 use store::Durability;
+use volumes::VolumeError;
 
 impl Driver {
-    pub(super) async fn remove(&mut self) -> Result<(), ContainerError> {
+    pub(super) async fn remove(&mut self, volumes: bool) -> Result<(), ContainerError> {
         self.permit(Verb::Remove)?;
         let before = self.state();
         if matches!(before, State::Damaged(_)) {
@@ -18,7 +19,7 @@ impl Driver {
         if let Some(ended) = before.ended() {
             self.publish(State::Removing(ended.clone()));
         }
-        let removed = self.remove_now().await;
+        let removed = self.remove_now(volumes).await;
         if removed.is_err() {
             self.publish(before);
         }
@@ -39,7 +40,7 @@ impl Driver {
 
     /// Metadata first, in one durable transaction; then the files, which a later start collects where this is
     /// interrupted.
-    pub(super) async fn remove_now(&mut self) -> Result<(), ContainerError> {
+    pub(super) async fn remove_now(&mut self, volumes: bool) -> Result<(), ContainerError> {
         let record = self.container.record();
         let held = record.clone();
         self.shared
@@ -71,9 +72,33 @@ impl Driver {
         self.container.console.stdin.end();
         let folder = self.container.folder.clone();
         tokio::task::spawn_blocking(move || crate::remove::delete_folder(&folder));
+        if volumes {
+            self.remove_volumes(&record).await;
+        }
         let ended = self.state().ended().cloned().unwrap_or_default();
         self.publish(State::Removed(ended));
         self.event("destroy", &[]);
         Ok(())
+    }
+
+    /// Those that nobody named, unless another container has them as well.
+    async fn remove_volumes(&self, record: &Record) {
+        let points = record.volume_points().into_iter().filter(|point| point.anonymous);
+        let names: Vec<String> = points.map(|point| point.name).collect();
+        if names.is_empty() {
+            return;
+        }
+        let volumes = self.shared.volumes.clone();
+        let remove = move || {
+            for name in names {
+                match volumes.remove(&name) {
+                    Ok(()) | Err(VolumeError::InUse { .. } | VolumeError::NotFound(_)) => {}
+                    Err(error) => tracing::warn!(volume = name, %error, "a removed container's volume is left"),
+                }
+            }
+        };
+        if tokio::task::spawn_blocking(remove).await.is_err() {
+            tracing::error!(container = self.container.id(), "the removal of its volumes was lost");
+        }
     }
 }

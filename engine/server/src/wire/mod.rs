@@ -5,6 +5,7 @@ pub mod create;
 pub mod host;
 pub mod images;
 pub mod inspect;
+pub mod mounts;
 pub mod ports;
 pub mod resources;
 pub mod stats;
