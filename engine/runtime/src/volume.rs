@@ -122,13 +122,15 @@ impl Stage {
     pub fn new(mount: OwnedFd) -> io::Result<Stage> {
         let namespace = elsewhere(|| {
             mntns::unshare()?;
+            // While /proc is still in view.
+            let namespace = mntns::current()?;
             mount_setattr(CWD, c"/", MountAttributes::default(), Some(Propagation::Private), true)?;
             move_mount(mount.as_fd(), "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
             rustix::process::fchdir(&mount)?;
             // The engine's root ends up over the new one and is detached there, see pivot_root(2).
             rustix::process::pivot_root(".", ".")?;
             unmount(".", UnmountFlags::DETACH)?;
-            mntns::current()
+            Ok(namespace)
         })?;
         Ok(Stage { root: mount, namespace })
     }
