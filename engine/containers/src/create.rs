@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::config::{Config, HostConfig};
 use super::error::ContainerError;
 use super::files::on_files;
+use super::mounts::Made;
 use super::names;
 use super::record::{CONTAINERS, ContainerSpec, ContainerState, EndpointSettings, Record, Recorded, STATES};
 use super::registry::Containers;
@@ -89,8 +90,7 @@ impl Containers {
             };
         }
         let mut reservation = self.reserve(&request.name, &id)?;
-        let (this, planned, asked, of) = (self.clone(), config.clone(), request.host.clone(), image.id.clone());
-        let made = on_files(move || this.make_mounts(&planned, &asked, &of)).await??;
+        let made = self.mounts_of(&config, &request.host, &image).await?;
         let spec = ContainerSpec {
             name: reservation.name.clone(),
             created: Timestamp::now(),
@@ -98,7 +98,7 @@ impl Containers {
             config,
             host: request.host,
             endpoints: request.endpoints,
-            points: Some(made.points.clone()),
+            points: Some(made.as_ref().map_or_else(Vec::new, |made| made.points.clone())),
         };
         let state = ContainerState::of(Recorded::Created(Ended::default()));
         let record = Record::new(id.clone(), spec, state);
@@ -109,12 +109,28 @@ impl Containers {
             on_files(move || super::remove::delete_folder(&folder)).await?;
             return Err(error);
         }
-        made.keep();
+        if let Some(made) = made {
+            made.keep();
+        }
         reservation.kept = true;
         drop(reservation);
         let container = self.adopt(record, State::Created(Ended::default()));
         self.publish(&container, "create", &[]);
         Ok(Created { id, warnings })
+    }
+
+    /// What it mounts, made; without a turn of a worker where that is nothing.
+    async fn mounts_of(
+        &self,
+        config: &Config,
+        host: &HostConfig,
+        image: &Image,
+    ) -> Result<Option<Made>, ContainerError> {
+        if !super::mounts::any(config, host) {
+            return Ok(None);
+        }
+        let (this, config, host, image) = (self.clone(), config.clone(), host.clone(), image.id.clone());
+        on_files(move || this.make_mounts(&config, &host, &image)).await?.map(Some)
     }
 
     fn verify_limits(&self, resources: &mut Resources) -> Result<Vec<String>, ContainerError> {

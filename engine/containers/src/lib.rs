@@ -66,8 +66,10 @@ pub use exec::{ClaimedExec, Exec, ExecConfig, ExecState};
 pub use files::{Archived, Change, ChangeKind, Exported, Extraction, PathStat, on_files};
 pub use health::{Health, HealthStatus, ProbeResult};
 pub use launch::warm_up;
-pub use mounts::{BindOptions, DriverConfig, ImageOptions, Mount, MountKind, MountPoint, TmpfsOptions, VolumeOptions};
 pub use logs::LogRequest;
+pub use mounts::{
+    BindOptions, DriverConfig, ImageOptions, Mount, MountKind, MountPoint, TmpfsOptions, VolumeOptions,
+};
 pub use prune::PruneContainers;
 pub use record::{EndpointSettings, Record};
 pub use registry::{Containers, Settings};

@@ -40,6 +40,7 @@ impl Containers {
     ///
     /// # Errors
     /// The store or the disk failed.
+    #[expect(clippy::too_many_arguments, reason = "each room below is one")]
     pub async fn open(
         settings: Settings,
         store: Store,
@@ -350,7 +351,9 @@ impl Containers {
             }
             match record.state {
                 Recorded::Started(_) => drop(container.order(Order::Lost).await),
-                Recorded::Exited(_) if record.host.auto_remove => drop(container.order(|answer| Order::Remove(true, answer)).await),
+                Recorded::Exited(_) if record.host.auto_remove => {
+                    drop(container.order(|answer| Order::Remove(true, answer)).await)
+                }
                 _ => {}
             }
         }

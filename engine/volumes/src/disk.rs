@@ -151,7 +151,10 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
         assert_eq!((names(), disk.size("kept")), (1, 4));
-        assert_eq!(fs::metadata(dir.path().join("volumes/kept")).unwrap().permissions().mode() & 0o777, 0o701);
+        assert_eq!(
+            fs::metadata(dir.path().join("volumes/kept")).unwrap().permissions().mode() & 0o777,
+            0o701
+        );
     }
 
     #[test]

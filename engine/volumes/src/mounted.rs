@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use contract::keeper::Name;
 use model::in_go_words;
@@ -18,11 +18,16 @@ use super::{Shared, Volume, Volumes};
 /// Begins the names under which PID 1 keeps mounted volumes.
 const KEPT: &str = "volume/";
 
-/// A volume whose file system is mounted, and for whom.
+/// A volume whose file system is mounted, or is being mounted, and for whom.
+#[derive(Default)]
 pub(super) struct Mounted {
-    stage: Arc<Stage>,
     users: BTreeSet<String>,
+    stage: Slot,
 }
+
+/// The lock is held while the file system is mounted, which may take as long as a server of NFS does not answer: only those
+/// who want that volume wait for it.
+type Slot = Arc<Mutex<Option<Arc<Stage>>>>;
 
 impl Volumes {
     /// What is at `path` in a volume, as a detached mount. For a `user` its file system stays mounted until [`Volumes::unmount`].
@@ -66,7 +71,7 @@ impl Volumes {
 
     /// The user's run is over.
     pub fn unmount(&self, user: &str) {
-        self.shared.settle(|mounted| mounted.users.remove(user));
+        self.shared.settle(|_, users| users.remove(user));
     }
 
     /// Whether what PID 1 keeps under this name is a volume's.
@@ -80,8 +85,8 @@ impl Volumes {
         let Some(stage) = Stage::from_descriptors(descriptors) else {
             return tracing::error!(volume, "what PID 1 keeps of a volume is not its mount");
         };
-        let mounted = Mounted { stage: Arc::new(stage), users: BTreeSet::new() };
-        self.shared.mounts().insert(volume, mounted);
+        let stage = Arc::new(Mutex::new(Some(Arc::new(stage))));
+        self.shared.mounts().insert(volume, Mounted { users: BTreeSet::new(), stage });
     }
 
     /// A run that an engine before this one began has the volume.
@@ -93,47 +98,67 @@ impl Volumes {
 
     /// Every run was resumed: what nobody uses any more is let go.
     pub fn resumed(&self) {
-        self.shared.settle(|_| true);
+        self.shared.settle(|_, _| true);
     }
 }
 
 impl Shared {
-    fn mounts(&self) -> std::sync::MutexGuard<'_, std::collections::HashMap<String, Mounted>> {
+    fn mounts(&self) -> MutexGuard<'_, std::collections::HashMap<String, Mounted>> {
         self.mounted.lock().expect("no holder of the mounts panics")
     }
 
-    /// The mounted file system. The lock is held while it is mounted: of two first users one mounts it.
+    /// The mounted file system: of several first users one mounts it.
     fn stage(
         &self,
         volume: &Volume,
-        mount: impl FnOnce() -> io::Result<Stage>,
+        mount: impl Fn() -> io::Result<Stage>,
         user: Option<&str>,
     ) -> Result<Arc<Stage>, VolumeError> {
         let failed = |error: io::Error| self.not_mounted(volume, &error);
-        let mut mounts = self.mounts();
-        if let Some(mounted) = mounts.get_mut(&volume.name) {
-            mounted.users.extend(user.map(str::to_owned));
-            return Ok(mounted.stage.clone());
+        let Some(user) = user else {
+            // Who only looks has one of his own where there is none.
+            let known = self.mounts().get(&volume.name).map(|mounted| mounted.stage.clone());
+            let known = known.and_then(|slot| taken(&slot).clone());
+            return known.map_or_else(|| mount().map(Arc::new).map_err(failed), Ok);
+        };
+        let slot = {
+            let mut mounts = self.mounts();
+            let mounted = mounts.entry(volume.name.clone()).or_default();
+            mounted.users.insert(user.to_owned());
+            mounted.stage.clone()
+        };
+        let mounted = self.mount_in(&volume.name, &slot, mount).map_err(failed);
+        if mounted.is_err() {
+            self.settle(|name, users| *name == volume.name && users.remove(user));
         }
-        let stage = Arc::new(mount().map_err(failed)?);
-        if let Some(user) = user {
-            let name = kept_name(&volume.name)
-                .ok_or_else(|| failed(io::Error::from(io::ErrorKind::InvalidFilename)))?;
-            let kept = self.keeper.keep(name, &stage.descriptors());
-            kept.map_err(|error| failed(io::Error::other(error)))?;
-            let users = [user.to_owned()].into();
-            mounts.insert(volume.name.clone(), Mounted { stage: stage.clone(), users });
+        mounted
+    }
+
+    fn mount_in(
+        &self,
+        name: &str,
+        slot: &Slot,
+        mount: impl Fn() -> io::Result<Stage>,
+    ) -> io::Result<Arc<Stage>> {
+        let mut slot = taken(slot);
+        if let Some(stage) = &*slot {
+            return Ok(stage.clone());
         }
-        Ok(stage)
+        let kept = kept_name(name).ok_or(io::ErrorKind::InvalidFilename)?;
+        let stage = Arc::new(mount()?);
+        self.keeper.keep(kept, &stage.descriptors()).map_err(io::Error::other)?;
+        Ok(slot.insert(stage).clone())
     }
 
     /// Lets go of what has no users after `change`, which tells whether it changed anything.
-    fn settle(&self, mut change: impl FnMut(&mut Mounted) -> bool) {
+    fn settle(&self, mut change: impl FnMut(&String, &mut BTreeSet<String>) -> bool) {
         self.mounts().retain(|name, mounted| {
-            if !change(mounted) || !mounted.users.is_empty() {
+            if !change(name, &mut mounted.users) || !mounted.users.is_empty() {
                 return true;
             }
-            if let Some(kept) = kept_name(name)
+            // Nobody is mounting it: whoever does is a user.
+            let is_kept = taken(&mounted.stage).is_some();
+            if let Some(kept) = kept_name(name).filter(|_| is_kept)
                 && let Err(error) = self.keeper.release(kept)
             {
                 tracing::error!(volume = name, %error, "cannot tell PID 1 what is not needed");
@@ -160,4 +185,8 @@ fn kept_name(volume: &str) -> Option<Name> {
 fn open(folder: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::open(folder, flags, Mode::empty())?)
+}
+
+fn taken(slot: &Slot) -> MutexGuard<'_, Option<Arc<Stage>>> {
+    slot.lock().expect("who mounts a volume does not panic")
 }

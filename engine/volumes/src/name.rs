@@ -6,7 +6,9 @@ const NAME_MAX: usize = 255;
 /// What is wrong with a name, in dockerd's words.
 pub(super) fn check(name: &str) -> Result<(), String> {
     if name.len() == 1 {
-        return Err("volume name is too short, names should be at least two alphanumeric characters".to_owned());
+        return Err(
+            "volume name is too short, names should be at least two alphanumeric characters".to_owned()
+        );
     }
     let mut bytes = name.bytes();
     let first = bytes.next().is_some_and(|byte| byte.is_ascii_alphanumeric());

@@ -73,7 +73,9 @@ pub(super) enum Options {
 impl Options {
     /// What is wrong with them is said in dockerd's words.
     pub(super) fn read(options: &BTreeMap<String, String>) -> Result<Options, String> {
-        if let Some(unknown) = options.keys().find(|key| !["type", "o", "device", "size"].contains(&key.as_str())) {
+        if let Some(unknown) =
+            options.keys().find(|key| !["type", "o", "device", "size"].contains(&key.as_str()))
+        {
             return Err(format!("invalid option: {unknown:?}"));
         }
         let get = |key: &str| options.get(key);
@@ -179,7 +181,8 @@ mod tests {
 
     #[test]
     fn they_are_read_as_mount_reads_them() {
-        let read = |o: &str| Options::read(&map(&[("type", "tmpfs"), ("device", "tmpfs"), ("o", o)])).unwrap();
+        let read =
+            |o: &str| Options::read(&map(&[("type", "tmpfs"), ("device", "tmpfs"), ("o", o)])).unwrap();
         let Options::FileSystem(tmpfs) = read("size=1m,noexec,ro,huge,defaults") else { panic!() };
         assert_eq!(tmpfs.attributes, MountAttributes::NOEXEC.and(MountAttributes::RDONLY));
         let options = [("ro", None), ("size", Some("1m")), ("huge", None)];

@@ -19,7 +19,8 @@ impl Volumes {
             Ok(guard) => guard,
         };
         let (mut removed, mut space) = (Vec::new(), 0);
-        for volume in self.list().into_iter().filter(|volume| volume.options.is_empty() && is_wanted(volume)) {
+        for volume in self.list().into_iter().filter(|volume| volume.options.is_empty() && is_wanted(volume))
+        {
             if !self.users(&volume.name)?.is_empty() {
                 continue;
             }

@@ -33,7 +33,9 @@ impl Volumes {
         self.shared.tell("destroy", name, &[]);
         match aside {
             Ok(aside) => self.shared.disk.delete(&aside),
-            Err(error) => tracing::warn!(volume = name, %error, "the files of a removed volume are not there"),
+            Err(error) => {
+                tracing::warn!(volume = name, %error, "the files of a removed volume are not there")
+            }
         }
         Ok(())
     }

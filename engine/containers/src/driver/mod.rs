@@ -1,5 +1,6 @@
 //! The driver of one container: the task that alone changes its state.
 
+mod mounts;
 mod removal;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -202,25 +203,6 @@ impl Driver {
         let attributes = attributes.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let id = self.shared.networks.id(mode).unwrap_or_default();
         self.shared.events.publish(Subject::Network, action, id, attributes);
-    }
-
-    fn mount_events(&self) {
-        for point in self.container.record().volume_points() {
-            let writable = point.writable.to_string();
-            let more = [
-                ("container", self.container.id()),
-                ("destination", &point.destination),
-                ("propagation", ""),
-                ("read/write", &writable),
-            ];
-            self.shared.volumes.tell("mount", &point.name, &more);
-        }
-    }
-
-    fn unmount_events(&self) {
-        for point in self.container.record().volume_points() {
-            self.shared.volumes.tell("unmount", &point.name, &[("container", self.container.id())]);
-        }
     }
 
     /// Changes the record in memory; returns it for the store.

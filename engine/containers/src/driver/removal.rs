@@ -3,11 +3,10 @@
 use super::Driver;
 use crate::error::ContainerError;
 use crate::legality::Verb;
-use crate::record::{CONTAINERS, NAMES, Record, STATES};
+use crate::record::{CONTAINERS, NAMES, STATES};
 use crate::state::State;
 use runtime::cgroup;
 use store::Durability;
-use volumes::VolumeError;
 
 impl Driver {
     pub(super) async fn remove(&mut self, volumes: bool) -> Result<(), ContainerError> {
@@ -79,26 +78,5 @@ impl Driver {
         self.publish(State::Removed(ended));
         self.event("destroy", &[]);
         Ok(())
-    }
-
-    /// Those that nobody named, unless another container has them as well.
-    async fn remove_volumes(&self, record: &Record) {
-        let points = record.volume_points().into_iter().filter(|point| point.anonymous);
-        let names: Vec<String> = points.map(|point| point.name).collect();
-        if names.is_empty() {
-            return;
-        }
-        let volumes = self.shared.volumes.clone();
-        let remove = move || {
-            for name in names {
-                match volumes.remove(&name) {
-                    Ok(()) | Err(VolumeError::InUse { .. } | VolumeError::NotFound(_)) => {}
-                    Err(error) => tracing::warn!(volume = name, %error, "a removed container's volume is left"),
-                }
-            }
-        };
-        if tokio::task::spawn_blocking(remove).await.is_err() {
-            tracing::error!(container = self.container.id(), "the removal of its volumes was lost");
-        }
     }
 }

@@ -126,7 +126,8 @@ fn image(shared: &Shared, point: &MountPoint) -> Result<OwnedFd, ContainerError>
     let id: ImageId = point.image_id.parse()?;
     let layers = shared.images.rootfs(&id)?;
     let how = How { access: Access::Read, recursive: false, propagation: Propagation::Private };
-    let failed = |error: io::Error| ContainerError::unprepared(format!("mount image {}: {error}", point.name));
+    let failed =
+        |error: io::Error| ContainerError::unprepared(format!("mount image {}: {error}", point.name));
     let no_path = |errno: Errno| {
         let path = format!("{}/{}", point.source, point.subpath);
         let why = in_go_words(&errno.to_string());
@@ -135,7 +136,8 @@ fn image(shared: &Shared, point: &MountPoint) -> Result<OwnedFd, ContainerError>
     let path = Path::new(&point.subpath);
     if let [only] = &layers[..] {
         // The kernel wants two layers for an overlay without a writable one.
-        let folder = rustix::fs::open(only, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        let folder =
+            rustix::fs::open(only, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         let folder = folder.map_err(|errno| failed(errno.into()))?;
         let place = inner(folder.as_fd(), path).map_err(no_path)?;
         return copy_of(place.as_fd(), how).map_err(failed);

@@ -12,7 +12,7 @@ use super::{MountKind, MountPoint, invalid, tmpfs_places};
 use crate::config::{Config, HostConfig};
 use crate::error::ContainerError;
 use crate::registry::Containers;
-use images::{ImageId, IMAGES};
+use images::{IMAGES, ImageId};
 use store::{Held, Holder, Lifetime, Writer};
 use volumes::{Ask, Claim, VOLUMES, VolumeError, Volumes};
 
@@ -121,7 +121,9 @@ impl Containers {
     /// What has to be there already.
     fn look_up(&self, point: &mut MountPoint) -> Result<(), ContainerError> {
         match point.kind {
-            MountKind::Bind if !point.make_source && !Path::new(&point.source).exists() => Err(missing(point)),
+            MountKind::Bind if !point.make_source && !Path::new(&point.source).exists() => {
+                Err(missing(point))
+            }
             MountKind::Image => {
                 let image = self.shared.images.resolve(&point.name)?.whole()?;
                 point.image_id = image.id.to_string();

@@ -17,16 +17,14 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::config::HostConfig;
+use super::config::{Config, HostConfig};
 use super::create::clean;
 use super::error::ContainerError;
 use super::record::Record;
 
 pub(super) use attach::attach;
-pub(super) use make::held;
-pub use request::{
-    BindOptions, DriverConfig, ImageOptions, Mount, TmpfsOptions, VolumeOptions,
-};
+pub(super) use make::{Made, held};
+pub use request::{BindOptions, DriverConfig, ImageOptions, Mount, TmpfsOptions, VolumeOptions};
 pub(super) use spec::check;
 
 /// What is mounted.
@@ -139,6 +137,15 @@ impl Record {
         let volumes = |point: &&MountPoint| point.kind == MountKind::Volume;
         self.mount_points().iter().filter(volumes).cloned().collect()
     }
+}
+
+/// Whether a new container with these configurations mounts anything that has to be made or looked up.
+pub(super) fn any(config: &Config, host: &HostConfig) -> bool {
+    let nothing = config.volumes.is_empty()
+        && host.binds.is_empty()
+        && host.mounts.is_empty()
+        && host.volumes_from.is_empty();
+    !nothing
 }
 
 fn invalid(text: impl Into<String>) -> ContainerError {

@@ -95,13 +95,7 @@ impl Copier<'_> {
     }
 
     /// Whether it is one more name of a file that was made already, which it gets here.
-    fn is_linked(
-        &mut self,
-        path: &[u8],
-        stat: &Stat,
-        folder: &OwnedFd,
-        last: &[u8],
-    ) -> io::Result<bool> {
+    fn is_linked(&mut self, path: &[u8], stat: &Stat, folder: &OwnedFd, last: &[u8]) -> io::Result<bool> {
         if stat.st_nlink < 2 {
             return Ok(false);
         }

@@ -44,7 +44,8 @@ pub(super) fn volume(volume: &Volume) -> Value {
 
 /// `POST /volumes/create`.
 pub async fn create(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
-    let Body { name, driver, driver_opts, labels, cluster_volume_spec } = call.json().await?.unwrap_or_default();
+    let Body { name, driver, driver_opts, labels, cluster_volume_spec } =
+        call.json().await?.unwrap_or_default();
     if cluster_volume_spec.is_some() {
         return Err(not_a_manager());
     }
@@ -68,6 +69,12 @@ pub async fn update(_app: Arc<App>, _call: Call) -> Result<Reply, ApiError> {
 pub async fn list(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
     let filters = call.query.filters(&["dangling", "driver", "label", "name"])?;
     let dangling = dangling(&filters)?;
+    let rows = blocking(move || rows(&app, &filters, dangling)).await?;
+    Ok(reply::ok(&json!({ "Volumes": rows, "Warnings": null })))
+}
+
+/// Who has a volume is asked of the disk.
+fn rows(app: &App, filters: &Filters, dangling: Option<bool>) -> Result<Vec<Value>, VolumeError> {
     let mut rows = Vec::new();
     for found in app.volumes.list() {
         let fits = filters.allows("name", |wanted| found.name.contains(wanted.as_str()))
@@ -77,7 +84,7 @@ pub async fn list(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
             rows.push(volume(&found));
         }
     }
-    Ok(reply::ok(&json!({ "Volumes": rows, "Warnings": null })))
+    Ok(rows)
 }
 
 fn dangling(filters: &Filters) -> Result<Option<bool>, ApiError> {
@@ -103,8 +110,7 @@ pub async fn prune(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
     let filters = call.query.filters(&["all", "label", "label!"])?;
     let all = call.version < ANONYMOUS_ONLY || all(&filters)?;
     let labels: Labels = labels(&filters);
-    let wanted =
-        move |volume: &Volume| (all || volume.is_anonymous()) && labels.match_map(&volume.labels);
+    let wanted = move |volume: &Volume| (all || volume.is_anonymous()) && labels.match_map(&volume.labels);
     let (removed, space) = blocking(move || app.volumes.prune(wanted)).await?;
     Ok(reply::ok(&json!({ "VolumesDeleted": removed, "SpaceReclaimed": space })))
 }

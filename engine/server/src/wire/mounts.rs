@@ -85,7 +85,7 @@ mod tests {
         let check = |minor: u16, json: Value, expected: Result<(), &str>| {
             let mut mounts = vec![serde_json::from_value::<Mount>(json.clone()).unwrap()];
             let got = check(&mut mounts, ApiVersion(1, minor)).map_err(|error| error.message);
-            assert_eq!(got.as_ref().map(|()| ()).map_err(|text| text.as_str()), expected, "{minor} {json}");
+            assert_eq!(got.as_ref().copied().map_err(|text| text.as_str()), expected, "{minor} {json}");
         };
         let subpath = json!({ "Type": "volume", "VolumeOptions": { "Subpath": "a" } });
         check(44, subpath.clone(), Err("VolumeOptions.Subpath needs API v1.45 or newer"));
