@@ -172,6 +172,104 @@ fn nothing_acknowledged_is_lost_in_a_power_cut() {
     is_sound(&dir.path().join("data.img"));
 }
 
+/// A container that writes the name of each new volume into it, waits for the disk, and says so.
+const FILLER: &str = "while :; do for v in /volumes/cut-*; do f=$v/_data/name; \
+    if [ -d $v/_data ] && ! [ -e $f ]; then echo ${v##*/} > $f && sync && echo ${v##*/}; fi; done; usleep 1000; done";
+
+/// Makes volumes, removes every third one, and remembers what was acknowledged, until the machine is gone.
+fn be_busy_with_volumes(app: &Appliance, round: u32) -> Busy {
+    let mut busy = Busy { created: Vec::new(), removed: Vec::new(), open: Vec::new() };
+    let call = |head: String, body: &str| {
+        let length = body.len();
+        let request = format!(
+            "{head} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        app.api().try_connect().and_then(|connection| connection.try_call(request.as_bytes()))
+    };
+    for number in 0.. {
+        let name = format!("cut-{round}-{number}");
+        match call("POST /volumes/create".to_owned(), &json!({ "Name": name }).to_string()) {
+            Ok(line) if line.starts_with("HTTP/1.1 201") => busy.created.push(name.clone()),
+            _ => {
+                busy.open.push(name);
+                return busy;
+            }
+        }
+        if number % 3 == 2 {
+            match call(format!("DELETE /volumes/{name}"), "") {
+                Ok(line) if line.starts_with("HTTP/1.1 204") => busy.removed.push(name),
+                _ => {
+                    busy.open.push(name);
+                    return busy;
+                }
+            }
+        }
+        // The one that fills them is to come along.
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    busy
+}
+
+#[test]
+fn volumes_and_what_was_synced_in_them_outlive_a_power_cut() {
+    if let Some(reason) = no_machine() {
+        skip!("{reason}");
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut app = boot(dir.path(), &[]);
+    // An appliance that goes out of scope is switched off, and they share a folder.
+    let mut earlier = Vec::new();
+    let image = app.busybox();
+    let folders = "/var/lib/pinnace/volumes:/volumes";
+    let filler = ["run", "--detach", "--name", "filler", "--restart", "always", "-v", folders, &image];
+    app.docker(filler.into_iter().chain(["sh", "-c", FILLER])).succeeds();
+    let mut filled_ever = 0;
+    for round in 0..3 {
+        let mut output =
+            Running::start(app.docker_program(["logs", "--follow", "--tail", "0", "filler"]), app.patience());
+        let (busy, filled) = std::thread::scope(|scope| {
+            let busy = scope.spawn(|| be_busy_with_volumes(&app, round));
+            let filled = scope.spawn(|| {
+                let mut filled = Vec::new();
+                while let Some(line) = output.try_next_line() {
+                    filled.push(line.trim().to_owned());
+                }
+                filled
+            });
+            std::thread::sleep(Duration::from_millis(2500 + 700 * u64::from(round)));
+            cut_the_power(&app);
+            (busy.join().expect("it ends with the machine"), filled.join().expect("it ends with the machine"))
+        });
+        assert!(busy.created.len() > 3, "nothing was going on: {}", busy.created.len());
+        earlier.push(std::mem::replace(&mut app, boot(dir.path(), &[])));
+        let found = app.docker(["volume", "ls", "--quiet"]).succeeds().lines();
+        let open = |name: &&String| !busy.open.contains(name);
+        for name in busy.created.iter().filter(open) {
+            let there = found.contains(name);
+            assert_eq!(there, !busy.removed.contains(name), "{name}, of {found:?}");
+        }
+        let script = "cd /volumes && for v in cut-*; do echo $v $(cat $v/_data/name); done";
+        let all = app.docker(["exec", "filler", "sh", "-c", script]).succeeds().lines();
+        // Each volume has a folder, and each folder is a volume's.
+        eventually("what was half is gone", app.patience(), || {
+            let mut folders = app.docker(["exec", "filler", "ls", "-A", "/volumes"]).succeeds().lines();
+            folders.sort_unstable();
+            let mut known = found.clone();
+            known.sort_unstable();
+            (folders == known).then_some(())
+        });
+        for name in filled.iter().filter(|name| found.contains(name)) {
+            let line = format!("{name} {name}");
+            assert!(all.contains(&line), "{name} was filled and synced; there are {all:?}");
+        }
+        filled_ever += filled.len();
+    }
+    assert!(filled_ever > 10, "few were filled: {filled_ever}");
+    app.docker(["rm", "--force", "filler"]).succeeds();
+    down(dir.path());
+    is_sound(&dir.path().join("data.img"));
+}
+
 #[test]
 fn a_disk_grows_and_has_an_identity_of_its_own() {
     if let Some(reason) = no_machine() {

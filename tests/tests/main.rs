@@ -49,6 +49,7 @@ mod top;
 mod upgrade;
 mod userns;
 mod versions;
+mod volumes;
 
 use pinnace_tests::{Appliance, Backend};
 

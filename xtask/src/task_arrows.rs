@@ -8,6 +8,7 @@
 //!                      ├──── runtime ──────┤
 //!   server ─► containers ─► images ─► content ─► store ─► model
 //!      │          ├───────► networks ──────────► store, runtime
+//!      │          ├───────► volumes ───────────► content, store, runtime
 //!      │          └───────► process ───────────► runtime, model
 //!   tests ──► contract      xtask ──► image
 //! ```
@@ -31,6 +32,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("pinnace-process", &["pinnace-contract", "pinnace-model", "pinnace-runtime", "pinnace-sys"]),
     ("pinnace-images", &["pinnace-content", "pinnace-model", "pinnace-runtime", "pinnace-store"]),
     ("pinnace-networks", &["pinnace-contract", "pinnace-model", "pinnace-runtime", "pinnace-store"]),
+    // Trees are copied and removed by content's walkers; a mounted volume is kept by PID 1 under a name of the contract's.
+    (
+        "pinnace-volumes",
+        &[
+            "pinnace-content",
+            "pinnace-contract",
+            "pinnace-model",
+            "pinnace-runtime",
+            "pinnace-store",
+            "pinnace-sys",
+        ],
+    ),
     // Pidfds and mount attributes are sys's types in runtime's own words.
     (
         "pinnace-containers",
@@ -44,6 +57,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "pinnace-runtime",
             "pinnace-store",
             "pinnace-sys",
+            "pinnace-volumes",
         ],
     ),
     // The descriptors that PID 1 hands over are taken here, and given down.
@@ -59,6 +73,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "pinnace-runtime",
             "pinnace-store",
             "pinnace-sys",
+            "pinnace-volumes",
         ],
     ),
     // Whether a client has read what it was sent.

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 use super::devices::{DeviceMapping, DeviceRequest};
+use super::mounts::Mount;
 use super::resources::Resources;
 use super::restart::RestartPolicy;
 use images::Healthcheck;
@@ -96,8 +97,14 @@ pub struct HostConfig {
     pub readonly_rootfs: bool,
     /// Path → options.
     pub tmpfs: BTreeMap<String, String>,
-    /// `source:target[:options]`, bind mounts only.
+    /// `source:target[:options]`.
     pub binds: Vec<String>,
+    /// As the creator wrote them.
+    pub mounts: Vec<Mount>,
+    /// `container[:options]`: what others have mounted is mounted here, too.
+    pub volumes_from: Vec<String>,
+    /// Driver of the volumes that `binds` and paths name.
+    pub volume_driver: String,
     /// Name → value.
     pub sysctls: BTreeMap<String, String>,
     /// (name, soft, hard); -1 is unlimited.
@@ -168,6 +175,9 @@ impl Default for HostConfig {
             readonly_rootfs: false,
             tmpfs: BTreeMap::new(),
             binds: vec![],
+            mounts: vec![],
+            volumes_from: vec![],
+            volume_driver: String::new(),
             sysctls: BTreeMap::new(),
             ulimits: vec![],
             oom_score_adj: 0,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::config::{Config, HostConfig};
 use super::error::ContainerError;
 use super::files::on_files;
+use super::mounts::Made;
 use super::names;
 use super::record::{CONTAINERS, ContainerSpec, ContainerState, EndpointSettings, Record, Recorded, STATES};
 use super::registry::Containers;
@@ -93,6 +94,7 @@ impl Containers {
             };
         }
         let mut reservation = self.reserve(&request.name, &id)?;
+        let made = self.mounts_of(&config, &request.host, &image).await?;
         let spec = ContainerSpec {
             name: reservation.name.clone(),
             created: Timestamp::now(),
@@ -100,6 +102,7 @@ impl Containers {
             config,
             host: request.host,
             endpoints: request.endpoints,
+            points: Some(made.as_ref().map_or_else(Vec::new, |made| made.points.clone())),
         };
         let state = ContainerState::of(Recorded::Created(Ended::default()));
         let record = Record::new(id.clone(), spec, state);
@@ -111,11 +114,28 @@ impl Containers {
             on_files(move || super::remove::delete_folder(&folder)).await?;
             return Err(error);
         }
+        if let Some(made) = made {
+            made.keep();
+        }
         reservation.kept = true;
         drop(reservation);
         let container = self.adopt(record, State::Created(Ended::default()));
         self.publish(&container, "create", &[]);
         Ok(Created { id, warnings })
+    }
+
+    /// What it mounts, made; without a turn of a worker where that is nothing.
+    async fn mounts_of(
+        &self,
+        config: &Config,
+        host: &HostConfig,
+        image: &Image,
+    ) -> Result<Option<Made>, ContainerError> {
+        if !super::mounts::any(config, host) {
+            return Ok(None);
+        }
+        let (this, config, host, image) = (self.clone(), config.clone(), host.clone(), image.id.clone());
+        on_files(move || this.make_mounts(&config, &host, &image)).await?.map(Some)
     }
 
     fn verify_limits(&self, resources: &mut Resources) -> Result<Vec<String>, ContainerError> {
@@ -201,6 +221,7 @@ impl Containers {
                 }
                 take_name(writer, &record.name, &record.id)?;
                 writer.hold(&image.held_as(), &record.holder(), Lifetime::Existence);
+                super::mounts::held(writer, record.points.as_deref().unwrap_or_default(), &record.holder())?;
                 writer.put(STATES, record.id.as_str(), &record.state_row())?;
                 Ok(writer.put(CONTAINERS, record.id.as_str(), &record.spec)?)
             })

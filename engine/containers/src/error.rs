@@ -7,6 +7,7 @@ use model::{ErrorKind, in_go_words};
 use networks::NetworksError;
 use networks::ports::PortsError;
 use store::StoreError;
+use volumes::VolumeError;
 
 /// A request about a container failed.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,14 @@ pub enum ContainerError {
          ({endpoint}): {source}"
     )]
     Ports { name: String, endpoint: String, source: PortsError },
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    #[error("failed to populate volume: {0}")]
+    Populate(Box<ContainerError>),
+    #[error("{0}")]
+    MountOver(String),
+    #[error("{text}")]
+    NoPath { text: String },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("container {container} is not connected to {}network {network}", if *running { "" } else { "the " })]
@@ -110,7 +119,8 @@ impl ContainerError {
         match self {
             ContainerError::NotFound(_)
             | ContainerError::ExecNotFound(_)
-            | ContainerError::FileNotFound { .. } => ErrorKind::NotFound,
+            | ContainerError::FileNotFound { .. }
+            | ContainerError::NoPath { .. } => ErrorKind::NotFound,
             ContainerError::Ambiguous(_) | ContainerError::Invalid(_) => ErrorKind::InvalidArgument,
             ContainerError::NameTaken { .. } | ContainerError::Conflict(_) => ErrorKind::Conflict,
             ContainerError::NewName(error) => error.kind(),
@@ -127,6 +137,9 @@ impl ContainerError {
             ContainerError::Image(error) => error.kind(),
             ContainerError::Network(error) => error.kind(),
             ContainerError::Ports { source, .. } => source.kind(),
+            ContainerError::Volume(error) => error.kind(),
+            ContainerError::Populate(error) => error.kind(),
+            ContainerError::MountOver(_) => ErrorKind::Internal,
             ContainerError::Store(_) => ErrorKind::Internal,
             ContainerError::GoingDown => ErrorKind::Unavailable,
         }

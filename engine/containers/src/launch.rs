@@ -81,7 +81,7 @@ pub(super) fn validate(config: &Config, host: &HostConfig) -> Result<(), Contain
     super::cgroups::check(&host.cgroup_parent).or_else(invalid)?;
     capability_set(host)?;
     SecurityOptions::parse(host)?;
-    super::mounts::volumes(host).map(drop)
+    super::mounts::check(host)
 }
 
 /// Prepares what all containers share: the default seccomp program and the device gate.
@@ -163,6 +163,7 @@ pub(super) fn undo(shared: &Shared, container: &Container) {
     // Until then nobody else may have the address.
     shared.ports.release(container.id());
     super::places::detach(shared, container.id());
+    shared.volumes.unmount(container.id());
 }
 
 /// The answer to a client whose launch ended in a bug.
@@ -259,8 +260,9 @@ pub(super) fn mounts(
     shared: &Shared,
     container: &Container,
     record: &Record,
+    user: Option<&str>,
 ) -> Result<Vec<VolumeMount>, ContainerError> {
-    let mut mounts = super::mounts::volumes(&record.host)?;
+    let mut mounts = super::mounts::attach(shared, record, user)?;
     for name in ["resolv.conf", "hostname", "hosts"] {
         let source = super::network_files::folder(shared, container, record).join(name);
         let bind = BindMount { source, readonly: record.host.readonly_rootfs, recursive: false };
@@ -283,7 +285,7 @@ fn spec(
     attachment: Attachment,
 ) -> Result<Spec, ContainerError> {
     let host = &record.host;
-    let mounts = mounts(shared, container, record)?;
+    let mounts = mounts(shared, container, record, Some(&record.id))?;
     let namespaces = join::namespaces(shared, host, attachment)?;
     Ok(Spec {
         process: first_process(record, identity)?,

@@ -71,6 +71,9 @@ pub use files::{Archived, Change, ChangeKind, Exported, Extraction, PathStat, on
 pub use health::{Health, HealthStatus, ProbeResult};
 pub use launch::warm_up;
 pub use logs::LogRequest;
+pub use mounts::{
+    BindOptions, DriverConfig, ImageOptions, Mount, MountKind, MountPoint, TmpfsOptions, VolumeOptions,
+};
 pub use prune::PruneContainers;
 pub use record::{AskedAddresses, EndpointSettings, Record, Recorded};
 pub use registry::{Containers, Rooms, Settings};

@@ -46,7 +46,7 @@ impl Containers {
             }
             let size = self.written(container.clone()).await;
             // One that was started or removed in between is not ours to take.
-            if container.order(Order::Remove).await.is_ok() {
+            if container.order(|answer| Order::Remove(false, answer)).await.is_ok() {
                 removed.push(container.id().to_owned());
                 space += size;
             }

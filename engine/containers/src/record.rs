@@ -9,6 +9,7 @@ use store::{Holder, Table};
 
 use super::config::{Config, HostConfig};
 use super::health::Health;
+use super::mounts::MountPoint;
 use super::restart::Restarts;
 use super::state::Ended;
 use model::timestamp::Timestamp;
@@ -44,6 +45,9 @@ pub struct ContainerSpec {
     pub host: HostConfig,
     /// What it asks of its place on each of its networks, by the network's name.
     pub endpoints: BTreeMap<String, EndpointSettings>,
+    /// What is mounted; see [`Record::mount_points`].
+    #[serde(default)]
+    pub points: Option<Vec<MountPoint>>,
 }
 
 /// What a container asks of its place on a network.
@@ -111,6 +115,7 @@ impl ContainerSpec {
             config: Config::default(),
             host: HostConfig::default(),
             endpoints: BTreeMap::new(),
+            points: None,
         }
     }
 }

@@ -19,6 +19,7 @@ use model::events::Events;
 use networks::Networks;
 use networks::ports::Ports;
 use store::Store;
+use volumes::Volumes;
 
 /// Where things are and what the machine can do.
 #[derive(Debug, Clone)]
@@ -43,6 +44,8 @@ pub struct Rooms {
     pub networks: Arc<Networks>,
     /// Their ways to the outside.
     pub ports: Arc<Ports>,
+    /// What they keep.
+    pub volumes: Volumes,
     /// Who hears of them.
     pub events: Arc<Events>,
 }
@@ -59,6 +62,7 @@ pub(super) struct Shared {
     pub images: Arc<Images>,
     pub networks: Arc<Networks>,
     pub ports: Arc<Ports>,
+    pub volumes: Volumes,
     pub events: Arc<Events>,
     pub keeper: Arc<Keeper>,
     /// Where the output of processes is read.

@@ -15,11 +15,12 @@ use super::registry::Containers;
 use super::state::State;
 
 impl Containers {
-    /// Removes the container; with `force` it is killed first where it runs.
+    /// Removes the container, with `volumes` those that nobody named and nobody else has, too; with `force` it is killed first
+    /// where it runs.
     ///
     /// # Errors
     /// It runs and `force` is not given, or its removal is under way.
-    pub async fn remove(&self, reference: &str, force: bool) -> Result<(), ContainerError> {
+    pub async fn remove(&self, reference: &str, force: bool, volumes: bool) -> Result<(), ContainerError> {
         let container = self.find(reference)?;
         if force && container.snapshot().state.is_active() {
             match container.order(|answer| Order::Signal(9, answer)).await {
@@ -32,7 +33,7 @@ impl Containers {
         }
         // Judged here too, for the words: a client reads the name it gave.
         let removed = match permit(&container.snapshot().state, Verb::Remove, reference) {
-            Ok(()) => container.order(Order::Remove).await,
+            Ok(()) => container.order(|answer| Order::Remove(volumes, answer)).await,
             Err(error) => Err(error),
         };
         match removed {
@@ -45,7 +46,7 @@ impl Containers {
                     State::Removed(_) => Ok(()),
                     State::Removing(_) => permit(&container.snapshot().state, Verb::Remove, reference),
                     // Its own removal failed; this one tells why, or does better.
-                    _ => container.order(Order::Remove).await,
+                    _ => container.order(|answer| Order::Remove(volumes, answer)).await,
                 }
             }
             other => other,

@@ -24,6 +24,7 @@ use super::registry::{Containers, Rooms, Settings, Shared};
 use super::remove::delete_folder;
 use super::state::{Ended, State};
 use store::Damaged;
+use volumes::Volumes;
 
 /// Starts at boot that go on at the same time.
 const AT_ONCE: usize = 8;
@@ -42,13 +43,14 @@ impl Containers {
         keeper: Arc<Keeper>,
         output: tokio::runtime::Handle,
     ) -> Result<Containers, ContainerError> {
-        let Rooms { store, images, networks, ports, events } = rooms;
+        let Rooms { store, images, networks, ports, volumes, events } = rooms;
         let shared = Shared {
             settings,
             store,
             images,
             networks,
             ports,
+            volumes,
             events,
             keeper,
             output,
@@ -63,6 +65,7 @@ impl Containers {
         let booted = !containers.mark().exists();
         containers.adopt_records(booted)?;
         let held = containers.take_back().await?;
+        containers.resume_volumes(&held);
         containers.collect_strays(&held);
         containers.settle_lost(&held).await;
         let listener = containers.clone();
@@ -196,10 +199,23 @@ impl Containers {
                         self.exited(key, pid, exit);
                     }
                 }
+                FromKeeper::Kept { name } if Volumes::keeps(&name) => {
+                    self.shared.volumes.take_back(&name, fds);
+                }
                 FromKeeper::Kept { name } => self.take_back_named(name, fds, &held),
                 other => self.handle(other),
             }
         }
+    }
+
+    /// Who runs has its volumes mounted; what nobody has any more is let go.
+    fn resume_volumes(&self, held: &HashSet<String>) {
+        for container in self.list().iter().filter(|container| held.contains(container.id())) {
+            for point in container.record().volume_points() {
+                self.shared.volumes.resume(&point.name, container.id());
+            }
+        }
+        self.shared.volumes.resumed();
     }
 
     /// Sockets at which a container that runs asks for names; nothing else is kept.
@@ -349,7 +365,9 @@ impl Containers {
             }
             match record.state {
                 Recorded::Started(_) => drop(container.order(Order::Lost).await),
-                Recorded::Exited(_) if record.host.auto_remove => drop(container.order(Order::Remove).await),
+                Recorded::Exited(_) if record.host.auto_remove => {
+                    drop(container.order(|answer| Order::Remove(true, answer)).await)
+                }
                 _ => {}
             }
         }

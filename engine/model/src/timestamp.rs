@@ -26,6 +26,12 @@ impl Timestamp {
         (self.0 / 1_000_000_000) as i64
     }
 
+    /// Without the part of the last second.
+    #[must_use]
+    pub fn whole_seconds(self) -> Timestamp {
+        Timestamp(self.0 - self.0 % 1_000_000_000)
+    }
+
     /// RFC 3339 with as many digits as needed (Go's `RFC3339Nano`).
     pub fn rfc3339(self) -> String {
         if self.0 == 0 {

@@ -17,3 +17,4 @@ pub mod stdio;
 pub mod user;
 pub mod userns;
 pub mod view;
+pub mod volume;

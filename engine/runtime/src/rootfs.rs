@@ -12,7 +12,7 @@ use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFla
 use sys::mounts::{MountAttributes, Propagation, mount_setattr};
 
 use crate::ids::IdMap;
-use crate::launch::{BindMount, Device, TmpfsMount};
+use crate::launch::{BindMount, Device, PreparedMount, TmpfsMount};
 
 /// Root file system: an overlay of read-only layers and one writable folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -410,17 +410,42 @@ pub fn make_mount_point(
     like: Option<&Path>,
     ids: IdMap,
 ) -> Result<(), PrepareError> {
-    let folder = match like {
-        None => true,
+    let like = match like {
+        None => None,
         Some(like) => {
             let found = rustix::fs::stat(like).when(|| format!("stat {}", like.display()))?;
-            is_folder(&found)
+            Some((like.display().to_string(), is_folder(&found)))
         }
     };
+    mount_point(root, path, like.as_ref().map(|(name, folder)| (name.as_str(), *folder)), ids)
+}
+
+/// [`make_mount_point`] for a mount that is ready.
+///
+/// # Errors
+/// As [`make_mount_point`].
+pub fn make_place_of(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    prepared: &PreparedMount,
+    ids: IdMap,
+) -> Result<(), PrepareError> {
+    let found = rustix::fs::fstat(&prepared.mount).when(|| format!("stat {}", prepared.source))?;
+    mount_point(root, path, Some((&prepared.source, is_folder(&found))), ids)
+}
+
+/// Makes `path` exist in `root` as a folder, or as a file where `like`, what will be attached there, is none.
+fn mount_point(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    like: Option<(&str, bool)>,
+    ids: IdMap,
+) -> Result<(), PrepareError> {
+    let folder = like.is_none_or(|(_, folder)| folder);
     if let Ok(there) = open_in(root, path, OFlags::PATH) {
         let found = rustix::fs::fstat(there).when(|| format!("stat {}", path.display()))?;
         return match like {
-            Some(like) if is_folder(&found) != folder => Err(PrepareError {
+            Some((like, _)) if is_folder(&found) != folder => Err(PrepareError {
                 what: format!("error mounting {like:?} to rootfs at {path:?}"),
                 source: Errno::NOTDIR,
             }),

@@ -158,18 +158,27 @@ impl View {
 
 /// Puts one mount where a start would put it.
 fn attach(root: BorrowedFd<'_>, mount: &VolumeMount, ids: IdMap) -> io::Result<()> {
-    let VolumeKind::Bind(bind) = &mount.kind else { return Ok(()) };
     let target = Path::new(&mount.target);
     let failed = |error: rootfs::PrepareError| io::Error::new(error.source.kind(), error.to_string());
-    let source = rootfs::bind(bind).map_err(failed)?;
-    rootfs::make_mount_point(root, target, Some(&bind.source), ids).map_err(failed)?;
+    let source = match &mount.kind {
+        VolumeKind::Tmpfs(_) => return Ok(()),
+        VolumeKind::Bind(bind) => {
+            let source = rootfs::bind(bind).map_err(failed)?;
+            rootfs::make_mount_point(root, target, Some(&bind.source), ids).map_err(failed)?;
+            source
+        }
+        VolumeKind::Prepared(prepared) => {
+            rootfs::make_place_of(root, target, prepared, ids).map_err(failed)?;
+            prepared.mount.try_clone()?
+        }
+    };
     let place = rootfs::open_in(root, target, OFlags::PATH)?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(move_mount(source.as_fd(), "", place.as_fd(), "", flags)?)
 }
 
 /// Runs `work` on a thread of its own, which may change its namespaces since it ends with it.
-fn elsewhere<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+pub(crate) fn elsewhere<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("view".to_owned()).spawn_scoped(scope, work)?;
         thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread of a view panicked")))

@@ -22,6 +22,7 @@ use networks::ports::Ports;
 use runtime::ids::IdMap;
 use runtime::keeper::Keeper;
 use store::{Durability, Store, StoreError, Table};
+use volumes::Volumes;
 
 /// What the engine learns once.
 const SETTINGS: Table<str, String> = Table::new("settings");
@@ -80,6 +81,8 @@ pub struct App {
     pub images: Arc<Images>,
     /// All networks.
     pub networks: Arc<Networks>,
+    /// All volumes.
+    pub volumes: Volumes,
     /// The event bus.
     pub events: Arc<Events>,
     /// This engine's own id, made once.
@@ -114,6 +117,7 @@ impl App {
         let keeper = Arc::new(Keeper::connect(keeper)?);
         bring_networks_up(networks.clone(), ports.clone(), settings.backend)
             .context("bring the networks up")?;
+        let volumes = Volumes::open(store.clone(), &data, ids, events.clone(), keeper.clone())?;
         let places = containers::Settings {
             data,
             run: PathBuf::from(paths::RUN),
@@ -125,10 +129,11 @@ impl App {
             images: images.clone(),
             networks: networks.clone(),
             ports,
+            volumes: volumes.clone(),
             events: events.clone(),
         };
         let containers = Containers::open(places, rooms, keeper, output).await?;
-        Ok(Arc::new(App { containers, images, networks, events, id, config }))
+        Ok(Arc::new(App { containers, images, networks, volumes, events, id, config }))
     }
 }
 

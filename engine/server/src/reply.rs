@@ -89,6 +89,12 @@ impl From<model::platform::UnknownPlatform> for ApiError {
     }
 }
 
+impl From<volumes::VolumeError> for ApiError {
+    fn from(error: volumes::VolumeError) -> ApiError {
+        ApiError::of(error.kind(), error.to_string())
+    }
+}
+
 impl From<images::ImageError> for ApiError {
     fn from(error: images::ImageError) -> ApiError {
         ApiError::of(error.kind(), error.to_string())

@@ -27,6 +27,8 @@ pub enum Held {
     Image(Digest),
     /// A network, by its id.
     Network(String),
+    /// A volume, by its name.
+    Volume(String),
 }
 
 /// Who can hold something.
@@ -50,6 +52,7 @@ impl Held {
         match self {
             Held::Image(id) => format!("image:{id}"),
             Held::Network(id) => format!("network:{id}"),
+            Held::Volume(name) => format!("volume:{name}"),
         }
     }
 
@@ -57,6 +60,7 @@ impl Held {
         match text.split_once(':')? {
             ("image", id) => Some(Held::Image(id.parse().ok()?)),
             ("network", id) => Some(Held::Network(id.to_owned())),
+            ("volume", name) => Some(Held::Volume(name.to_owned())),
             _ => None,
         }
     }

@@ -44,6 +44,20 @@ impl Tree {
         self.entry(EntryType::Directory, &format!("{path}/"), 0o755, None, b"")
     }
 
+    /// A folder or a file that belongs to somebody else than root.
+    pub fn of(mut self, (uid, gid): (u64, u64), path: &str, mode: u32, content: Option<&[u8]>) -> Tree {
+        let kind = if content.is_some() { EntryType::Regular } else { EntryType::Directory };
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(uid);
+        header.set_gid(gid);
+        header.set_size(content.unwrap_or_default().len() as u64);
+        header.set_mtime(1_700_000_000);
+        self.tar.append_data(&mut header, path, content.unwrap_or_default()).expect("writing to memory");
+        self
+    }
+
     /// A file.
     pub fn file(self, path: &str, mode: u32, content: &[u8]) -> Tree {
         self.entry(EntryType::Regular, path, mode, None, content)

@@ -27,6 +27,8 @@ pub enum Image {
     DockerTypes,
     /// Busybox in a zstd layer.
     Zstd,
+    /// Busybox with files for volumes; see [`special::volumes`].
+    Volumes,
 }
 
 impl Image {
@@ -39,6 +41,7 @@ impl Image {
             Image::ManyPlatforms => "tests/many-platforms",
             Image::DockerTypes => "tests/docker-types",
             Image::Zstd => "tests/zstd",
+            Image::Volumes => "tests/volumes",
         }
     }
 
@@ -52,6 +55,7 @@ impl Image {
             Image::ManyPlatforms => special::publish_many_platforms(registry, name),
             Image::DockerTypes => registry.publish(name, &busybox().style(Style::Docker)).reference,
             Image::Zstd => registry.publish(name, &special::zstd()).reference,
+            Image::Volumes => registry.publish(name, &special::volumes()).reference,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Images that exist to try one thing each.
 
-use super::layer::{Compression, digest};
+use super::layer::{Compression, Tree, digest};
 use super::recipe::{Recipe, Style, architecture};
 use super::{busybox, debian};
 use crate::registry::Registry;
@@ -9,6 +9,22 @@ use serde_json::{Value, json};
 /// Busybox in a zstd layer.
 pub fn zstd() -> Recipe {
     Recipe::new().layer(debian::busybox_tree().finish(Compression::Zstd)).config(json!({ "Cmd": ["sh"] }))
+}
+
+/// Busybox with a folder `/data` of user 1000 and group 1001, in it `file`, `hard` (the same file), `link` and an empty folder
+/// `sub`, and a folder `/declared` with a file `first`, which is a volume.
+pub fn volumes() -> Recipe {
+    let owner = (1000, 1001);
+    let tree = Tree::default()
+        .of(owner, "data/", 0o2750, None)
+        .of(owner, "data/file", 0o4755, Some(b"hello\n"))
+        .hard_link("data/hard", "data/file")
+        .link("data/link", "file")
+        .of(owner, "data/sub/", 0o700, None)
+        .folder("declared")
+        .file("declared/first", 0o644, b"first\n");
+    let config = json!({ "Cmd": ["sh"], "Volumes": { "/declared": {} } });
+    busybox().layer(tree.finish(Compression::Gzip)).config(config)
 }
 
 /// Busybox that answers `entry: ARGS…`, as user `guest`, in a folder that does not exist yet, with its own

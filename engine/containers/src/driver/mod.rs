@@ -1,5 +1,6 @@
 //! The driver of one container: the task that alone changes its state.
 
+mod mounts;
 mod removal;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -49,7 +50,7 @@ pub(super) enum Order {
     /// Freeze or thaw.
     Freeze(bool, Answer<()>),
     /// Take the container away.
-    Remove(Answer<()>),
+    Remove(bool, Answer<()>),
     /// Whether the container stays after the end of this run although it removes itself.
     Keep(bool, Answer<()>),
     /// Publish an event behind those of what was ordered before.
@@ -157,7 +158,7 @@ impl Driver {
             Order::Start(answer) => drop(answer.send(self.start(queue).await)),
             Order::Signal(signal, answer) => drop(answer.send(self.signal(signal).await)),
             Order::Freeze(frozen, answer) => drop(answer.send(self.freeze(frozen).await)),
-            Order::Remove(answer) => drop(answer.send(self.remove().await)),
+            Order::Remove(volumes, answer) => drop(answer.send(self.remove(volumes).await)),
             Order::Keep(kept, answer) => {
                 self.kept = kept;
                 drop(answer.send(Ok(())));
@@ -303,6 +304,7 @@ impl Driver {
         self.publish(State::Running(Running { pid, started_at, paused: false }));
         self.begin_health(begun, false);
         self.record_start().await?;
+        self.mount_events();
         self.network_events("connect");
         self.event("start", &[]);
         Ok(())
@@ -327,7 +329,7 @@ impl Driver {
         self.container.hub.close();
         self.ended_as(if ran { State::Exited(ended) } else { State::Created(ended) }, exit_code);
         if self.save(Durability::Soon).await.is_ok() && record.host.auto_remove {
-            let _ = self.remove_now().await;
+            let _ = self.remove_now(true).await;
         }
     }
 
@@ -552,6 +554,7 @@ impl Driver {
         self.shared.networks.leave(self.container.id());
         self.ended_as(state, exit_code);
         self.network_events("disconnect");
+        self.unmount_events();
         let lasted = Duration::from_nanos(ended_at.saturating_sub(started_at));
         let seconds = lasted.as_secs().to_string();
         self.event("die", &[("exitCode", exit_code.to_string()), ("execDuration", seconds)]);
@@ -559,7 +562,7 @@ impl Driver {
         self.undo().await;
         super::runs::forget(&self.shared, self.container.id());
         if auto_remove {
-            match self.remove_now().await {
+            match self.remove_now(true).await {
                 Ok(()) => self.acknowledge(),
                 Err(error) => {
                     tracing::error!(container = self.container.id(), %error, "cannot remove an ended container");

@@ -9,7 +9,7 @@ use runtime::cgroup;
 use store::Durability;
 
 impl Driver {
-    pub(super) async fn remove(&mut self) -> Result<(), ContainerError> {
+    pub(super) async fn remove(&mut self, volumes: bool) -> Result<(), ContainerError> {
         self.permit(Verb::Remove)?;
         let before = self.state();
         if matches!(before, State::Damaged(_)) {
@@ -18,7 +18,7 @@ impl Driver {
         if let Some(ended) = before.ended() {
             self.publish(State::Removing(ended.clone()));
         }
-        let removed = self.remove_now().await;
+        let removed = self.remove_now(volumes).await;
         if removed.is_err() {
             self.publish(before);
         }
@@ -39,7 +39,7 @@ impl Driver {
 
     /// Metadata first, in one durable transaction; then the files, which a later start collects where this is
     /// interrupted.
-    pub(super) async fn remove_now(&mut self) -> Result<(), ContainerError> {
+    pub(super) async fn remove_now(&mut self, volumes: bool) -> Result<(), ContainerError> {
         let record = self.container.record();
         let held = record.clone();
         self.shared
@@ -71,6 +71,9 @@ impl Driver {
         self.container.console.stdin.end();
         let folder = self.container.folder.clone();
         tokio::task::spawn_blocking(move || crate::remove::delete_folder(&folder));
+        if volumes {
+            self.remove_volumes(&record).await;
+        }
         let ended = self.state().ended().cloned().unwrap_or_default();
         self.publish(State::Removed(ended));
         self.event("destroy", &[]);

@@ -100,11 +100,12 @@ impl Containers {
         }
         let record = container.record();
         let overlay = launch::overlay(&self.shared, container, &record)?;
-        let mut mounts = launch::mounts(&self.shared, container, &record)?;
+        let mut mounts = launch::mounts(&self.shared, container, &record, None)?;
         // Files that the first start writes.
         mounts.retain(|mount| match &mount.kind {
             VolumeKind::Bind(bind) => bind.source.exists() || !bind.source.starts_with(&container.folder),
             VolumeKind::Tmpfs(_) => false,
+            VolumeKind::Prepared(_) => true,
         });
         let ids = self.shared.ids(&record.host);
         if !record.config.working_dir.is_empty() && matches!(container.snapshot().state, State::Created(_)) {

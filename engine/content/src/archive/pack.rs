@@ -219,7 +219,7 @@ fn elsewhere(name: &[u8], mut value: Vec<u8>) -> Vec<u8> {
 }
 
 /// Most files have no attribute: the first try needs no memory.
-fn read_growing(mut call: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Vec<u8> {
+pub(super) fn read_growing(mut call: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Vec<u8> {
     let mut small = [0; 256];
     match call(&mut small) {
         Ok(count) => return small[..count].to_vec(),

@@ -38,7 +38,7 @@ pub use plan::NulInside;
 pub use resource::resource_by_name;
 pub use run::{Joined, LaunchError, Launched, Registration, enter, start};
 pub use spec::{
-    BindMount, CapabilitySets, Device, Environment, Join, JoinPid, Namespaces, Process, Rlimit, Shm, Spec,
-    TmpfsMount, UserIds, UserNamespace, VolumeKind, VolumeMount,
+    BindMount, CapabilitySets, Device, Environment, Join, JoinPid, Namespaces, PreparedMount, Process,
+    Rlimit, Shm, Spec, TmpfsMount, UserIds, UserNamespace, VolumeKind, VolumeMount,
 };
 pub use zygote::{Forerunner, ZYGOTE, start_zygote};

@@ -8,7 +8,9 @@ use sys::mounts::MountAttributes;
 
 use super::file::{File, Namespace};
 use super::process_steps::{Birth, ProcessSteps};
-use super::spec::{BindMount, Device, Join, JoinPid, Process, Rlimit, Shm, Spec, TmpfsMount, VolumeKind};
+use super::spec::{
+    BindMount, Device, Join, JoinPid, PreparedMount, Process, Rlimit, Shm, Spec, TmpfsMount, VolumeKind,
+};
 use super::step::Step;
 
 /// Something that becomes a file descriptor before the clone.
@@ -27,6 +29,8 @@ pub(super) enum Source {
     Tmpfs(TmpfsMount),
     /// A detached copy of a file or folder.
     Bind(BindMount),
+    /// A mount of the spec's that is ready.
+    Prepared(PreparedMount),
     /// The mount that the spec gives as [`Shm::Mount`].
     Shm,
     /// The proc file system that the spec gives with the pid namespace to join.
@@ -40,8 +44,19 @@ pub(super) enum Source {
 pub(super) struct MountPoint {
     /// Absolute path in the container.
     pub path: String,
-    /// Source that tells whether it is a file or a folder; `None` is a folder.
-    pub like: Option<PathBuf>,
+    /// Whether it is a file or a folder.
+    pub like: Like,
+}
+
+/// What tells whether a mount point is a file or a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Like {
+    /// It is a folder.
+    Folder,
+    /// What is at this path.
+    Path(PathBuf),
+    /// What the mount shows.
+    Mount(PreparedMount),
 }
 
 /// What to prepare and which steps to walk.
@@ -260,8 +275,9 @@ impl Plan {
         mounts.sort_by_key(|m| m.target.split('/').filter(|part| !part.is_empty()).count());
         for mount in mounts {
             let (source, like) = match &mount.kind {
-                VolumeKind::Bind(bind) => (Source::Bind(bind.clone()), Some(bind.source.clone())),
-                VolumeKind::Tmpfs(tmpfs) => (Source::Tmpfs(tmpfs.clone()), None),
+                VolumeKind::Bind(bind) => (Source::Bind(bind.clone()), Like::Path(bind.source.clone())),
+                VolumeKind::Tmpfs(tmpfs) => (Source::Tmpfs(tmpfs.clone()), Like::Folder),
+                VolumeKind::Prepared(mount) => (Source::Prepared(mount.clone()), Like::Mount(mount.clone())),
             };
             self.mount_points.push(MountPoint { path: mount.target.clone(), like });
             let file = self.source(source);

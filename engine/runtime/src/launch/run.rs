@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use sys::clone::Memory;
 
 use super::file::{File, Files, Namespace};
-use super::plan::{Message, NulInside, Plan, Source};
+use super::plan::{Like, Message, NulInside, Plan, Source};
 use super::spec::{Join, JoinPid, Process, Shm, Spec};
 use super::step::Step;
 use super::walk;
@@ -203,6 +203,7 @@ fn prepare(
             Source::Tmpfs(tmpfs) => rootfs::tmpfs(tmpfs, ids)?,
             Source::Mqueue => rootfs::mqueue()?,
             Source::Bind(bind) => rootfs::bind(bind)?,
+            Source::Prepared(prepared) => own(prepared.mount.as_fd(), "mount a volume")?,
             Source::Shm => match &spec.shm {
                 Shm::Mount(mount) => own(mount.as_fd(), "mount /dev/shm")?,
                 Shm::None | Shm::New { .. } => unreachable!("the plan was compiled from this spec"),
@@ -218,7 +219,12 @@ fn prepare(
         rootfs::make_mount_point(root, Path::new(own), None, ids)?;
     }
     for point in &plan.mount_points {
-        rootfs::make_mount_point(root, Path::new(&point.path), point.like.as_deref(), ids)?;
+        let path = Path::new(&point.path);
+        match &point.like {
+            Like::Folder => rootfs::make_mount_point(root, path, None, ids)?,
+            Like::Path(like) => rootfs::make_mount_point(root, path, Some(like), ids)?,
+            Like::Mount(mount) => rootfs::make_place_of(root, path, mount, ids)?,
+        }
     }
     if let Some(Step::WorkingDirectory(cwd)) =
         plan.steps.iter().find(|step| matches!(step, Step::WorkingDirectory(_)))

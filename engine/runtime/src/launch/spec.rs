@@ -209,7 +209,27 @@ pub enum VolumeKind {
     Bind(BindMount),
     /// An empty memory file system.
     Tmpfs(TmpfsMount),
+    /// A mount that was made ready.
+    Prepared(PreparedMount),
 }
+
+/// A detached mount, which can be attached once.
+#[derive(Debug, Clone)]
+pub struct PreparedMount {
+    /// The mount.
+    pub mount: Arc<OwnedFd>,
+    /// What it shows, for messages.
+    pub source: String,
+}
+
+/// The same descriptor.
+impl PartialEq for PreparedMount {
+    fn eq(&self, other: &PreparedMount) -> bool {
+        Arc::ptr_eq(&self.mount, &other.mount)
+    }
+}
+
+impl Eq for PreparedMount {}
 
 /// A bind mount.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -32,7 +32,7 @@ pub(super) async fn measure(app: Arc<App>, container: Arc<Container>) -> Result<
 /// `GET /containers/{id}/json`.
 pub async fn inspect(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
     let container = app.containers.find(&call.name)?;
-    let mut value = inspect_wire(&container, &app.networks, call.version);
+    let mut value = inspect_wire(&container, &app, call.version);
     if call.query.flag("size") {
         let size = measure(app, container).await?;
         (value["SizeRw"], value["SizeRootFs"]) = (json!(size.writable), json!(size.total));

@@ -25,7 +25,7 @@ struct Usage {
     reclaimable: u64,
 }
 
-/// `GET /system/df`. There are no volumes and no build cache yet: their lists are empty.
+/// `GET /system/df`. There is no build cache yet: its list is empty.
 pub async fn df(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
     let asked = if call.version >= TYPES { call.query.all("type") } else { Vec::new() };
     if let Some(kind) = asked.iter().find(|kind| !KINDS.contains(kind)) {
@@ -50,10 +50,11 @@ pub async fn df(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
             rows,
         );
     }
-    for (kind, noun, list) in [("volume", "Volume", "Volumes"), ("build-cache", "BuildCache", "BuildCache")] {
-        if wanted(kind) {
-            add(&mut all, noun, list, Usage::default(), call.version, rows);
-        }
+    if wanted("volume") {
+        add(&mut all, "Volume", "Volumes", volume_usage(app).await?, call.version, rows);
+    }
+    if wanted("build-cache") {
+        add(&mut all, "BuildCache", "BuildCache", Usage::default(), call.version, rows);
     }
     Ok(reply::ok(&all))
 }
@@ -102,6 +103,26 @@ fn add(all: &mut Value, noun: &str, list: &str, usage: Usage, version: ApiVersio
     }
 }
 
+/// Those with options are left out, as in dockerd: what they hold is elsewhere.
+async fn volume_usage(app: Arc<App>) -> Result<Usage, ApiError> {
+    super::volumes::blocking(move || {
+        let mut usage = Usage::default();
+        for volume in app.volumes.list().iter().filter(|volume| volume.options.is_empty()) {
+            let (size, users) = (app.volumes.size(&volume.name), app.volumes.users(&volume.name)?.len());
+            let mut row = super::volumes::volume(volume);
+            row["UsageData"] = json!({ "RefCount": users, "Size": size });
+            usage.total += size;
+            match users {
+                0 => usage.reclaimable += size,
+                _ => usage.active += 1,
+            }
+            usage.rows.push(row);
+        }
+        Ok(usage)
+    })
+    .await
+}
+
 fn image_usage(app: &App, version: ApiVersion) -> Usage {
     let containers = app.containers.list();
     let mut usage = Usage { total: app.images.layers_size(), ..Usage::default() };
@@ -125,7 +146,7 @@ async fn container_usage(app: &Arc<App>, version: ApiVersion) -> Result<Usage, A
     let mut usage = Usage::default();
     for container in app.containers.list() {
         let size = measure(app.clone(), container.clone()).await?;
-        let row = Rows::new(&app.images, &app.networks, version).row(&container, Some(size));
+        let row = Rows::new(app, version).row(&container, Some(size));
         usage.rows.push(json!(row));
         usage.total += size.writable;
         match in_use(&container) {

@@ -101,8 +101,8 @@ pub async fn remove(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
         let text = "links are not supported by this release of Pinnace yet";
         return Err(ApiError::of(model::ErrorKind::NotImplemented, text));
     }
-    let force = call.query.flag("force");
-    to_its_end(async move { app.containers.remove(&call.name, force).await }).await?;
+    let (force, volumes) = (call.query.flag("force"), call.query.flag("v"));
+    to_its_end(async move { app.containers.remove(&call.name, force, volumes).await }).await?;
     Ok(no_content())
 }
 

@@ -16,6 +16,7 @@ mod networks;
 mod ps;
 mod system;
 mod usage;
+mod volumes;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -96,6 +97,12 @@ const ROUTES: &[Route] = &[
     route!("DELETE", "/networks/{id}", networks::remove),
     route!("POST", "/networks/{id}/connect", networks::connect),
     route!("POST", "/networks/{id}/disconnect", networks::disconnect),
+    route!("GET", "/volumes", volumes::list),
+    route!("POST", "/volumes/create", volumes::create),
+    route!("POST", "/volumes/prune", volumes::prune),
+    route!("GET", "/volumes/{name}", volumes::inspect),
+    route!("PUT", "/volumes/{name}", volumes::update),
+    route!("DELETE", "/volumes/{name}", volumes::remove),
     route!("POST", "/images/create", images::create),
     route!("GET", "/images/json", images::list),
     route!("GET", "/images/{name*}/json", images::inspect),
@@ -126,12 +133,6 @@ const LATER: &[(&str, &str)] = &[
     ("GET", "/plugins/privileges"),
     ("POST", "/plugins/pull"),
     ("POST", "/session"),
-    ("GET", "/volumes"),
-    ("POST", "/volumes/create"),
-    ("POST", "/volumes/prune"),
-    ("DELETE", "/volumes/{name}"),
-    ("GET", "/volumes/{name}"),
-    ("PUT", "/volumes/{name}"),
 ];
 
 /// Endpoints that are newer than the oldest version: method, path, dockerd's words for the path, and the minor
@@ -256,14 +257,11 @@ fn unserved(method: &Method, path: &str) -> ApiError {
         .iter()
         .any(|root| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
     {
-        let text = match path {
-            "/swarm/leave" => "This node is not part of a swarm",
-            _ => {
-                "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this \
-                 node to swarm and try again."
-            }
-        };
-        return ApiError { status: StatusCode::SERVICE_UNAVAILABLE, message: text.to_owned() };
+        if path != "/swarm/leave" {
+            return not_a_manager();
+        }
+        let message = "This node is not part of a swarm".to_owned();
+        return ApiError { status: StatusCode::SERVICE_UNAVAILABLE, message };
     }
     let later = LATER.iter().any(|(m, template)| *m == method.as_str() && fits_later(template, path));
     if later {
@@ -271,6 +269,13 @@ fn unserved(method: &Method, path: &str) -> ApiError {
         return ApiError { status: StatusCode::NOT_IMPLEMENTED, message };
     }
     ApiError::page_not_found()
+}
+
+/// What only a swarm manager could do.
+fn not_a_manager() -> ApiError {
+    let text = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to \
+                swarm and try again.";
+    ApiError { status: StatusCode::SERVICE_UNAVAILABLE, message: text.to_owned() }
 }
 
 fn fits_later(template: &str, path: &str) -> bool {

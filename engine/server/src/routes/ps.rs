@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::call::Call;
 use crate::query::Filters;
 use crate::reply::{self, ApiError, Reply};
-use crate::wire::inspect::mounts;
+use crate::wire::mounts;
 use crate::wire::ports::all as all_ports;
 use crate::wire::summary::{Rows, health};
 
@@ -55,7 +55,7 @@ pub async fn list(app: Arc<App>, call: Call) -> Result<Reply, ApiError> {
             sizes.push(measure(app.clone(), container.clone()).await?);
         }
     }
-    let mut rows = Rows::new(&app.images, &app.networks, call.version);
+    let mut rows = Rows::new(&app, call.version);
     let row = |(at, container): (usize, &Arc<Container>)| rows.row(container, sizes.get(at).copied());
     Ok(reply::ok(&shown.iter().enumerate().map(row).collect::<Vec<_>>()))
 }
@@ -123,7 +123,8 @@ impl Wanted {
         };
         let volume = |wanted: &String| {
             let fields = ["Name", "Source", "Destination"];
-            mounts(&record.host)
+            let place = |name: &str| app.volumes.mountpoint(name).display().to_string();
+            mounts::show(&record, place)
                 .iter()
                 .any(|mount| fields.iter().any(|field| mount[field] == wanted.as_str()))
         };

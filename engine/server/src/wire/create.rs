@@ -86,9 +86,6 @@ impl Body {
             let text = "config cannot be empty in order to create a container";
             return Err(ApiError::bad_request(text));
         }
-        if let Some(path) = self.volumes.keys().next() {
-            return Err(not_yet(format_args!("the anonymous volume {path}")));
-        }
         self.host_config = super::host::named(self.host_config);
         if version < ApiVersion(1, 43) {
             self.host_config.remove("Annotations");
@@ -102,6 +99,9 @@ impl Body {
         }
         let mut endpoints = self.networking_config.read(version)?;
         let mut host = super::host::read(self.host_config)?;
+        super::mounts::check(&mut host.mounts, version)?;
+        let images = host.mounts.iter().any(|mount| mount.r#type == "image");
+        let experimental = images.then(|| "Image mount is an experimental feature".to_owned());
         if self.network_disabled {
             host.network_mode = "none".to_owned();
         }
@@ -128,7 +128,7 @@ impl Body {
             working_dir: self.working_dir,
             labels: self.labels,
             exposed_ports,
-            volumes: BTreeSet::new(),
+            volumes: self.volumes.into_keys().collect(),
             stop_signal: self.stop_signal,
             stop_timeout: self.stop_timeout,
             shell: self.shell,
@@ -139,7 +139,12 @@ impl Body {
             config,
             host,
             endpoints,
-            warnings: warning.into_iter().chain(discarded).chain(discarded_ports).collect(),
+            warnings: warning
+                .into_iter()
+                .chain(discarded)
+                .chain(discarded_ports)
+                .chain(experimental)
+                .collect(),
             ..Create::default()
         })
     }

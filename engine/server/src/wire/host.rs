@@ -38,7 +38,9 @@ const HONOURED: &[(&str, &str)] = &[
     ("ShmSize", ""),
     ("ReadonlyRootfs", ""),
     ("Tmpfs", ""),
-    ("Binds", "absolute paths"),
+    ("Binds", ""),
+    ("Mounts", "`bind`, `volume`, `tmpfs`, `image`"),
+    ("VolumesFrom", ""),
     ("Sysctls", ""),
     ("Ulimits", ""),
     ("OomScoreAdj", ""),
@@ -93,8 +95,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("Cgroup", ""),
     ("CpuRealtimePeriod", "the kernel has no groups of real-time tasks"),
     ("CpuRealtimeRuntime", "the kernel has no groups of real-time tasks"),
-    ("Mounts", ""),
-    ("VolumesFrom", ""),
 ];
 
 /// The fields under the names that Docker gives them.
@@ -203,6 +203,8 @@ struct Host {
     readonly_rootfs: bool,
     tmpfs: BTreeMap<String, String>,
     binds: Vec<String>,
+    mounts: Vec<containers::Mount>,
+    volumes_from: Vec<String>,
     sysctls: BTreeMap<String, String>,
     ulimits: Vec<Ulimit>,
     oom_score_adj: i32,
@@ -344,6 +346,9 @@ impl Host {
             readonly_rootfs: self.readonly_rootfs,
             tmpfs: self.tmpfs,
             binds: self.binds,
+            mounts: self.mounts,
+            volumes_from: self.volumes_from,
+            volume_driver: self.volume_driver,
             sysctls: self.sysctls,
             ulimits: self.ulimits.into_iter().map(|limit| (limit.name, limit.soft, limit.hard)).collect(),
             oom_score_adj: self.oom_score_adj,
@@ -401,9 +406,6 @@ impl Host {
             let text =
                 "invalid option: QoS settings are not supported on linux: Maximum IO Bandwidth and IO IOps";
             return Err(ApiError::bad_request(text));
-        }
-        if !matches!(self.volume_driver.as_str(), "" | "local") {
-            return Err(not_yet(format_args!("the volume driver {}", self.volume_driver)));
         }
         Ok(())
     }

@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use containers::{Config, Container, Ended, Health, HostConfig, Record, Snapshot, State};
+use containers::{Config, Container, Ended, Health, Record, Snapshot, State};
 use networks::{Endpoint, Networks};
 use serde_json::{Value, json};
 
 use super::endpoint::endpoints;
+use super::mounts;
+use crate::app::App;
 use crate::version::ApiVersion;
 
 /// The whole answer.
-pub fn inspect(container: &Container, networks: &Networks, version: ApiVersion) -> Value {
+pub fn inspect(container: &Container, app: &App, version: ApiVersion) -> Value {
+    let networks = &*app.networks;
+    let place = |name: &str| app.volumes.mountpoint(name).display().to_string();
     let (record, snapshot) = (container.record(), container.snapshot());
     let command = record.command();
     let (path, args) = command.split_first().map_or(("", &[][..]), |(path, args)| (path.as_str(), args));
@@ -25,7 +29,7 @@ pub fn inspect(container: &Container, networks: &Networks, version: ApiVersion) 
         "LogPath": log, "Name": format!("/{}", record.name), "RestartCount": record.restarts.count, "Driver": "overlay2",
         "Platform": "linux", "MountLabel": "", "ProcessLabel": "", "AppArmorProfile": "",
         "ExecIDs": if execs.is_empty() { Value::Null } else { json!(execs) },
-        "HostConfig": host(&record, version), "Mounts": mounts(&record.host), "Config": config(&record.config),
+        "HostConfig": host(&record, version), "Mounts": mounts::show(&record, place), "Config": config(&record.config),
         "NetworkSettings": network_settings(&record, &snapshot, networks, version),
     });
     let mac = record.endpoint_settings().mac;
@@ -125,7 +129,7 @@ fn host(record: &Record, version: ApiVersion) -> Value {
         "Binds": list(&host.binds), "ContainerIDFile": "",
         "LogConfig": { "Type": host.log_driver, "Config": host.log_options }, "NetworkMode": host.network_mode,
         "PortBindings": host.port_bindings, "RestartPolicy": { "Name": host.restart.name(), "MaximumRetryCount": host.restart.retries() },
-        "AutoRemove": host.auto_remove, "VolumeDriver": "", "VolumesFrom": null,
+        "AutoRemove": host.auto_remove, "VolumeDriver": host.volume_driver, "VolumesFrom": list(&host.volumes_from),
         "ConsoleSize": [host.console_size.0, host.console_size.1], "CapAdd": list(&host.cap_add),
         "CapDrop": list(&host.cap_drop), "CgroupnsMode": host.cgroupns_mode, "Dns": host.dns,
         "DnsOptions": host.dns_options, "DnsSearch": host.dns_search, "ExtraHosts": list(&host.extra_hosts),
@@ -148,6 +152,9 @@ fn host(record: &Record, version: ApiVersion) -> Value {
     if let Some(init) = host.init {
         value["Init"] = json!(init);
     }
+    if !host.mounts.is_empty() {
+        value["Mounts"] = json!(host.mounts);
+    }
     if let (Some(all), Value::Object(limits)) =
         (value.as_object_mut(), super::resources::show(&host.resources))
     {
@@ -164,23 +171,6 @@ fn links(record: &Record) -> Value {
     };
     let links: Vec<Value> = record.host.links.iter().map(shown).collect();
     if links.is_empty() { Value::Null } else { links.into() }
-}
-
-/// What is mounted besides the root.
-pub fn mounts(host: &HostConfig) -> Vec<Value> {
-    host.binds
-        .iter()
-        .filter_map(|bind| {
-            let mut parts = bind.split(':');
-            let (source, target) = (parts.next()?, parts.next()?);
-            let mode = parts.next().unwrap_or_default();
-            let writable = !mode.split(',').any(|word| word == "ro");
-            Some(json!({
-                "Type": "bind", "Source": source, "Destination": target, "Mode": mode, "RW": writable,
-                "Propagation": "rprivate",
-            }))
-        })
-        .collect()
 }
 
 /// The place on the default bridge while the container runs; before and after it the addresses are empty.

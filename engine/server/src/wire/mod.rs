@@ -6,6 +6,7 @@ pub mod endpoint;
 pub mod host;
 pub mod images;
 pub mod inspect;
+pub mod mounts;
 pub mod networks;
 pub mod ports;
 pub mod resources;

@@ -15,13 +15,16 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Value, json};
 
 use super::endpoint::endpoints;
-use super::inspect::{has_place, mounts};
+use super::inspect::has_place;
+use super::mounts;
+use crate::app::App;
 use crate::version::ApiVersion;
 
 /// What the rows of one list have in common.
 pub struct Rows<'a> {
     images: &'a Images,
     networks: &'a Networks,
+    app: &'a App,
     version: ApiVersion,
     now: Timestamp,
     /// The ids that references name now.
@@ -34,6 +37,7 @@ pub struct Row {
     snapshot: Snapshot,
     image: String,
     networks: Value,
+    mounts: Vec<Value>,
     version: ApiVersion,
     now: Timestamp,
     size: Option<Size>,
@@ -41,8 +45,9 @@ pub struct Row {
 
 impl<'a> Rows<'a> {
     /// Of a list that is made now.
-    pub fn new(images: &'a Images, networks: &'a Networks, version: ApiVersion) -> Rows<'a> {
-        Rows { images, networks, version, now: Timestamp::now(), named: HashMap::new() }
+    pub fn new(app: &'a App, version: ApiVersion) -> Rows<'a> {
+        let (images, networks) = (&*app.images, &*app.networks);
+        Rows { images, networks, app, version, now: Timestamp::now(), named: HashMap::new() }
     }
 
     /// The row of a container, with its size where it was asked for.
@@ -51,6 +56,7 @@ impl<'a> Rows<'a> {
         Row {
             image: self.image(&record),
             networks: endpoints(&record, &snapshot, self.networks),
+            mounts: mounts::show(&record, |name| self.app.volumes.mountpoint(name).display().to_string()),
             record,
             snapshot,
             version: self.version,
@@ -89,7 +95,7 @@ impl Serialize for Row {
         row.serialize_entry("Status", &status(state, health(record), self.now))?;
         row.serialize_entry("HostConfig", &self.host())?;
         row.serialize_entry("NetworkSettings", &HashMap::from([("Networks", &self.networks)]))?;
-        row.serialize_entry("Mounts", &mounts(&record.host))?;
+        row.serialize_entry("Mounts", &self.mounts)?;
         if self.version >= ApiVersion(1, 52) {
             let streak = record.health.as_ref().map_or(0, |health| health.failing_streak);
             let status = health(record).unwrap_or("none");
