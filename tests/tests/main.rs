@@ -31,6 +31,7 @@ mod manage;
 mod network;
 mod networks;
 mod old_disk;
+mod ports;
 mod power;
 mod process;
 mod ps;

@@ -252,7 +252,7 @@ mod tests {
         });
         let refused = Answer::Refused { why: Refusal::InUse, text: "taken".into() };
         host.answer(refused).await;
-        let told = "failed to bind host port 0.0.0.0:8080/tcp: address already in use";
+        let told = "failed to bind host port for 0.0.0.0:8080:172.17.0.2:80/tcp: address already in use";
         assert_eq!(asking.await.unwrap(), Err(told.to_owned()));
         let closing = tokio::task::spawn_blocking(move || ports.release("a"));
         let Request::Release { port: 41234, .. } = host.answer(Answer::Done).await else { panic!() };

@@ -61,12 +61,14 @@ pub enum PortsError {
         last: u16,
     },
     /// The host does not open it.
-    #[error("failed to bind host port {host}:{port}/{protocol}: {why}")]
+    #[error("failed to bind host port for {host}:{port}:{target}/{protocol}: {why}")]
     Host {
         /// Of the host.
         host: IpAddr,
         /// The number; 0 for any.
         port: u16,
+        /// The container's.
+        target: SocketAddr,
         /// What is spoken.
         protocol: Protocol,
         /// The host's words.
@@ -186,28 +188,31 @@ impl Ports {
     /// Asks for one port and writes it into the book, where it is taken from the first moment.
     fn open(&self, run: &str, address: Ipv4Addr, wanted: &Wanted) -> Result<(), PortsError> {
         let host = wanted.host.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        let (protocol, target) = (wanted.protocol, SocketAddr::new(address.into(), wanted.container));
         let mut refused = None;
         for first in wanted.first..=wanted.last {
-            let Some(port) = self.take(run, wanted, first) else { continue };
-            let why = match self.ask(run, address, wanted, port) {
-                Ok(()) => return Ok(()),
-                Err((why, text)) => {
-                    let why_not = words(why, text);
-                    refused =
-                        Some(PortsError::Host { host, port: first, protocol: wanted.protocol, why: why_not });
-                    why
+            let port = match self.take(run, wanted, first) {
+                Ok(port) => port,
+                Err(holder) => {
+                    refused.get_or_insert(PortsError::Allocated { host: holder, port: first });
+                    continue;
                 }
             };
+            let Err((why, text)) = self.ask(run, address, wanted, port) else { return Ok(()) };
             self.book().give_back(run);
+            refused = Some(PortsError::Host { host, port: first, target, protocol, why: words(why, text) });
             if why != Refusal::InUse {
                 break;
             }
         }
         let (first, last) = (wanted.first, wanted.last);
-        Err(refused.unwrap_or(match first == last {
-            true => PortsError::Allocated { host, port: first },
-            false => PortsError::AllAllocated { host, first, last },
-        }))
+        Err(match refused {
+            Some(PortsError::Allocated { .. }) if first < last => {
+                PortsError::AllAllocated { host, first, last }
+            }
+            Some(refused) => refused,
+            None => PortsError::AllAllocated { host, first, last },
+        })
     }
 
     /// Has the host open what was taken.
@@ -234,17 +239,24 @@ impl Ports {
         Ok(())
     }
 
-    /// Takes this number, or any for 0, in the book.
-    fn take(&self, run: &str, wanted: &Wanted, number: u16) -> Option<u16> {
+    /// Takes this number, or any for 0, in the book; or the address of whoever has it.
+    fn take(&self, run: &str, wanted: &Wanted, number: u16) -> Result<u16, IpAddr> {
+        let any = IpAddr::from(Ipv4Addr::UNSPECIFIED);
         let mut book = self.book();
         let (protocol, host) = (wanted.protocol, wanted.host);
         let port = match number {
-            0 => (EPHEMERAL.0..=EPHEMERAL.1).find(|port| book.is_free(protocol, host, *port))?,
-            number => Some(number).filter(|port| book.is_free(protocol, host, *port))?,
+            0 => {
+                let mut all = EPHEMERAL.0..=EPHEMERAL.1;
+                all.find(|port| book.holder(protocol, host, *port).is_none()).ok_or(any)?
+            }
+            number => match book.holder(protocol, host, number) {
+                Some(other) => return Err(other.host.unwrap_or(any)),
+                None => number,
+            },
         };
         let taken = Published { protocol, container: wanted.container, host, port };
-        book.runs.get_mut(run)?.ports.push(taken);
-        Some(port)
+        book.runs.get_mut(run).ok_or(any)?.ports.push(taken);
+        Ok(port)
     }
 
     /// Leads containers and the machine itself to the run.
@@ -268,9 +280,10 @@ impl Ports {
 const HELD: &str = "no holder of the book of ports panics";
 
 impl Book {
-    fn is_free(&self, protocol: Protocol, host: Option<IpAddr>, port: u16) -> bool {
+    /// Who is in the way of a listener.
+    fn holder(&self, protocol: Protocol, host: Option<IpAddr>, port: u16) -> Option<&Published> {
         let mut all = self.runs.values().flat_map(|run| &run.ports);
-        !all.any(|other| other.protocol == protocol && other.port == port && overlap(other.host, host))
+        all.find(|other| other.protocol == protocol && other.port == port && overlap(other.host, host))
     }
 
     /// The last that was taken is not to be had.
@@ -379,7 +392,7 @@ mod tests {
             assert_eq!(publish("x", &[want("", 9000, 9000), wanted]).unwrap_err().to_string(), expected);
         };
         check(want("", 8080, 8080), "Bind for 0.0.0.0:8080 failed: port is already allocated");
-        check(want("127.0.0.1", 8080, 8080), "Bind for 127.0.0.1:8080 failed: port is already allocated");
+        check(want("127.0.0.1", 8080, 8080), "Bind for 0.0.0.0:8080 failed: port is already allocated");
         check(want("", 9000, 9000), "Bind for 0.0.0.0:9000 failed: port is already allocated");
         // What failed has left nothing behind.
         assert_eq!(numbers(&publish("b", &[want("", 9000, 9000)]).unwrap()), [9000]);
