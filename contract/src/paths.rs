@@ -42,6 +42,8 @@ pub const CGROUP: &str = "/sys/fs/cgroup";
 pub const CGROUP_CONTAINERS: &str = "docker";
 /// Cgroup of `engined`, relative to [`CGROUP`].
 pub const CGROUP_ENGINE: &str = "pinnace/engine";
+/// Cgroup of `carrier`, relative to [`CGROUP`].
+pub const CGROUP_CARRIER: &str = "pinnace/carrier";
 /// Cgroup of `init`, relative to [`CGROUP`].
 pub const CGROUP_INIT: &str = "pinnace/init";
 

@@ -7,6 +7,7 @@
 
 mod body;
 mod boot;
+mod carrier;
 mod clock;
 mod config;
 mod container;
@@ -41,6 +42,9 @@ fn main() {
     let program = if words.is_empty() { String::new() } else { words.remove(0) };
     if container::is_asked(&program) {
         container::run(&program, &words);
+    }
+    if carrier::is_asked(&program) {
+        carrier::run();
     }
     if words == [modules::LATE] {
         return modules::helper();

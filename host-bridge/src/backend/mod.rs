@@ -27,6 +27,10 @@ pub enum Port {
     Api,
     /// `init`'s control lines.
     Control,
+    /// The engine's host door.
+    Door,
+    /// The streams of published ports.
+    Carrier,
 }
 
 /// How a boot ended.

@@ -12,6 +12,7 @@
 //! when it dies the machine dies with it, as with a power cut.
 
 mod clock;
+mod door;
 pub mod first_answer;
 mod forward;
 mod line;

@@ -3,7 +3,7 @@
 use super::forward::Gate;
 use super::line::{Line, Welcome};
 use super::shared::{Event, Over, Shared, Stop};
-use super::{clock, first_answer, forward, pause, power_off, visitors};
+use super::{clock, door, first_answer, forward, pause, power_off, visitors};
 use crate::backend::{self, Backend, BackendError, Ended, Link, Machine};
 use crate::console::Consoles;
 use crate::host;
@@ -316,6 +316,7 @@ impl Supervisor<'_> {
             Some(stop) = self.wishes.recv() => return Ok(self.power_off(boot, stop).await),
         }
         self.answered(&link, begun);
+        beside.spawn(door::keep(link.clone()));
         let own_clock = boot.machine.has_own_clock();
         let clock = async {
             if own_clock {

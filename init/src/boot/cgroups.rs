@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use contract::paths::{CGROUP, CGROUP_CONTAINERS, CGROUP_ENGINE, CGROUP_INIT};
+use contract::paths::{CGROUP, CGROUP_CARRIER, CGROUP_CONTAINERS, CGROUP_ENGINE, CGROUP_INIT};
 
 use crate::messages::say;
 
@@ -13,7 +13,7 @@ use super::{BootError, Machine};
 /// enabled for its children (cgroups(7), "no internal processes").
 pub fn make(_: &mut Machine) -> Result<(), BootError> {
     let root = Path::new(CGROUP);
-    for cgroup in [CGROUP_INIT, CGROUP_ENGINE, CGROUP_CONTAINERS] {
+    for cgroup in [CGROUP_INIT, CGROUP_ENGINE, CGROUP_CARRIER, CGROUP_CONTAINERS] {
         let path = root.join(cgroup);
         fs::create_dir_all(&path).map_err(|source| BootError::Write { path, source })?;
     }

@@ -5,9 +5,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 
-use contract::paths::{CONTROL_SOCKET, DOCKER_SOCKET};
+use contract::paths::{CARRIER_SOCKET, CONTROL_SOCKET, DOCKER_SOCKET, DOOR_SOCKET};
 use contract::settings::Backend;
-use contract::vsock::{API_PORT, CONTROL_PORT};
+use contract::vsock::{API_PORT, CARRIER_PORT, CONTROL_PORT, DOOR_PORT};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, VsockAddr, bind, socket};
 use rustix::net::SocketAddrUnix;
 
@@ -32,6 +32,8 @@ pub struct Sockets {
     api_vsock: Option<OwnedFd>,
     control_unix: OwnedFd,
     control_vsock: Option<OwnedFd>,
+    door: Option<OwnedFd>,
+    carrier: Option<OwnedFd>,
 }
 
 impl Sockets {
@@ -54,6 +56,16 @@ impl Sockets {
     pub fn control_vsock(&self) -> Option<BorrowedFd<'_>> {
         self.control_vsock.as_ref().map(AsFd::as_fd)
     }
+
+    /// The host door: on vsock in a machine that has it, on a unix socket in namespaces.
+    pub fn door(&self) -> Option<BorrowedFd<'_>> {
+        self.door.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The carrier's, in the same way.
+    pub fn carrier(&self) -> Option<BorrowedFd<'_>> {
+        self.carrier.as_ref().map(AsFd::as_fd)
+    }
 }
 
 /// Makes them all.
@@ -62,11 +74,17 @@ pub fn listen(machine: &mut Machine) -> Result<(), BootError> {
         listen_unix(path, mode).map_err(|source| BootError::Write { path: path.into(), source })
     };
     let vsock = |port| (machine.settings.backend == Backend::Vm).then(|| listen_vsock(port)).flatten();
+    let of_host = |path, port| match machine.settings.backend {
+        Backend::Namespace => unix(path, CONTROL_MODE).map(Some),
+        Backend::Vm => Ok(vsock(port)),
+    };
     machine.sockets = Some(Sockets {
         api_unix: unix(DOCKER_SOCKET, API_MODE)?,
         api_vsock: vsock(API_PORT),
         control_unix: unix(CONTROL_SOCKET, CONTROL_MODE)?,
         control_vsock: vsock(CONTROL_PORT),
+        door: of_host(DOOR_SOCKET, DOOR_PORT)?,
+        carrier: of_host(CARRIER_SOCKET, CARRIER_PORT)?,
     });
     Ok(())
 }
@@ -74,7 +92,7 @@ pub fn listen(machine: &mut Machine) -> Result<(), BootError> {
 /// Closes them: whoever still waits in a queue is told that nobody comes.
 pub fn remove(machine: &mut Machine) {
     machine.sockets = None;
-    for path in [DOCKER_SOCKET, CONTROL_SOCKET] {
+    for path in [DOCKER_SOCKET, CONTROL_SOCKET, DOOR_SOCKET, CARRIER_SOCKET] {
         let _ = std::fs::remove_file(path);
     }
 }

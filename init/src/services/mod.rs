@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 use contract::keeper::EXIT_NEWER_DISK;
 use contract::line::EngineOrigin;
 use contract::paths::{
-    API_UNIX_FD, API_VSOCK_FD, CGROUP_ENGINE, CONFIG_FD, ENGINED, ENGINED_UPGRADE, KEEPER_FD,
+    API_UNIX_FD, API_VSOCK_FD, CARRIER_FD, CGROUP_CARRIER, CGROUP_ENGINE, CONFIG_FD, DOOR_FD, ENGINED,
+    ENGINED_UPGRADE, INIT, KEEPER_FD,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -56,6 +57,10 @@ pub enum Inherited {
     ApiUnix,
     /// The API's vsock, where there is vsock.
     ApiVsock,
+    /// The host door, where there is a host.
+    Door,
+    /// The socket of published ports, where there is a host.
+    Carrier,
     /// The configuration document, where this boot has one: a service that reads it waits for it.
     Config,
 }
@@ -66,7 +71,9 @@ pub const ENGINE: &str = "engined";
 /// Every service. The out-of-memory killer takes the engine after everything else: containers can do without it for a
 /// moment, but nobody can reach them then. Containers get their own value. Clients wait for it, and one that cannot live
 /// costs little at a pace of a second.
-const TABLE: &[Service] = &[Service {
+const TABLE: &[Service] = &[ENGINE_SERVICE, CARRIER_SERVICE];
+
+const ENGINE_SERVICE: Service = Service {
     name: ENGINE,
     path: ENGINED,
     sent_path: Some(ENGINED_UPGRADE),
@@ -77,6 +84,7 @@ const TABLE: &[Service] = &[Service {
         (Inherited::ApiUnix, API_UNIX_FD),
         (Inherited::ApiVsock, API_VSOCK_FD),
         (Inherited::Config, CONFIG_FD),
+        (Inherited::Door, DOOR_FD),
     ],
     restart: Some(Pace {
         first: Duration::from_millis(100),
@@ -84,7 +92,23 @@ const TABLE: &[Service] = &[Service {
         healthy: Duration::from_secs(10),
     }),
     vital: true,
-}];
+};
+
+/// Connections of published ports are in its hands. It is this program by another name.
+const CARRIER_SERVICE: Service = Service {
+    name: crate::carrier::NAME,
+    path: INIT,
+    sent_path: None,
+    cgroup: CGROUP_CARRIER,
+    oom_score: "-999",
+    inherits: &[(Inherited::Carrier, CARRIER_FD)],
+    restart: Some(Pace {
+        first: Duration::from_millis(100),
+        longest: Duration::from_secs(1),
+        healthy: Duration::from_secs(10),
+    }),
+    vital: false,
+};
 
 /// One that the host sent and that ends by itself within this gives way to the image's own.
 const PROBATION: Duration = Duration::from_secs(10);

@@ -62,6 +62,8 @@ impl Given {
             Inherited::Keeper => None,
             Inherited::ApiUnix => Some(self.sockets.api_unix()),
             Inherited::ApiVsock => self.sockets.api_vsock(),
+            Inherited::Door => self.sockets.door(),
+            Inherited::Carrier => self.sockets.carrier(),
             Inherited::Config => self.config.as_ref().map(AsFd::as_fd),
         }
     }

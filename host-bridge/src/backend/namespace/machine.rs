@@ -233,6 +233,8 @@ impl Link for Sockets {
         let path = match port {
             Port::Api => paths::DOCKER_SOCKET,
             Port::Control => paths::CONTROL_SOCKET,
+            Port::Door => paths::DOOR_SOCKET,
+            Port::Carrier => paths::CARRIER_SOCKET,
         };
         let path = format!("/proc/self/fd/{}/root{path}", self.process.as_raw_fd());
         async move {

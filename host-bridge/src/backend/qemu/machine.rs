@@ -10,7 +10,7 @@ use crate::guard;
 use crate::host;
 use crate::place::Place;
 use crate::stream::Stream;
-use contract::vsock::{API_PORT, CONTROL_PORT};
+use contract::vsock::{API_PORT, CARRIER_PORT, CONTROL_PORT, DOOR_PORT};
 use futures_util::future::{BoxFuture, FutureExt};
 use std::ffi::OsString;
 use std::io;
@@ -236,6 +236,8 @@ fn number(port: Port) -> u32 {
     match port {
         Port::Api => API_PORT,
         Port::Control => CONTROL_PORT,
+        Port::Door => DOOR_PORT,
+        Port::Carrier => CARRIER_PORT,
     }
 }
 
