@@ -12,6 +12,12 @@ use std::time::Duration;
 /// Answers every connection with what it sent, once it has sent all.
 const ECHO: &str = "exec nc -ll -p 7 -e cat";
 
+/// The same, with room for many that come at once.
+const WIDE_ECHO: &str = r#"exec perl -MIO::Socket::INET -e '
+    $SIG{CHLD} = "IGNORE";
+    $s = IO::Socket::INET->new(LocalPort => 7, Listen => 1024) or die;
+    while (1) { $c = $s->accept or next; fork and close $c or do { while (sysread $c, $d, 65536) { syswrite $c, $d } exit } }'"#;
+
 /// Sends every datagram back.
 const UDP_ECHO: &str = r#"exec perl -MIO::Socket::INET -e '
     $s = IO::Socket::INET->new(LocalPort => 9, Proto => "udp") or die;
@@ -94,7 +100,7 @@ fn many_connections_at_once() {
     if host_is_elsewhere(app) {
         skip!("the reference engine's host is another network namespace");
     }
-    let name = run(app, "port-many", &["--publish", "127.0.0.1::7"], ECHO);
+    let name = run_of(app, &app.image(Image::Debian), "port-many", &["--publish", "127.0.0.1::7"], WIDE_ECHO);
     let port = port(app, &name, "7/tcp");
     serves(app, port);
     // All of them are open before the first says anything.

@@ -85,9 +85,9 @@ fn has_ipv6() -> bool {
 fn registered(protocol: Protocol, sockets: Vec<Socket>) -> io::Result<Sockets> {
     let sockets = sockets.into_iter();
     Ok(match protocol {
-        Protocol::Tcp => {
-            Sockets::Tcp(sockets.map(|socket| TcpListener::from_std(socket.into())).collect::<Result<_, _>>()?)
-        }
+        Protocol::Tcp => Sockets::Tcp(
+            sockets.map(|socket| TcpListener::from_std(socket.into())).collect::<Result<_, _>>()?,
+        ),
         Protocol::Udp => {
             Sockets::Udp(sockets.map(|socket| UdpSocket::from_std(socket.into())).collect::<Result<_, _>>()?)
         }
