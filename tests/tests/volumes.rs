@@ -848,3 +848,13 @@ fn volumes_outlive_the_engine() {
     assert_eq!(read(&mounts[1]), "two\n");
     app.docker(["volume", "rm", &memory, &kept]).succeeds();
 }
+
+/// O15
+#[test]
+fn the_engines_socket_is_where_its_clients_look_for_it() {
+    let app = appliance();
+    let socket = "/var/run/docker.sock:/var/run/docker.sock";
+    run(app, &app.busybox(), &["-v", socket], "test -S /var/run/docker.sock && echo there")
+        .prints("there\n")
+        .succeeds();
+}
