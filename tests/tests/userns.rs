@@ -433,7 +433,7 @@ fn volumes_belong_to_the_containers_ids() {
     };
     assert_eq!(run(&format!("{}:/new", &*name), "stat -c '%u %a' /new; echo text > /new/file"), "0 755\n");
     let copied = app.name("userns-copied");
-    let script = "stat -c '%u %g %a' /data /data/file; cat /data/hard";
+    let script = "stat -c '%u %g %a' /data /data/own; cat /data/hard";
     assert_eq!(run(&format!("{}:/data", &*copied), script), "1000 1001 2750\n1000 1001 4755\nhello\n");
     let options = ["--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", "o=mode=777"];
     app.docker(["volume", "create"].into_iter().chain(options).chain([&*memory])).succeeds();

@@ -158,6 +158,7 @@ fn lists_are_filtered() {
     let ours = |filters: Value| -> Vec<String> {
         let mut found = names(app, filters);
         found.retain(|name| *name == *one || *name == *two);
+        found.sort();
         found
     };
     let both = || vec![one.to_string(), two.to_string()];
@@ -278,9 +279,10 @@ fn a_new_volume_gets_what_the_image_has() {
     app.docker(["create", "--name", &container, "-v", &option, &image, "true"]).succeeds();
     // At the creation, not at the start.
     let elsewhere = format!("{}:/elsewhere", &*name);
-    let script = "cd /elsewhere; stat -c '%a %u %g' . file link sub; readlink link; cat hard; \
+    let script = "cd /elsewhere; stat -c '%a %u %g' . file own link sub; readlink link; cat hard; \
                   test $(stat -c %i file) = $(stat -c %i hard) && echo same; stat -c %Y file";
-    let expected = "2750 1000 1001\n4755 1000 1001\n777 0 0\n700 1000 1001\nfile\nhello\nsame\n1700000000\n";
+    let expected =
+        "2750 1000 1001\n755 0 0\n4755 1000 1001\n777 0 0\n700 1000 1001\nfile\nhello\nsame\n1700000000\n";
     run(app, &app.busybox(), &["-v", &elsewhere], script).prints(expected).succeeds();
     // One with files stays as it is.
     run(app, &app.busybox(), &["-v", &elsewhere], "rm -r /elsewhere/*; echo own > /elsewhere/own").succeeds();
@@ -291,11 +293,11 @@ fn a_new_volume_gets_what_the_image_has() {
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
         run(app, &image, &options, script).succeeds().text()
     };
-    assert_eq!(fresh(&["-v", "VOLUME:/data:ro"], "ls /data"), "file\nhard\nlink\nsub\n");
+    assert_eq!(fresh(&["-v", "VOLUME:/data:ro"], "ls /data"), "file\nhard\nlink\nown\nsub\n");
     assert_eq!(fresh(&["-v", "VOLUME:/data:nocopy"], "ls /data; stat -c '%a %u' /data"), "755 0\n");
     assert_eq!(
         fresh(&["-v", "VOLUME:/data/sub"], "stat -c '%a %u' /data/sub; ls /data"),
-        "700 1000\nfile\nhard\nlink\nsub\n"
+        "700 1000\nfile\nhard\nlink\nown\nsub\n"
     );
     assert_eq!(fresh(&["-v", "VOLUME:/none"], "stat -c '%a %u' /none"), "755 0\n");
     assert_eq!(fresh(&["-v", "/data"], "cat /data/file"), "hello\n");
@@ -304,6 +306,9 @@ fn a_new_volume_gets_what_the_image_has() {
     app.docker(["create", "-v", &format!("{}:/data/file", &*over), &image, "true"])
         .fails()
         .says_on_stderr("/data/file is not directory");
+    app.docker(["create", "-v", "/data/file", &image, "true"])
+        .fails()
+        .says_on_stderr("cannot mount volume over existing file, file exists ");
 }
 
 /// O7
@@ -485,8 +490,10 @@ fn a_mount_is_shown_as_it_was_asked_for() {
     assert_eq!(shown["HostConfig"]["Mounts"], asked);
     let mut places: Vec<_> = shown["Mounts"].as_array().expect("a list").clone();
     places.sort_by_key(|mount| mount["Destination"].to_string());
+    // Below its own data the reference engine has another usual one.
+    let usual = if is_reference(app) { "rslave" } else { "rprivate" };
     let bind = json!({
-        "Type": "bind", "Source": source, "Destination": "/b", "Mode": "", "RW": true, "Propagation": "rprivate",
+        "Type": "bind", "Source": source, "Destination": "/b", "Mode": "", "RW": true, "Propagation": usual,
     });
     assert_eq!(places[0], bind);
     let tmpfs = json!({ "Type": "tmpfs", "Source": "", "Destination": "/t", "Mode": "", "RW": true, "Propagation": "" });
@@ -519,9 +526,12 @@ fn volumes_come_from_other_containers() {
     let (name, other, donor) = (volume("given"), volume("others"), app.name("giver"));
     let given = format!("{}:/given", &*name);
     let args = ["create", "--name", &donor, "-v", &given, "-v", "/anonymous", "-v", "/etc:/machine:ro"];
-    app.docker(args.into_iter().chain(["--mount", "type=tmpfs,target=/memory", &image, "true"])).succeeds();
+    // The reference engine looks for a volume without a name where the other has a memory file system.
+    let memory: &[&str] = if is_reference(app) { &[] } else { &["--mount", "type=tmpfs,target=/memory"] };
+    app.docker(args.into_iter().chain(memory.iter().copied()).chain([image.as_str(), "true"])).succeeds();
     let script = "touch /given/file; grep -c -E ' /(given|anonymous|machine|memory) ' /proc/mounts";
-    run(app, &image, &["--volumes-from", &donor], script).prints("4\n").succeeds();
+    let count = if is_reference(app) { "3\n" } else { "4\n" };
+    run(app, &image, &["--volumes-from", &donor], script).prints(count).succeeds();
     let read = format!("{}:ro", &*donor);
     run(app, &image, &["--volumes-from", &read], "ls /given; touch /given/x")
         .mentions("file\n")
@@ -551,8 +561,10 @@ fn memory_file_systems_are_empty_at_each_start() {
     let args = ["create", "--name", &name, "--tmpfs", "/t:size=64m,mode=1770,exec", "--mount", mount];
     app.docker(args.into_iter().chain([app.busybox().as_str(), "sh", "-c", script])).succeeds();
     let first = app.docker(["start", "-a", &name]).succeeds().text();
-    assert_eq!(app.docker(["start", "-a", &name]).succeeds().text(), first);
-    assert!(first.starts_with("1770\n700\n"), "{first}");
+    let again = app.docker(["start", "-a", &name]).succeeds().text();
+    assert!(again.lines().skip(2).eq(first.lines().skip(2)), "{again}");
+    // Older releases of runc give them the mode of the folder below.
+    assert!(is_reference(app) || first.starts_with("1770\n700\n"), "{first}");
     let line =
         |place: &str| first.lines().find(|line| line.contains(place)).expect("it is mounted").to_owned();
     let (t, m) = (line(" /t "), line(" /m "));
@@ -571,8 +583,9 @@ fn a_part_of_a_volume_can_be_mounted() {
     let part = |path: &str| format!("type=volume,source={},target=/part,volume-subpath={path}", &*name);
     run(app, &image, &["--mount", &part("a/b")], "cat /part/file").prints("inner\n").succeeds();
     run(app, &image, &["--mount", &part("link")], "cat /part/file").prints("inner\n").succeeds();
-    // A link that leads out leads to the volume.
-    run(app, &image, &["--mount", &part("out")], "ls /part").prints("a\nlink\nout\nplain\n").succeeds();
+    app.docker(["run", "--rm", "--mount", &part("out"), &image, "true"])
+        .fails()
+        .says_on_stderr("path concatenation escapes the base directory, base: ");
     run(app, &image, &["--mount", &part("plain")], "test -f /part && echo file").prints("file\n").succeeds();
     let place = inspected(app, &name)["Mountpoint"].as_str().expect("a path").to_owned();
     let mount =
@@ -853,6 +866,9 @@ fn volumes_outlive_the_engine() {
 #[test]
 fn the_engines_socket_is_where_its_clients_look_for_it() {
     let app = appliance();
+    if is_reference(app) {
+        skip!("the reference engine listens elsewhere");
+    }
     let socket = "/var/run/docker.sock:/var/run/docker.sock";
     run(app, &app.busybox(), &["-v", socket], "test -S /var/run/docker.sock && echo there")
         .prints("there\n")

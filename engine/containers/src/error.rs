@@ -57,8 +57,6 @@ pub enum ContainerError {
     Populate(Box<ContainerError>),
     #[error("{0}")]
     MountOver(String),
-    #[error("{text}")]
-    NoPath { text: String },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("{what}: {source}")]
@@ -109,8 +107,7 @@ impl ContainerError {
         match self {
             ContainerError::NotFound(_)
             | ContainerError::ExecNotFound(_)
-            | ContainerError::FileNotFound { .. }
-            | ContainerError::NoPath { .. } => ErrorKind::NotFound,
+            | ContainerError::FileNotFound { .. } => ErrorKind::NotFound,
             ContainerError::Ambiguous(_) | ContainerError::Invalid(_) => ErrorKind::InvalidArgument,
             ContainerError::NameTaken { .. } | ContainerError::Conflict(_) => ErrorKind::Conflict,
             ContainerError::NewName(error) => error.kind(),

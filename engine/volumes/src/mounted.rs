@@ -45,7 +45,7 @@ impl Volumes {
         let volume = self.get(name)?;
         let shared = &self.shared;
         let failed = |error: io::Error| shared.not_mounted(&volume, &error);
-        let no_path = |errno| VolumeError::no_path(volume.mountpoint.join(path).display().to_string(), errno);
+        let no_path = |errno| VolumeError::no_path(&volume.mountpoint, path, errno);
         match Options::read(&volume.options).map_err(|why| failed(io::Error::other(why)))? {
             Options::Folder => {
                 let folder = open(&volume.mountpoint).map_err(failed)?;

@@ -10,12 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use images::ImageId;
-use model::in_go_words;
 use runtime::launch::{PreparedMount, VolumeKind, VolumeMount};
 use runtime::rootfs;
 use runtime::volume::{Access, How, Stage, copy_of, inner, limit, share_mount_of};
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
 use sys::mounts::Propagation;
 
 use super::make::missing;
@@ -24,6 +22,7 @@ use super::{MountKind, MountPoint, tmpfs_places};
 use crate::error::ContainerError;
 use crate::record::Record;
 use crate::registry::Shared;
+use volumes::VolumeError;
 
 /// All that the creator wished for, those that others may lie in first. For a run's `user` volumes stay mounted until it is
 /// over.
@@ -128,12 +127,8 @@ fn image(shared: &Shared, point: &MountPoint) -> Result<OwnedFd, ContainerError>
     let how = How { access: Access::Read, recursive: false, propagation: Propagation::Private };
     let failed =
         |error: io::Error| ContainerError::unprepared(format!("mount image {}: {error}", point.name));
-    let no_path = |errno: Errno| {
-        let path = format!("{}/{}", point.source, point.subpath);
-        let why = in_go_words(&errno.to_string());
-        ContainerError::NoPath { text: format!("cannot access path {path}: lstat {path}: {why}") }
-    };
     let path = Path::new(&point.subpath);
+    let no_path = |errno| VolumeError::no_path(Path::new(&point.source), path, errno);
     if let [only] = &layers[..] {
         // The kernel wants two layers for an overlay without a writable one.
         let folder =
