@@ -45,7 +45,7 @@ pub(crate) fn attach(
                 mounts.push(VolumeMount { target, kind: VolumeKind::Tmpfs(tmpfs(&point.tmpfs)?) });
                 continue;
             }
-            MountKind::Bind => (bind(shared, record, point)?, point.source.clone()),
+            MountKind::Bind => (bind(shared, record, point, user.is_some())?, point.source.clone()),
             MountKind::Volume => (volume(shared, point, user)?, point.name.clone()),
             MountKind::Image => (image(shared, point)?, point.name.clone()),
         };
@@ -66,11 +66,17 @@ fn access(point: &MountPoint) -> Result<Access, ContainerError> {
     }
 }
 
-fn bind(shared: &Shared, record: &Record, point: &MountPoint) -> Result<OwnedFd, ContainerError> {
+/// For a look at the files nothing propagates: what the look mounts in there is for nobody else.
+fn bind(
+    shared: &Shared,
+    record: &Record,
+    point: &MountPoint,
+    for_a_run: bool,
+) -> Result<OwnedFd, ContainerError> {
     let source = Path::new(&point.source);
     let propagation = match point.propagation.trim_start_matches('r') {
-        "shared" => Propagation::Shared,
-        "slave" => Propagation::Slave,
+        "shared" if for_a_run => Propagation::Shared,
+        "slave" if for_a_run => Propagation::Slave,
         _ => Propagation::Private,
     };
     let how = How { access: access(point)?, recursive: !point.non_recursive, propagation };
