@@ -248,6 +248,9 @@ fn volumes_and_what_was_synced_in_them_outlive_a_power_cut() {
             let there = found.contains(name);
             assert_eq!(there, !busy.removed.contains(name), "{name}, of {found:?}");
         }
+        eventually("the filler goes on by itself", app.patience(), || {
+            (app.inspect("filler")["State"]["Running"] == true).then_some(())
+        });
         let script = "cd /volumes && for v in cut-*; do echo $v $(cat $v/_data/name); done";
         let all = app.docker(["exec", "filler", "sh", "-c", script]).succeeds().lines();
         // Each volume has a folder, and each folder is a volume's.

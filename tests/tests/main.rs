@@ -28,6 +28,7 @@ mod login;
 mod logs;
 mod machine;
 mod manage;
+mod mounts;
 mod network;
 mod networks;
 mod old_disk;

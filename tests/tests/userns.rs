@@ -422,3 +422,25 @@ fn images_are_kept_apart_from_unmapped_ones() {
     assert_eq!(inside(&again, &[], "tr -s ' ' < /proc/self/uid_map; stat -c %u /"), " 0 0 4294967295\n0\n");
     again.pinnace("down").args(["--purge"]).run().succeeds();
 }
+
+#[test]
+fn volumes_belong_to_the_containers_ids() {
+    let (app, _turn) = mapped!();
+    let (name, memory, image) =
+        (app.name("userns-volume"), app.name("userns-memory"), app.image(Image::Volumes));
+    let run = |volume: &str, script: &str| {
+        app.docker(["run", "--rm", "-v", volume, &image, "sh", "-c", script]).succeeds().text()
+    };
+    assert_eq!(run(&format!("{}:/new", &*name), "stat -c '%u %a' /new; echo text > /new/file"), "0 755\n");
+    let copied = app.name("userns-copied");
+    let script = "stat -c '%u %g %a' /data /data/own; cat /data/hard";
+    assert_eq!(run(&format!("{}:/data", &*copied), script), "1000 1001 2750\n1000 1001 4755\nhello\n");
+    let options = ["--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", "o=mode=777"];
+    app.docker(["volume", "create"].into_iter().chain(options).chain([&*memory])).succeeds();
+    assert_eq!(run(&format!("{}:/m", &*memory), "touch /m/file && ls /m"), "file\n");
+    let mount = format!("type=image,source={image},target=/image");
+    app.docker(["run", "--rm", "--mount", &mount, &image, "cat", "/image/data/file"])
+        .prints("hello\n")
+        .succeeds();
+    app.docker(["volume", "rm", &name, &copied, &memory]).succeeds();
+}

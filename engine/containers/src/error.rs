@@ -63,8 +63,6 @@ pub enum ContainerError {
     Populate(Box<ContainerError>),
     #[error("{0}")]
     MountOver(String),
-    #[error("{text}")]
-    NoPath { text: String },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("container {container} is not connected to {}network {network}", if *running { "" } else { "the " })]
@@ -119,8 +117,7 @@ impl ContainerError {
         match self {
             ContainerError::NotFound(_)
             | ContainerError::ExecNotFound(_)
-            | ContainerError::FileNotFound { .. }
-            | ContainerError::NoPath { .. } => ErrorKind::NotFound,
+            | ContainerError::FileNotFound { .. } => ErrorKind::NotFound,
             ContainerError::Ambiguous(_) | ContainerError::Invalid(_) => ErrorKind::InvalidArgument,
             ContainerError::NameTaken { .. } | ContainerError::Conflict(_) => ErrorKind::Conflict,
             ContainerError::NewName(error) => error.kind(),

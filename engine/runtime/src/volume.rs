@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
@@ -18,7 +18,6 @@ use rustix::mount::{
 use sys::mntns;
 use sys::mounts::{MountAttributes, Propagation, mount_setattr};
 
-use crate::rootfs::open_in;
 use crate::view::elsewhere;
 
 /// How a folder or file is shown at another place.
@@ -164,13 +163,25 @@ impl Stage {
     }
 }
 
-/// What is at a path below a folder, which no link leads out of. The empty path is the folder.
+/// What is at a path below a folder. The empty path is the folder.
 ///
 /// # Errors
-/// Those of openat2(2).
+/// Those of openat2(2); EXDEV where the path, or a link on it, leads out.
 pub fn inner(folder: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
-    open_in(folder, if path.as_os_str().is_empty() { Path::new(".") } else { path }, OFlags::PATH)
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    for _ in 0..TRIES {
+        match openat2(folder, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            // A rename elsewhere made it uncertain.
+            Err(Errno::AGAIN) => {}
+            other => return other,
+        }
+    }
+    Err(Errno::AGAIN)
 }
+
+/// How often a path is tried that somebody moves about.
+const TRIES: usize = 128;
 
 /// The mount that `path` is on passes on to its copies, from now on, what is mounted below it.
 ///
@@ -182,7 +193,7 @@ pub fn share_mount_of(path: &Path) -> io::Result<()> {
     let Some(place) = mount_of(&mounts, &path) else {
         return Err(io::Error::new(io::ErrorKind::NotFound, "it is on no mount"));
     };
-    let folder = rustix::fs::open(&place, OFlags::PATH | OFlags::CLOEXEC, rustix::fs::Mode::empty())?;
+    let folder = rustix::fs::open(&place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     mount_setattr(folder.as_fd(), c"", MountAttributes::default(), Some(Propagation::Shared), false)
 }
 

@@ -1,8 +1,10 @@
 //! What can be wrong with a request about volumes. The texts are Docker's, which clients match.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use model::{ErrorKind, in_go_words};
+use rustix::io::Errno;
 use store::StoreError;
 
 /// A request about a volume failed.
@@ -24,6 +26,8 @@ pub enum VolumeError {
     Mount { place: String, why: String },
     #[error("cannot access path {path}: lstat {path}: {why}")]
     NoPath { path: String, why: String, missing: bool },
+    #[error("path concatenation escapes the base directory, base: {base}, subpath: {path}")]
+    Outside { base: String, path: String },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("{what}: {source}")]
@@ -41,7 +45,7 @@ impl VolumeError {
             VolumeError::NotFound(_)
             | VolumeError::NoDriver { .. }
             | VolumeError::NoPath { missing: true, .. } => ErrorKind::NotFound,
-            VolumeError::Refused { .. } => ErrorKind::InvalidArgument,
+            VolumeError::Refused { .. } | VolumeError::Outside { .. } => ErrorKind::InvalidArgument,
             VolumeError::InUse { .. } | VolumeError::Pruning => ErrorKind::Conflict,
             VolumeError::Mount { .. }
             | VolumeError::NoPath { .. }
@@ -55,9 +59,16 @@ impl VolumeError {
         move |source| VolumeError::Machine { what, source: Arc::new(source) }
     }
 
-    /// A path of a volume that cannot be opened.
-    pub(super) fn no_path(path: String, errno: rustix::io::Errno) -> VolumeError {
-        let why = in_go_words(&errno.to_string());
-        VolumeError::NoPath { path, why, missing: errno == rustix::io::Errno::NOENT }
+    /// A part of a volume or of an image's files that cannot be opened.
+    pub fn no_path(base: &Path, path: &Path, errno: Errno) -> VolumeError {
+        let base_text = base.display().to_string();
+        match errno {
+            Errno::XDEV => VolumeError::Outside { base: base_text, path: path.display().to_string() },
+            _ => VolumeError::NoPath {
+                path: base.join(path).display().to_string(),
+                why: in_go_words(&errno.to_string()),
+                missing: errno == Errno::NOENT,
+            },
+        }
     }
 }

@@ -12,7 +12,7 @@ use runtime::volume::{Access, How, Stage, copy_of, inner, limit};
 use rustix::fs::{Mode, OFlags};
 
 use super::error::VolumeError;
-use super::options::{Options, call};
+use super::options::{Options, call, resolve};
 use super::{Shared, Volume, Volumes};
 
 /// Begins the names under which PID 1 keeps mounted volumes.
@@ -45,7 +45,7 @@ impl Volumes {
         let volume = self.get(name)?;
         let shared = &self.shared;
         let failed = |error: io::Error| shared.not_mounted(&volume, &error);
-        let no_path = |errno| VolumeError::no_path(volume.mountpoint.join(path).display().to_string(), errno);
+        let no_path = |errno| VolumeError::no_path(&volume.mountpoint, path, errno);
         match Options::read(&volume.options).map_err(|why| failed(io::Error::other(why)))? {
             Options::Folder => {
                 let folder = open(&volume.mountpoint).map_err(failed)?;
@@ -59,6 +59,7 @@ impl Volumes {
                 copy_of(place.as_fd(), How { access, recursive, ..how }).map_err(failed)
             }
             Options::FileSystem(file_system) => {
+                let file_system = resolve(file_system).map_err(failed)?;
                 let stage = shared.stage(&volume, || Stage::new(file_system.mount()?), user)?;
                 drop(inner(stage.root(), path).map_err(no_path)?);
                 let copy = stage.copy(path, How { access: Access::Write, ..how }).map_err(failed)?;

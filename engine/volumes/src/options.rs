@@ -1,6 +1,8 @@
 //! The options of the driver `local`, which are those of mount(8).
 
 use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 use runtime::volume::FileSystem;
@@ -110,6 +112,26 @@ impl Options {
     }
 }
 
+/// A file server is told to the kernel by its address: a name of it is looked up, as mount(8) does. Blocks.
+pub(super) fn resolve(mut file_system: FileSystem) -> io::Result<FileSystem> {
+    if !matches!(file_system.kind.as_str(), "nfs" | "nfs4" | "cifs") {
+        return Ok(file_system);
+    }
+    let named = file_system.options.iter_mut().find(|(key, _)| key == "addr");
+    if let Some((_, Some(name))) = named
+        && name.parse::<IpAddr>().is_err()
+    {
+        let unknown = |error: io::Error| {
+            let text = format!("error resolving passed in network volume address: lookup {name}: {error}");
+            io::Error::new(error.kind(), text)
+        };
+        let mut found = (name.as_str(), 0).to_socket_addrs().map_err(unknown)?;
+        let address = found.next().ok_or_else(|| unknown(io::ErrorKind::NotFound.into()))?;
+        *name = address.ip().to_string();
+    }
+    Ok(file_system)
+}
+
 /// What mount(2) would be told, as dockerd's errors name it.
 pub(super) fn call(options: &BTreeMap<String, String>, place: &str) -> String {
     let (flags, data) = words(options.get("o").map_or("", String::as_str));
@@ -192,6 +214,20 @@ mod tests {
         assert_eq!(read("bind"), bind(false, false));
         assert_eq!(read("rbind,ro"), bind(true, true));
         assert_eq!(read("ro,bind,rw"), bind(false, false));
+    }
+
+    #[test]
+    fn names_of_file_servers_become_addresses() {
+        let check = |kind: &str, addr: &str, expected: &[&str]| {
+            let o = format!("addr={addr}");
+            let options = map(&[("type", kind), ("device", ":/x"), ("o", &o)]);
+            let Options::FileSystem(file_system) = Options::read(&options).unwrap() else { panic!() };
+            let resolved = resolve(file_system).unwrap().options[0].1.clone().unwrap();
+            assert!(expected.contains(&resolved.as_str()), "{resolved}");
+        };
+        check("nfs", "192.0.2.1", &["192.0.2.1"]);
+        check("nfs", "localhost", &["127.0.0.1", "::1"]);
+        check("tmpfs", "localhost", &["localhost"]);
     }
 
     #[test]

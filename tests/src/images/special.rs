@@ -11,13 +11,14 @@ pub fn zstd() -> Recipe {
     Recipe::new().layer(debian::busybox_tree().finish(Compression::Zstd)).config(json!({ "Cmd": ["sh"] }))
 }
 
-/// Busybox with a folder `/data` of user 1000 and group 1001, in it `file`, `hard` (the same file), `link` and an empty folder
-/// `sub`, and a folder `/declared` with a file `first`, which is a volume.
+/// Busybox with a folder `/data` of user 1000 and group 1001, in it `file`, `hard` (the same file), `link`, and of the same user
+/// `own` and an empty folder `sub`; and a folder `/declared` with a file `first`, which is a volume.
 pub fn volumes() -> Recipe {
     let owner = (1000, 1001);
     let tree = Tree::default()
         .of(owner, "data/", 0o2750, None)
-        .of(owner, "data/file", 0o4755, Some(b"hello\n"))
+        .file("data/file", 0o755, b"hello\n")
+        .of(owner, "data/own", 0o4755, Some(b"own\n"))
         .hard_link("data/hard", "data/file")
         .link("data/link", "file")
         .of(owner, "data/sub/", 0o700, None)

@@ -10,12 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use images::ImageId;
-use model::in_go_words;
 use runtime::launch::{PreparedMount, VolumeKind, VolumeMount};
 use runtime::rootfs;
 use runtime::volume::{Access, How, Stage, copy_of, inner, limit, share_mount_of};
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
 use sys::mounts::Propagation;
 
 use super::make::missing;
@@ -24,6 +22,7 @@ use super::{MountKind, MountPoint, tmpfs_places};
 use crate::error::ContainerError;
 use crate::record::Record;
 use crate::registry::Shared;
+use volumes::VolumeError;
 
 /// All that the creator wished for, those that others may lie in first. For a run's `user` volumes stay mounted until it is
 /// over.
@@ -46,7 +45,7 @@ pub(crate) fn attach(
                 mounts.push(VolumeMount { target, kind: VolumeKind::Tmpfs(tmpfs(&point.tmpfs)?) });
                 continue;
             }
-            MountKind::Bind => (bind(shared, record, point)?, point.source.clone()),
+            MountKind::Bind => (bind(shared, record, point, user.is_some())?, point.source.clone()),
             MountKind::Volume => (volume(shared, point, user)?, point.name.clone()),
             MountKind::Image => (image(shared, point)?, point.name.clone()),
         };
@@ -67,11 +66,17 @@ fn access(point: &MountPoint) -> Result<Access, ContainerError> {
     }
 }
 
-fn bind(shared: &Shared, record: &Record, point: &MountPoint) -> Result<OwnedFd, ContainerError> {
+/// For a look at the files nothing propagates: what the look mounts in there is for nobody else.
+fn bind(
+    shared: &Shared,
+    record: &Record,
+    point: &MountPoint,
+    for_a_run: bool,
+) -> Result<OwnedFd, ContainerError> {
     let source = Path::new(&point.source);
     let propagation = match point.propagation.trim_start_matches('r') {
-        "shared" => Propagation::Shared,
-        "slave" => Propagation::Slave,
+        "shared" if for_a_run => Propagation::Shared,
+        "slave" if for_a_run => Propagation::Slave,
         _ => Propagation::Private,
     };
     let how = How { access: access(point)?, recursive: !point.non_recursive, propagation };
@@ -128,12 +133,8 @@ fn image(shared: &Shared, point: &MountPoint) -> Result<OwnedFd, ContainerError>
     let how = How { access: Access::Read, recursive: false, propagation: Propagation::Private };
     let failed =
         |error: io::Error| ContainerError::unprepared(format!("mount image {}: {error}", point.name));
-    let no_path = |errno: Errno| {
-        let path = format!("{}/{}", point.source, point.subpath);
-        let why = in_go_words(&errno.to_string());
-        ContainerError::NoPath { text: format!("cannot access path {path}: lstat {path}: {why}") }
-    };
     let path = Path::new(&point.subpath);
+    let no_path = |errno| VolumeError::no_path(Path::new(&point.source), path, errno);
     if let [only] = &layers[..] {
         // The kernel wants two layers for an overlay without a writable one.
         let folder =
