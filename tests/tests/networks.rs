@@ -648,6 +648,27 @@ fn nothing_is_left_behind() {
     eventually("the cables are gone", app.patience(), || (ports() == 0).then_some(()));
 }
 
+/// M13: whoever asks without end is answered, and so are all others.
+#[test]
+fn a_flood_of_questions_holds_up_nobody() {
+    let app = appliance();
+    let net = Net::of(app, "flood", &[]);
+    let (hostile, other) =
+        (sleeper(app, "hostile", &["--network", &net]), sleeper(app, "other", &["--network", &net]));
+    // What is no question at all, and questions for outside, as fast as it can.
+    let garbage = "syslogd -n -R 127.0.0.11:53 & yes flood | logger";
+    let questions =
+        "while :; do nslookup nosuch.invalid >/dev/null 2>&1 & nslookup hostile >/dev/null 2>&1; done";
+    app.docker(["exec", "-d", &hostile, "sh", "-c", garbage]).succeeds();
+    app.docker(["exec", "-d", &hostile, "sh", "-c", questions]).succeeds();
+    for _ in 0..10 {
+        app.api().get("/_ping").is(200);
+        inside(app, &other, "nslookup $(hostname)").mentions(&address(app, &other, &net)).succeeds();
+    }
+    app.docker(["rm", "-f", &hostile]).succeeds();
+    inside(app, &other, "nslookup $(hostname)").succeeds();
+}
+
 /// What PID 1 holds outlives the engine: places, names, and what comes later.
 #[test]
 fn the_engines_death_changes_nothing() {
