@@ -527,6 +527,46 @@ fn the_way_out_is_the_one_with_the_highest_priority() {
     inside(app, &name, "ip route").mentions("default via 10.80.0.1 dev eth0").succeeds();
 }
 
+/// M21
+#[test]
+fn a_network_has_ipv6_where_it_is_asked_for() {
+    let app = appliance();
+    if app.docker(["run", "--rm", &app.busybox(), "ls", "/proc/sys/net/ipv6"]).code != 0 {
+        pinnace_tests::skip!("this machine's kernel has no IPv6");
+    }
+    let private = Net::of(app, "private", &["--ipv6"]);
+    let shown = network(app, &private);
+    let pools = shown["IPAM"]["Config"].as_array().expect("pools").clone();
+    assert_eq!((&shown["EnableIPv6"], pools.len()), (&json!(true), 2));
+    let subnet = pools[1]["Subnet"].as_str().expect("a subnet");
+    assert!(subnet.starts_with("fd") && subnet.ends_with("::/64"), "{subnet}");
+    let options = ["--ipv6", "--subnet", "10.83.0.0/24", "--subnet", "fd00:83::/64"];
+    let net = Net::of(app, "six", &options);
+    let one = sleeper(app, "one", &["--network", &net, "--ip6", "fd00:83::77"]);
+    let two = sleeper(app, "two", &["--network", &net]);
+    let there = place(app, &one, &net);
+    let six = |field: &str| there[field].clone();
+    assert_eq!((six("GlobalIPv6Address"), six("GlobalIPv6PrefixLen")), (json!("fd00:83::77"), json!(64)));
+    assert_eq!(six("IPv6Gateway"), "fd00:83::1");
+    let id = app.inspect(&one)["Id"].as_str().expect("an id").to_owned();
+    assert_eq!(network(app, &net)["Containers"][&id]["IPv6Address"], "fd00:83::77/64");
+    inside(app, &two, "ip -6 route").mentions("default via fd00:83::1 dev eth0").succeeds();
+    inside(app, &two, "ping6 -c 1 -W 3 fd00:83::77").succeeds();
+    inside(app, &two, "ping6 -c 1 -W 3 fd00:83::1").succeeds();
+    inside(app, &two, &format!("nslookup {}", &*one))
+        .mentions("fd00:83::77")
+        .mentions(&address(app, &one, &net));
+    inside(app, &two, "nslookup fd00:83::77").mentions(&format!("name = {}.{}", &*one, &*net)).succeeds();
+    inside(app, &one, "cat /etc/hosts").mentions("fd00:83::77\t").succeeds();
+    let usual = sleeper(app, "usual", &[]);
+    app.docker(["network", "connect", &net, &usual]).succeeds();
+    inside(app, &usual, "ping6 -c 1 -W 3 fd00:83::77").succeeds();
+    // Other networks are as far away as by IPv4.
+    let far = sleeper(app, "far", &["--network", &private]);
+    let of_far = place(app, &far, &private)["GlobalIPv6Address"].as_str().expect("one").to_owned();
+    inside(app, &two, &format!("ping6 -c 1 -W 1 {of_far}")).fails();
+}
+
 /// M22
 #[test]
 fn hardware_addresses_stay_where_they_are_asked_for() {

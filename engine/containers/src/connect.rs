@@ -126,7 +126,14 @@ impl Driver {
         let Some(pid) = running else { return self.save_or(record).await };
         if let Some(place) = record.endpoints.get(&network).cloned() {
             let (shared, container) = (self.shared.clone(), self.container.clone());
-            on_files(move || unplug(&shared, &container, &after, &place, pid)).await??;
+            let unplugged = on_files(move || unplug(&shared, &container, &after, &place, pid)).await;
+            if let Err(error) = unplugged.and_then(|unplugged| unplugged) {
+                self.amend(|now| {
+                    now.spec = record.spec.clone();
+                    now.endpoints = record.endpoints.clone();
+                });
+                return Err(error);
+            }
         }
         self.save_spec().await?;
         self.save(Durability::Soon).await?;

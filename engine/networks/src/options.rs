@@ -1,6 +1,6 @@
 //! Options of the driver `bridge`, see Docker's reference. Those that nobody knows are kept and have no effect.
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use runtime::network::Subnet;
 
 use super::error::NetworksError;
@@ -88,10 +88,17 @@ impl Options {
     }
 
     /// The network as the packet filter sees it.
-    pub(super) fn subnet(&self, bridge: &str, addresses: Ipv4Net, internal: bool) -> Subnet {
+    pub(super) fn subnet(
+        &self,
+        bridge: &str,
+        addresses: Ipv4Net,
+        ipv6: Option<Ipv6Net>,
+        internal: bool,
+    ) -> Subnet {
         Subnet {
             bridge: bridge.to_owned(),
             addresses,
+            ipv6,
             connected: self.connected,
             internal,
             hidden: self.hidden && !internal,

@@ -97,6 +97,8 @@ fn endpoint(address: &str, gateway: &str) -> Endpoint {
         mac: Mac::of_address(address.addr()),
         mtu: 1500,
         gateway: Some(ip(gateway)),
+        ipv6: None,
+        gateway_6: None,
     }
 }
 
@@ -104,6 +106,7 @@ fn docker0(subnet: &str) -> Subnet {
     Subnet {
         bridge: "docker0".into(),
         addresses: net(subnet),
+        ipv6: None,
         connected: true,
         internal: false,
         hidden: true,

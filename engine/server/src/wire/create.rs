@@ -107,6 +107,7 @@ impl Body {
         let mut host = super::host::read(self.host_config)?;
         if self.network_disabled {
             host.network_mode = "none".to_owned();
+            endpoints.clear();
         }
         let main = endpoints.entry(host.network_mode.clone()).or_default();
         let endpoint_mac = std::mem::take(&mut main.mac);
