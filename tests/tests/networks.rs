@@ -601,6 +601,15 @@ fn options_of_the_driver_are_honoured() {
     let options = |key: &str, value: &str| create(app, json!({ "Name": "x2", "Options": { key: value } }));
     options("com.docker.network.driver.mtu", "abc").refuses(400, "strconv.Atoi: parsing");
     options("com.docker.network.bridge.enable_icc", "abc").refuses(400, "strconv.ParseBool: parsing");
+    options("com.docker.network.bridge.gateway_mode_ipv4", "abc").refuses(400, "unknown gateway mode abc");
+    options("com.docker.network.bridge.gateway_mode_ipv4", "isolated")
+        .refuses(500, "gateway mode 'isolated' can only be used for an internal network");
+    let isolated = ["--internal", "--opt", "com.docker.network.bridge.gateway_mode_ipv4=isolated"];
+    let isolated = Net::of(app, "isolated", &[&isolated[..], &["--subnet", "10.84.0.0/24"]].concat());
+    let first = sleeper(app, "first", &["--network", &isolated]);
+    assert_eq!(address(app, &first, &isolated), "10.84.0.1");
+    let links = app.docker(["run", "--rm", "--network", "host", &app.busybox(), "sh", "-c", "ip -4 -o addr"]);
+    links.never_mentions("10.84.0").succeeds();
     options("com.docker.network.bridge.name", "docker0").refuses(403, "networks have same bridge name");
 }
 
@@ -669,6 +678,23 @@ fn networks_are_named_by_id_as_well() {
     assert_eq!(rows.succeeds().lines(), [&*name]);
 }
 
+/// M10
+#[test]
+fn a_place_on_a_network_that_is_gone_is_given_up_by_force() {
+    let app = appliance();
+    let net = Net::of(app, "gone", &[]);
+    let name = app.name("left");
+    app.docker(["create", "--name", &name, "--network", &net, &app.busybox(), "sleep", "1000"]).succeeds();
+    app.docker(["network", "rm", &net]).succeeds();
+    app.docker(["start", &name]).fails().says_on_stderr("failed to set up container networking: network ");
+    app.docker(["network", "disconnect", &net, &name]).fails().says_on_stderr("not found");
+    app.docker(["network", "disconnect", "--force", &net, &name]).succeeds();
+    assert_eq!(app.inspect(&name)["NetworkSettings"]["Networks"], json!({}));
+    app.docker(["network", "connect", "bridge", &name]).succeeds();
+    app.docker(["start", &name]).succeeds();
+    assert!(address(app, &name, "bridge").starts_with("172.17."));
+}
+
 /// Nothing of a network and its containers outlives them.
 #[test]
 fn nothing_is_left_behind() {
@@ -679,7 +705,13 @@ fn nothing_is_left_behind() {
     let net = Net::of(app, "left", &[]);
     for _ in 0..3 {
         app.docker(["run", "--rm", "--network", &net, &app.busybox(), "true"]).succeeds();
+        // One whose program is not there, and one that comes to the second of its networks only.
+        app.docker(["run", "--rm", "--network", &net, &app.busybox(), "/nosuch"]).exits(127);
+        app.docker(["run", "--rm", "--network", &net, "--network", "nosuch", &app.busybox(), "true"])
+            .fails()
+            .says_on_stderr("network nosuch not found");
     }
+    assert_eq!(network(app, &net)["Containers"], json!({}));
     let bridge = format!("br-{}", &network(app, &net)["Id"].as_str().expect("an id")[..12]);
     let ports = || {
         let path = format!("/sys/class/net/{bridge}/brif");

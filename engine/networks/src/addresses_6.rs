@@ -85,7 +85,7 @@ mod tests {
         let ipam = Ipam { options: None, pools: vec![pool] };
         let record = NetworkRecord { ipam, ..NetworkRecord::default() };
         let mut addresses = Addresses6::of(&record).unwrap();
-        let mut take = |addresses: &mut Addresses6| addresses.take().map(|net| net.to_string()).ok();
+        let take = |addresses: &mut Addresses6| addresses.take().map(|net| net.to_string()).ok();
         assert_eq!(take(&mut addresses).as_deref(), Some("fd00::2/126"));
         addresses.release("fd00::2".parse().unwrap());
         assert_eq!(take(&mut addresses).as_deref(), Some("fd00::3/126"));

@@ -212,7 +212,7 @@ impl Networks {
             Cable::unplug_named(&Route::open()?, &endpoint.cable)?;
         }
         if let Some(network) = &network {
-            network.give_back(&endpoint);
+            network.give_back(endpoint);
         }
         let had = |out: Option<&Endpoint>| out.is_some_and(|out| out.network == endpoint.network);
         let before = || others.values().chain([endpoint]);

@@ -142,7 +142,7 @@ fn make(route: &Route, network: &Network) -> Result<(), NetworksError> {
     let options = &network.options;
     let address = Some(gateway).filter(|_| !options.inhibited);
     let bridge = Bridge::ensure(route, &interface(network), address, options.mtu)?;
-    let gateway_6 = network.record.gateway_6().filter(|_| !options.inhibited);
+    let gateway_6 = network.record.gateway_6().filter(|_| !options.inhibited_6);
     gateway_6.map_or(Ok(()), |gateway| bridge.give_ipv6(route, gateway))?;
     network.set_bridge(bridge);
     Ok(())

@@ -73,7 +73,7 @@ impl Networks {
         }
         let machine = ipam::routed(&std::fs::read_to_string("/proc/net/route").unwrap_or_default());
         let pools = ipam::choose(&request.pools, &bridges::subnets(&networks), &machine, request.has_ipv6)?;
-        let record = NetworkRecord {
+        let mut record = NetworkRecord {
             name: request.name,
             driver: if request.driver.is_empty() { "bridge".to_owned() } else { request.driver },
             created: Timestamp::now(),
@@ -84,6 +84,9 @@ impl Networks {
             attachable: request.attachable,
             ipam: Ipam { options: request.ipam_options, pools },
         };
+        if super::options::Options::read(&record)?.isolated {
+            record.ipam.pools.iter_mut().for_each(|pool| pool.hides_gateway |= pool.subnet.addr().is_ipv4());
+        }
         Network::new(model::id::new_id(), record)
     }
 

@@ -177,8 +177,8 @@ fn first(subnet: IpNet, range: Option<IpNet>) -> IpAddr {
     }
 }
 
-/// The addresses of a network, with those that no container gets taken.
-pub(super) fn addresses(record: &NetworkRecord) -> Option<Addresses> {
+/// The addresses of a network, with those that no container gets taken: the gateway's as well where there `has_gateway`.
+pub(super) fn addresses(record: &NetworkRecord, has_gateway: bool) -> Option<Addresses> {
     let pool = record.pool()?;
     let IpNet::V4(subnet) = pool.subnet else { return None };
     let range = match pool.range {
@@ -186,7 +186,7 @@ pub(super) fn addresses(record: &NetworkRecord) -> Option<Addresses> {
         _ => None,
     };
     let mut addresses = Addresses::new(subnet, range);
-    for own in pool.auxiliary.values().chain([&pool.gateway]) {
+    for own in pool.auxiliary.values().chain(has_gateway.then_some(&pool.gateway)) {
         if let IpAddr::V4(own) = own
             && let Err(error) = addresses.reserve(*own)
         {
@@ -332,7 +332,7 @@ mod tests {
             ipam: super::super::record::Ipam { options: None, pools },
             ..NetworkRecord::default()
         };
-        let mut addresses = addresses(&record).unwrap();
+        let mut addresses = addresses(&record, true).unwrap();
         assert_eq!(addresses.take().unwrap().to_string(), "10.1.5.2/16");
         let told = |text: &str| {
             check_addresses(&record, false, text, "")

@@ -53,7 +53,7 @@ pub struct Member {
 impl Network {
     pub(super) fn new(id: String, record: NetworkRecord) -> Result<Network, NetworksError> {
         let options = Options::read(&record)?;
-        let addresses = ipam::addresses(&record);
+        let addresses = ipam::addresses(&record, !options.isolated);
         let addresses_6 = Addresses6::of(&record);
         let state =
             State { addresses, addresses_6, members: BTreeMap::new(), bridge: None, is_removed: false };

@@ -31,6 +31,7 @@ const INTERNAL: Set = set("internal", Type::INTERFACE);
 /// sends a bridge's own traffic through these chains.
 const CONNECTED: Set = set("connected", Type::INTERFACE.then(Type::INTERFACE));
 const HIDDEN: Set = Set { ranges: true, ..set("hidden", Type::IPV4) };
+const OPEN: Set = set("open", Type::INTERFACE);
 const HIDDEN_6: Set = Set { ranges: true, ..set("hidden6", Type::IPV6) };
 const GUARDED: Set = set("guarded", SERVICE);
 /// Port of any address of this machine → container.
@@ -58,6 +59,10 @@ pub struct Subnet {
     pub internal: bool,
     /// Whether its addresses are replaced by the machine's when packets leave.
     pub hidden: bool,
+    /// The same for IPv6.
+    pub hidden_6: bool,
+    /// Whether its containers are reached from outside, whatever is published.
+    pub open: bool,
 }
 
 /// TCP or UDP.
@@ -120,6 +125,7 @@ impl Firewall {
             &CONNECTED,
             &HIDDEN,
             &HIDDEN_6,
+            &OPEN,
             &GUARDED,
             &PUBLISHED,
             &PUBLISHED_AT,
@@ -232,7 +238,12 @@ fn elements(subnet: &Subnet) -> Vec<(&'static Set, Vec<Element>)> {
     }
     if subnet.hidden {
         all.push((&HIDDEN, range(subnet.addresses)));
-        all.extend(subnet.ipv6.map(|addresses| (&HIDDEN_6, range_6(addresses))));
+    }
+    if subnet.open {
+        all.push((&OPEN, vec![key(interface(&subnet.bridge))]));
+    }
+    if let Some(addresses) = subnet.ipv6.filter(|_| subnet.hidden_6) {
+        all.push((&HIDDEN_6, range_6(addresses)));
     }
     all
 }
@@ -372,6 +383,7 @@ fn filter(change: &mut Transaction) {
     forward("published ports", &[&turned(), &to(&BRIDGES), &accept]);
     forward("from bridge to bridge", &[&from(&BRIDGES), &to(&BRIDGES), &drop]);
     forward("from containers", &[&from(&BRIDGES), &accept]);
+    forward("to open networks", &[&to(&OPEN), &accept]);
     forward("to containers, not published", &[&to(&BRIDGES), &drop]);
 
     change.chain("input", "filter", Hook::Input, 0);

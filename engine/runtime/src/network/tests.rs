@@ -110,6 +110,8 @@ fn docker0(subnet: &str) -> Subnet {
         connected: true,
         internal: false,
         hidden: true,
+        hidden_6: false,
+        open: false,
     }
 }
 
