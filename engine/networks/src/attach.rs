@@ -208,8 +208,13 @@ impl Networks {
         if let Some(network) = &network {
             network.dismiss(id);
         }
-        if !endpoint.cable.is_empty() {
-            Cable::unplug_named(&Route::open()?, &endpoint.cable)?;
+        let sandbox = netns.map(Sandbox::adopt).transpose()?;
+        match &sandbox {
+            // An engine of the first release noted no cable.
+            Some(sandbox) if endpoint.cable.is_empty() => {
+                Cable::unplug_inside(sandbox, &endpoint.interface)?;
+            }
+            _ => Cable::unplug_named(&Route::open()?, &endpoint.cable)?,
         }
         if let Some(network) = &network {
             network.give_back(endpoint);
@@ -218,8 +223,8 @@ impl Networks {
         let before = || others.values().chain([endpoint]);
         let out = way_out(others.values()).filter(|_| had(way_out(before())));
         let out_6 = way_out_6(others.values()).filter(|_| had(way_out_6(before())));
-        if let Some(netns) = netns.filter(|_| out.or(out_6).is_some()) {
-            super::plug::turn(&Sandbox::adopt(netns)?, out, out_6)?;
+        if let Some(sandbox) = sandbox.filter(|_| out.or(out_6).is_some()) {
+            super::plug::turn(&sandbox, out, out_6)?;
         }
         Ok(())
     }

@@ -176,15 +176,25 @@ impl Cable {
 }
 
 impl Cable {
+    /// [`Cable::unplug`] for who knows only the name of the inner end.
+    ///
+    /// # Errors
+    /// What the kernel refuses; fine where there is none.
+    pub fn unplug_inside(sandbox: &Sandbox, interface: &str) -> Result<(), NetworkError> {
+        let found = sandbox.route().find(interface)?;
+        found.map_or(Ok(()), |link| sandbox.route().delete(link.index))
+    }
+
     /// [`Cable::unplug`] for who kept only the name of the outer end.
     ///
     /// # Errors
     /// What the kernel refuses; fine where the cable is gone.
     pub fn unplug_named(route: &Route, name: &str) -> Result<(), NetworkError> {
-        match route.find(name)? {
-            Some(link) if !name.is_empty() => route.delete(link.index),
-            _ => Ok(()),
+        if name.is_empty() {
+            return Ok(());
         }
+        let found = route.find(name)?;
+        found.map_or(Ok(()), |link| route.delete(link.index))
     }
 }
 
