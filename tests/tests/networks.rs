@@ -680,15 +680,19 @@ fn networks_are_named_by_id_as_well() {
 
 /// M10
 #[test]
-fn a_place_on_a_network_that_is_gone_is_given_up_by_force() {
+fn a_place_on_a_network_that_is_gone_is_given_up() {
     let app = appliance();
     let net = Net::of(app, "gone", &[]);
     let name = app.name("left");
     app.docker(["create", "--name", &name, "--network", &net, &app.busybox(), "sleep", "1000"]).succeeds();
     app.docker(["network", "rm", &net]).succeeds();
     app.docker(["start", &name]).fails().says_on_stderr("failed to set up container networking: network ");
-    app.docker(["network", "disconnect", &net, &name]).fails().says_on_stderr("not found");
-    app.docker(["network", "disconnect", "--force", &net, &name]).succeeds();
+    let disconnect = |force: bool| {
+        let body = json!({ "Container": &*name, "Force": force });
+        app.api().post_json(&format!("/networks/{}/disconnect", &*net), body)
+    };
+    disconnect(false).is(200);
+    disconnect(true).refuses(500, "is not connected to the network");
     assert_eq!(app.inspect(&name)["NetworkSettings"]["Networks"], json!({}));
     app.docker(["network", "connect", "bridge", &name]).succeeds();
     app.docker(["start", &name]).succeeds();
