@@ -527,6 +527,46 @@ fn the_way_out_is_the_one_with_the_highest_priority() {
     inside(app, &name, "ip route").mentions("default via 10.80.0.1 dev eth0").succeeds();
 }
 
+/// M21
+#[test]
+fn a_network_has_ipv6_where_it_is_asked_for() {
+    let app = appliance();
+    if app.docker(["run", "--rm", &app.busybox(), "ls", "/proc/sys/net/ipv6"]).code != 0 {
+        pinnace_tests::skip!("this machine's kernel has no IPv6");
+    }
+    let private = Net::of(app, "private", &["--ipv6"]);
+    let shown = network(app, &private);
+    let pools = shown["IPAM"]["Config"].as_array().expect("pools").clone();
+    assert_eq!((&shown["EnableIPv6"], pools.len()), (&json!(true), 2));
+    let subnet = pools[1]["Subnet"].as_str().expect("a subnet");
+    assert!(subnet.starts_with("fd") && subnet.ends_with("::/64"), "{subnet}");
+    let options = ["--ipv6", "--subnet", "10.83.0.0/24", "--subnet", "fd00:83::/64"];
+    let net = Net::of(app, "six", &options);
+    let one = sleeper(app, "one", &["--network", &net, "--ip6", "fd00:83::77"]);
+    let two = sleeper(app, "two", &["--network", &net]);
+    let there = place(app, &one, &net);
+    let six = |field: &str| there[field].clone();
+    assert_eq!((six("GlobalIPv6Address"), six("GlobalIPv6PrefixLen")), (json!("fd00:83::77"), json!(64)));
+    assert_eq!(six("IPv6Gateway"), "fd00:83::1");
+    let id = app.inspect(&one)["Id"].as_str().expect("an id").to_owned();
+    assert_eq!(network(app, &net)["Containers"][&id]["IPv6Address"], "fd00:83::77/64");
+    inside(app, &two, "ip -6 route").mentions("default via fd00:83::1 dev eth0").succeeds();
+    inside(app, &two, "ping6 -c 1 -W 3 fd00:83::77").succeeds();
+    inside(app, &two, "ping6 -c 1 -W 3 fd00:83::1").succeeds();
+    inside(app, &two, &format!("nslookup {}", &*one))
+        .mentions("fd00:83::77")
+        .mentions(&address(app, &one, &net));
+    inside(app, &two, "nslookup fd00:83::77").mentions(&format!("name = {}.{}", &*one, &*net)).succeeds();
+    inside(app, &one, "cat /etc/hosts").mentions("fd00:83::77\t").succeeds();
+    let usual = sleeper(app, "usual", &[]);
+    app.docker(["network", "connect", &net, &usual]).succeeds();
+    inside(app, &usual, "ping6 -c 1 -W 3 fd00:83::77").succeeds();
+    // Other networks are as far away as by IPv4.
+    let far = sleeper(app, "far", &["--network", &private]);
+    let of_far = place(app, &far, &private)["GlobalIPv6Address"].as_str().expect("one").to_owned();
+    inside(app, &two, &format!("ping6 -c 1 -W 1 {of_far}")).fails();
+}
+
 /// M22
 #[test]
 fn hardware_addresses_stay_where_they_are_asked_for() {
@@ -561,6 +601,15 @@ fn options_of_the_driver_are_honoured() {
     let options = |key: &str, value: &str| create(app, json!({ "Name": "x2", "Options": { key: value } }));
     options("com.docker.network.driver.mtu", "abc").refuses(400, "strconv.Atoi: parsing");
     options("com.docker.network.bridge.enable_icc", "abc").refuses(400, "strconv.ParseBool: parsing");
+    options("com.docker.network.bridge.gateway_mode_ipv4", "abc").refuses(400, "unknown gateway mode abc");
+    options("com.docker.network.bridge.gateway_mode_ipv4", "isolated")
+        .refuses(500, "gateway mode 'isolated' can only be used for an internal network");
+    let isolated = ["--internal", "--opt", "com.docker.network.bridge.gateway_mode_ipv4=isolated"];
+    let isolated = Net::of(app, "isolated", &[&isolated[..], &["--subnet", "10.84.0.0/24"]].concat());
+    let first = sleeper(app, "first", &["--network", &isolated]);
+    assert_eq!(address(app, &first, &isolated), "10.84.0.1");
+    let links = app.docker(["run", "--rm", "--network", "host", &app.busybox(), "sh", "-c", "ip -4 -o addr"]);
+    links.never_mentions("10.84.0").succeeds();
     options("com.docker.network.bridge.name", "docker0").refuses(403, "networks have same bridge name");
 }
 
@@ -629,6 +678,27 @@ fn networks_are_named_by_id_as_well() {
     assert_eq!(rows.succeeds().lines(), [&*name]);
 }
 
+/// M10
+#[test]
+fn a_place_on_a_network_that_is_gone_is_given_up() {
+    let app = appliance();
+    let net = Net::of(app, "gone", &[]);
+    let name = app.name("left");
+    app.docker(["create", "--name", &name, "--network", &net, &app.busybox(), "sleep", "1000"]).succeeds();
+    app.docker(["network", "rm", &net]).succeeds();
+    app.docker(["start", &name]).fails().says_on_stderr("failed to set up container networking: network ");
+    let disconnect = |force: bool| {
+        let body = json!({ "Container": &*name, "Force": force });
+        app.api().post_json(&format!("/networks/{}/disconnect", &*net), body)
+    };
+    disconnect(false).is(200);
+    disconnect(true).refuses(500, "is not connected to the network");
+    assert_eq!(app.inspect(&name)["NetworkSettings"]["Networks"], json!({}));
+    app.docker(["network", "connect", "bridge", &name]).succeeds();
+    app.docker(["start", &name]).succeeds();
+    assert!(address(app, &name, "bridge").starts_with("172.17."));
+}
+
 /// Nothing of a network and its containers outlives them.
 #[test]
 fn nothing_is_left_behind() {
@@ -639,13 +709,40 @@ fn nothing_is_left_behind() {
     let net = Net::of(app, "left", &[]);
     for _ in 0..3 {
         app.docker(["run", "--rm", "--network", &net, &app.busybox(), "true"]).succeeds();
+        // One whose program is not there, and one that comes to the second of its networks only.
+        app.docker(["run", "--rm", "--network", &net, &app.busybox(), "/nosuch"]).exits(127);
+        app.docker(["run", "--rm", "--network", &net, "--network", "nosuch", &app.busybox(), "true"])
+            .fails()
+            .says_on_stderr("network nosuch not found");
     }
+    assert_eq!(network(app, &net)["Containers"], json!({}));
     let bridge = format!("br-{}", &network(app, &net)["Id"].as_str().expect("an id")[..12]);
     let ports = || {
         let path = format!("/sys/class/net/{bridge}/brif");
         app.docker(["run", "--rm", "--network", "host", &app.busybox(), "ls", &path]).succeeds().lines().len()
     };
     eventually("the cables are gone", app.patience(), || (ports() == 0).then_some(()));
+}
+
+/// M13: whoever asks without end is answered, and so are all others.
+#[test]
+fn a_flood_of_questions_holds_up_nobody() {
+    let app = appliance();
+    let net = Net::of(app, "flood", &[]);
+    let (hostile, other) =
+        (sleeper(app, "hostile", &["--network", &net]), sleeper(app, "other", &["--network", &net]));
+    // What is no question at all, and questions for outside, as fast as it can.
+    let garbage = "syslogd -n -R 127.0.0.11:53 & yes flood | logger";
+    let questions =
+        "while :; do nslookup nosuch.invalid >/dev/null 2>&1 & nslookup hostile >/dev/null 2>&1; done";
+    app.docker(["exec", "-d", &hostile, "sh", "-c", garbage]).succeeds();
+    app.docker(["exec", "-d", &hostile, "sh", "-c", questions]).succeeds();
+    for _ in 0..10 {
+        app.api().get("/_ping").is(200);
+        inside(app, &other, "nslookup $(hostname)").mentions(&address(app, &other, &net)).succeeds();
+    }
+    app.docker(["rm", "-f", &hostile]).succeeds();
+    inside(app, &other, "nslookup $(hostname)").succeeds();
 }
 
 /// What PID 1 holds outlives the engine: places, names, and what comes later.

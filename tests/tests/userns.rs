@@ -444,3 +444,19 @@ fn volumes_belong_to_the_containers_ids() {
         .succeeds();
     app.docker(["volume", "rm", &name, &copied, &memory]).succeeds();
 }
+
+/// The sockets for names and the packet filter of a sandbox that belongs to another user namespace.
+#[test]
+fn networks_of_the_users_own_have_names() {
+    let (app, _turn) = mapped!();
+    let (net, name) = (app.name("userns-net"), app.name("userns-named"));
+    app.docker(["network", "create", &net]).succeeds();
+    app.docker(["run", "-d", "--name", &name, "--network", &net, &app.busybox(), "sleep", "600"]).succeeds();
+    let script = format!("nslookup {} && ping -c 1 -W 3 {}", &*name, &*name);
+    let told = inside(app, &["--network", &net], &script);
+    assert!(told.contains("Address: ") && told.contains("1 packets received"), "{told}");
+    let joined = format!("container:{}", &*name);
+    assert!(inside(app, &["--network", &joined], "ip -4 -o addr show eth0").contains("inet "));
+    app.docker(["rm", "-f", &name]).succeeds();
+    app.docker(["network", "rm", &net]).succeeds();
+}

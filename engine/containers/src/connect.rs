@@ -41,7 +41,8 @@ impl Containers {
         container.order(|answer| Order::Connect(Box::new(Connection { network, settings }), answer)).await
     }
 
-    /// Takes the container's place on the network away. With `force` the network need not be there any more.
+    /// Takes the container's place on the network away. With `force`, or where the container does not run, the network need not
+    /// be there any more.
     ///
     /// # Errors
     /// One of both is not there, or they are not connected.
@@ -52,11 +53,12 @@ impl Containers {
         force: bool,
     ) -> Result<(), ContainerError> {
         let found = self.shared.networks.find(network).map(|network| network.record.name.clone());
+        let container = self.find(reference)?;
+        let stands = container.snapshot().state.running().is_none();
         let network = match found {
-            Err(NetworksError::NotFound(_)) if force => network.to_owned(),
+            Err(NetworksError::NotFound(_)) if force || stands => network.to_owned(),
             found => found?,
         };
-        let container = self.find(reference)?;
         container.order(|answer| Order::Disconnect(network, answer)).await
     }
 }
@@ -126,7 +128,14 @@ impl Driver {
         let Some(pid) = running else { return self.save_or(record).await };
         if let Some(place) = record.endpoints.get(&network).cloned() {
             let (shared, container) = (self.shared.clone(), self.container.clone());
-            on_files(move || unplug(&shared, &container, &after, &place, pid)).await??;
+            let unplugged = on_files(move || unplug(&shared, &container, &after, &place, pid)).await;
+            if let Err(error) = unplugged.and_then(|unplugged| unplugged) {
+                self.amend(|now| {
+                    now.spec = record.spec.clone();
+                    now.endpoints = record.endpoints.clone();
+                });
+                return Err(error);
+            }
         }
         self.save_spec().await?;
         self.save(Durability::Soon).await?;

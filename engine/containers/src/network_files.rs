@@ -112,8 +112,8 @@ pub(super) fn connected(
     record: &Record,
     place: &Endpoint,
 ) -> std::io::Result<()> {
-    let line = hosts(record, &[]).line(place);
-    edit_hosts(shared, container, record, |text| hosts_with(text, &line))?;
+    let lines = hosts(record, &[]).lines(place);
+    edit_hosts(shared, container, record, |text| hosts_with(text, &lines.concat()))?;
     let before = record.endpoints.keys().filter(|network| **network != place.network);
     let had_names = before.into_iter().any(|network| network != DEFAULT);
     follow_resolv_conf(shared, container, record, had_names)
@@ -126,8 +126,10 @@ pub(super) fn disconnected(
     record: &Record,
     place: &Endpoint,
 ) -> std::io::Result<()> {
-    let line = hosts(record, &[]).line(place);
-    edit_hosts(shared, container, record, |text| hosts_without(text, &line))?;
+    let lines = hosts(record, &[]).lines(place);
+    edit_hosts(shared, container, record, |text| {
+        lines.iter().fold(text.to_owned(), |text, line| hosts_without(&text, line))
+    })?;
     let had_names = has_names(&record.endpoints) || place.network != DEFAULT;
     follow_resolv_conf(shared, container, record, had_names)
 }

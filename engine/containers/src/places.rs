@@ -74,6 +74,7 @@ impl Record {
         Ok(Ask {
             network: network.to_owned(),
             address: settings.ipv4().to_owned(),
+            ipv6: settings.ipv6().to_owned(),
             mac: mac(settings)?,
             priority: settings.priority,
             interface: settings.driver_opts.get(INTERFACE).cloned().unwrap_or_default(),

@@ -83,6 +83,11 @@ pub struct AskedAddresses {
 }
 
 impl EndpointSettings {
+    /// The IPv6 address it asks for; empty is any.
+    pub fn ipv6(&self) -> &str {
+        self.addresses.as_ref().map_or("", |addresses| addresses.ipv6.as_str())
+    }
+
     /// The address it asks for; empty is any.
     pub fn ipv4(&self) -> &str {
         self.addresses.as_ref().map_or("", |addresses| addresses.ipv4.as_str())

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use runtime::network::{Cable, Loose, NameSockets, Ready, Route, Sandbox, Stock};
 
 use super::Networks;
-use super::endpoint::{Ask, Endpoint, Guest, way_out};
+use super::endpoint::{Ask, Endpoint, Guest, way_out, way_out_6};
 use super::error::NetworksError;
 use super::network::{DEFAULT, Network};
+use super::plug::Out;
 
 /// What a start needs.
 #[derive(Debug)]
@@ -71,7 +72,7 @@ impl Networks {
         let Ready { sandbox, mut cable } = self.take(&*self.bridges.plugged()?, owner)?;
         let mut endpoint = network.admit(guest, ask)?;
         super::plug::name_interface(&mut endpoint, &network, &[]);
-        super::plug::configure(&network, &sandbox, &mut cable, &mut endpoint, true)?;
+        super::plug::configure(&network, &sandbox, &mut cable, &mut endpoint, Out::BOTH)?;
         network.settle(guest.id, &endpoint);
         let (netns, userns) = sandbox.into_namespaces();
         let endpoints = BTreeMap::from([(endpoint.network.clone(), endpoint)]);
@@ -88,11 +89,14 @@ impl Networks {
             super::plug::name_interface(&mut endpoint, &network, &others);
             places.push((network, endpoint));
         }
-        let out = way_out(places.iter().map(|(_, place)| place)).map(|place| place.network.clone());
+        let all = || places.iter().map(|(_, place)| place);
+        let name = |place: Option<&Endpoint>| place.map(|place| place.network.clone());
+        let (out, out_6) = (name(way_out(all())), name(way_out_6(all())));
         let Loose { sandbox, cable, names } = self.take(self.bridges.loose()?, owner)?;
         let (route, mut first) = (Route::open()?, Some(cable));
         for (network, endpoint) in &mut places {
-            let is_out = out.as_ref() == Some(&endpoint.network);
+            let is_out = |out: &Option<String>| out.as_ref() == Some(&endpoint.network);
+            let is_out = Out { ipv4: is_out(&out), ipv6: is_out(&out_6) };
             let cable = first.take();
             super::plug::plug(&route, network, &sandbox, cable, endpoint, is_out)?;
             network.settle(guest.id, endpoint);
@@ -127,7 +131,7 @@ impl Networks {
             {
                 tracing::debug!(container = id, %error, "cannot cut a cable, it goes with its namespace");
             }
-            network.give_back(endpoint.address.addr());
+            network.give_back(&endpoint);
         }
     }
 
@@ -166,9 +170,10 @@ impl Networks {
         let connected = Sandbox::adopt(netns).map_err(NetworksError::from).and_then(|sandbox| {
             let names: Vec<&str> = others.values().map(|other| other.interface.as_str()).collect();
             super::plug::name_interface(&mut endpoint, &network, &names);
-            super::plug::plug(&Route::open()?, &network, &sandbox, None, &mut endpoint, false)?;
-            let out = way_out(others.values().chain([&endpoint]));
-            super::plug::turn(&sandbox, out.filter(|out| out.network == endpoint.network))
+            super::plug::plug(&Route::open()?, &network, &sandbox, None, &mut endpoint, Out::NONE)?;
+            let is_it = |out: &&Endpoint| out.network == endpoint.network;
+            let all = || others.values().chain([&endpoint]);
+            super::plug::turn(&sandbox, way_out(all()).filter(is_it), way_out_6(all()).filter(is_it))
         });
         match connected {
             Ok(()) => {
@@ -181,7 +186,7 @@ impl Networks {
                 if let Err(error) = unplugged {
                     tracing::warn!(container = guest.id, %error, "a cable is left of a place that was not made");
                 }
-                network.give_back(endpoint.address.addr());
+                network.give_back(&endpoint);
                 Err(error)
             }
         }
@@ -203,18 +208,23 @@ impl Networks {
         if let Some(network) = &network {
             network.dismiss(id);
         }
-        if !endpoint.cable.is_empty() {
-            Cable::unplug_named(&Route::open()?, &endpoint.cable)?;
+        let sandbox = netns.map(Sandbox::adopt).transpose()?;
+        match &sandbox {
+            // An engine of the first release noted no cable.
+            Some(sandbox) if endpoint.cable.is_empty() => {
+                Cable::unplug_inside(sandbox, &endpoint.interface)?;
+            }
+            _ => Cable::unplug_named(&Route::open()?, &endpoint.cable)?,
         }
         if let Some(network) = &network {
-            network.give_back(endpoint.address.addr());
+            network.give_back(endpoint);
         }
-        let out = way_out(others.values());
-        if let (Some(netns), Some(out)) = (netns, out)
-            && way_out(others.values().chain([endpoint]))
-                .is_some_and(|before| before.network == endpoint.network)
-        {
-            super::plug::turn(&Sandbox::adopt(netns)?, Some(out))?;
+        let had = |out: Option<&Endpoint>| out.is_some_and(|out| out.network == endpoint.network);
+        let before = || others.values().chain([endpoint]);
+        let out = way_out(others.values()).filter(|_| had(way_out(before())));
+        let out_6 = way_out_6(others.values()).filter(|_| had(way_out_6(before())));
+        if let Some(sandbox) = sandbox.filter(|_| out.or(out_6).is_some()) {
+            super::plug::turn(&sandbox, out, out_6)?;
         }
         Ok(())
     }

@@ -142,6 +142,8 @@ fn make(route: &Route, network: &Network) -> Result<(), NetworksError> {
     let options = &network.options;
     let address = Some(gateway).filter(|_| !options.inhibited);
     let bridge = Bridge::ensure(route, &interface(network), address, options.mtu)?;
+    let gateway_6 = network.record.gateway_6().filter(|_| !options.inhibited_6);
+    gateway_6.map_or(Ok(()), |gateway| bridge.give_ipv6(route, gateway))?;
     network.set_bridge(bridge);
     Ok(())
 }
@@ -158,22 +160,26 @@ pub(super) fn interface(network: &Network) -> String {
 fn subnet(network: &Network) -> Option<Subnet> {
     let bridge = network.bridge()?;
     let IpNet::V4(addresses) = network.record.pool()?.subnet else { return None };
-    Some(network.options.subnet(&bridge.name, addresses, network.record.internal))
+    let ipv6 = match network.record.pool_6().map(|pool| pool.subnet) {
+        Some(IpNet::V6(ipv6)) => Some(ipv6),
+        _ => None,
+    };
+    Some(network.options.subnet(&bridge.name, addresses, ipv6, network.record.internal))
 }
 
 /// Makes the bridge of a new network and lets it through the packet filter; nothing is left of it where that fails.
 pub(super) fn add(network: &Network) -> Result<(), NetworksError> {
     let route = Route::open()?;
     let there = Bridge::find(&route, &interface(network))?.is_some();
-    make(&route, network)?;
-    let Some(subnet) = subnet(network) else { return Ok(()) };
-    Firewall.add_subnet(&subnet).map_err(|error| {
-        if let Some(bridge) = network.bridge().filter(|_| !there)
+    let made = make(&route, network)
+        .and_then(|()| subnet(network).map_or(Ok(()), |subnet| Ok(Firewall.add_subnet(&subnet)?)));
+    made.inspect_err(|_| {
+        if let Ok(Some(bridge)) = Bridge::find(&route, &interface(network))
+            && !there
             && let Err(error) = bridge.remove(&route)
         {
             tracing::error!(network = network.record.name, %error, "a bridge is left of a network that was not made");
         }
-        error.into()
     })
 }
 

@@ -25,6 +25,8 @@ pub struct Create {
     pub labels: BTreeMap<String, String>,
     /// Nothing passes between it and the outside.
     pub internal: bool,
+    /// Its containers have IPv6 addresses as well.
+    pub has_ipv6: bool,
     /// Shown as it was said.
     pub attachable: bool,
     /// Who gives the addresses; empty is `default`.
@@ -69,17 +71,22 @@ impl Networks {
         if networks.iter().any(|network| network.record.name == request.name) {
             return Err(NetworksError::Exists(request.name));
         }
-        let pools = ipam::choose(&request.pools, &bridges::subnets(&networks))?;
-        let record = NetworkRecord {
+        let machine = ipam::routed(&std::fs::read_to_string("/proc/net/route").unwrap_or_default());
+        let pools = ipam::choose(&request.pools, &bridges::subnets(&networks), &machine, request.has_ipv6)?;
+        let mut record = NetworkRecord {
             name: request.name,
             driver: if request.driver.is_empty() { "bridge".to_owned() } else { request.driver },
             created: Timestamp::now(),
             options: request.options,
             labels: request.labels,
             internal: request.internal,
+            has_ipv6: request.has_ipv6,
             attachable: request.attachable,
             ipam: Ipam { options: request.ipam_options, pools },
         };
+        if super::options::Options::read(&record)?.isolated {
+            record.ipam.pools.iter_mut().for_each(|pool| pool.hides_gateway |= pool.subnet.addr().is_ipv4());
+        }
         Network::new(model::id::new_id(), record)
     }
 

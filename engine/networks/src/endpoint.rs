@@ -1,9 +1,9 @@
 //! A container's place on a network.
 
 use std::cmp::Reverse;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use runtime::network::Mac;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,12 @@ pub struct Endpoint {
     pub address: Ipv4Net,
     /// The subnet's way out; an internal network has none.
     pub gateway: Option<Ipv4Addr>,
+    /// With the subnet's prefix length, where the network has IPv6.
+    #[serde(default)]
+    pub ipv6: Option<Ipv6Net>,
+    /// The subnet's way out of IPv6.
+    #[serde(default)]
+    pub gateway_6: Option<Ipv6Addr>,
     /// Hardware address.
     pub mac: String,
     /// Name of the interface in the container.
@@ -38,6 +44,20 @@ fn first_interface() -> String {
     "eth0".to_owned()
 }
 
+impl Endpoint {
+    /// Its addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let ipv6 = self.ipv6.map(|ipv6| IpAddr::V6(ipv6.addr()));
+        std::iter::once(IpAddr::V4(self.address.addr())).chain(ipv6)
+    }
+}
+
+/// The same for packets of IPv6.
+pub fn way_out_6<'a>(places: impl IntoIterator<Item = &'a Endpoint>) -> Option<&'a Endpoint> {
+    let open = places.into_iter().filter(|place| place.gateway_6.is_some());
+    open.max_by_key(|place| (place.priority, Reverse(&place.network)))
+}
+
 /// The place over which packets leave for the outside: the one with the highest priority, of several the one whose network's
 /// name is first.
 pub fn way_out<'a>(places: impl IntoIterator<Item = &'a Endpoint>) -> Option<&'a Endpoint> {
@@ -52,6 +72,8 @@ pub struct Ask {
     pub network: String,
     /// Address; empty is any.
     pub address: String,
+    /// Address of IPv6; empty is any.
+    pub ipv6: String,
     /// Hardware address; a random one where `None`.
     pub mac: Option<Mac>,
     /// Which of several ways out is taken: the highest.
@@ -85,6 +107,8 @@ mod tests {
             endpoint_id: String::new(),
             address: "10.0.0.2/24".parse().unwrap(),
             gateway: open.then(|| Ipv4Addr::new(10, 0, 0, 1)),
+            ipv6: None,
+            gateway_6: None,
             mac: String::new(),
             interface: String::new(),
             cable: String::new(),

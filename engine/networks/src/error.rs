@@ -26,6 +26,8 @@ pub enum NetworksError {
     InUse { name: String, endpoints: String },
     #[error("invalid pool request: Pool overlaps with other one on this address space")]
     Overlap,
+    #[error("gateway mode 'isolated' can only be used for an internal network")]
+    Isolated,
     #[error("all predefined address pools have been fully subnetted")]
     NoPool,
     #[error("a prune operation is already running")]
@@ -62,6 +64,7 @@ impl NetworksError {
             NetworksError::NotSupported(_) => ErrorKind::NotImplemented,
             NetworksError::Setup(error) => error.kind(),
             NetworksError::NoPool
+            | NetworksError::Isolated
             | NetworksError::Kernel(_)
             | NetworksError::Address(_)
             | NetworksError::Bridge(_)

@@ -34,17 +34,17 @@ impl HostsFile<'_> {
         lines.extend(self.links.iter().map(|(address, names)| (names.clone(), *address)));
         let mut own: Vec<&Endpoint> = places.into_iter().collect();
         own.sort_by(|one, other| one.interface.cmp(&other.interface));
-        let own: Vec<IpAddr> = own.into_iter().map(|place| place.address.addr().into()).collect();
+        let own: Vec<IpAddr> = own.into_iter().flat_map(Endpoint::addresses).collect();
         files::hosts(true, &lines, &own, self.hostname, self.domain)
     }
 
-    /// The line of one of its places.
-    pub fn line(&self, place: &Endpoint) -> String {
+    /// The lines of one of its places.
+    pub fn lines(&self, place: &Endpoint) -> Vec<String> {
         let names = match self.domain {
             "" => self.hostname.to_owned(),
             domain => format!("{0}.{domain} {0}", self.hostname),
         };
-        format!("{}\t{names}\n", place.address.addr())
+        place.addresses().map(|address| format!("{address}\t{names}\n")).collect()
     }
 }
 

@@ -9,6 +9,7 @@
 //! It deliberately knows no containers: who is on a network is known by an id and by what others may call it. What is
 //! here and not in the store goes with the machine, and is told again by whoever knows who runs.
 
+mod addresses_6;
 mod attach;
 mod bridges;
 mod create;

@@ -1,11 +1,11 @@
 //! One network: what it is, and who is on it now.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard};
 
 use runtime::network::{Addresses, Bridge};
 
+use super::addresses_6::Addresses6;
 use super::endpoint::{Ask, Endpoint, Guest};
 use super::error::NetworksError;
 use super::ipam;
@@ -29,6 +29,7 @@ pub struct Network {
 #[derive(Debug)]
 struct State {
     addresses: Option<Addresses>,
+    addresses_6: Option<Addresses6>,
     members: BTreeMap<String, Member>,
     bridge: Option<Bridge>,
     is_removed: bool,
@@ -52,8 +53,10 @@ pub struct Member {
 impl Network {
     pub(super) fn new(id: String, record: NetworkRecord) -> Result<Network, NetworksError> {
         let options = Options::read(&record)?;
-        let addresses = ipam::addresses(&record);
-        let state = State { addresses, members: BTreeMap::new(), bridge: None, is_removed: false };
+        let addresses = ipam::addresses(&record, !options.isolated);
+        let addresses_6 = Addresses6::of(&record);
+        let state =
+            State { addresses, addresses_6, members: BTreeMap::new(), bridge: None, is_removed: false };
         Ok(Network { id, record, options, state: Mutex::new(state) })
     }
 
@@ -112,12 +115,12 @@ impl Network {
             let text = "network-scoped aliases are only supported for user-defined networks";
             return Err(NetworksError::Invalid(format!("invalid endpoint settings:\n{text}")));
         }
-        ipam::check_address(&self.record, self.is_default(), &ask.address).map(drop)
+        ipam::check_addresses(&self.record, self.is_default(), &ask.address, &ask.ipv6).map(drop)
     }
 
     /// Takes an address and enters the guest. Its place has no cable yet.
     pub(super) fn admit(&self, guest: Guest<'_>, ask: &Ask) -> Result<Endpoint, NetworksError> {
-        let asked = ipam::check_address(&self.record, self.is_default(), &ask.address)?;
+        let asked = ipam::check_addresses(&self.record, self.is_default(), &ask.address, &ask.ipv6)?;
         let mut state = self.state();
         if state.is_removed {
             return Err(NetworksError::NotFound(self.record.name.clone()));
@@ -128,16 +131,25 @@ impl Network {
         }
         let missing = || NetworksError::Bridge(format!("the network {} has no addresses", self.record.name));
         let addresses = state.addresses.as_mut().ok_or_else(missing)?;
-        let address = match asked {
+        let address = match asked.ipv4 {
             Some(address) => addresses.reserve(address)?,
             None => addresses.take()?,
         };
+        let ipv6 = state.addresses_6.as_mut().map(|addresses| match asked.ipv6 {
+            Some(address) => addresses.reserve(address),
+            None => addresses.take(),
+        });
+        let ipv6 = ipv6.transpose().inspect_err(|_| {
+            state.addresses.as_mut().map(|addresses| addresses.release(address.addr()));
+        })?;
         let endpoint = Endpoint {
             network: self.record.name.clone(),
             network_id: self.id.clone(),
             endpoint_id: model::id::new_id(),
             address,
             gateway: self.record.way_out(),
+            ipv6,
+            gateway_6: self.record.way_out_6(),
             mac: ask.mac.unwrap_or_else(runtime::network::Mac::random).to_string(),
             interface: ask.interface.clone(),
             cable: String::new(),
@@ -157,6 +169,9 @@ impl Network {
         let mut state = self.state();
         if let Some(addresses) = &mut state.addresses {
             addresses.reserve(endpoint.address.addr())?;
+        }
+        if let (Some(addresses), Some(ipv6)) = (&mut state.addresses_6, endpoint.ipv6) {
+            addresses.reserve(ipv6.addr())?;
         }
         state.enter(guest, &ask.names, &ask.links, endpoint.clone());
         Ok(())
@@ -188,9 +203,13 @@ impl Network {
         self.state().members.remove(id).map(|member| member.endpoint)
     }
 
-    pub(super) fn give_back(&self, address: Ipv4Addr) {
-        if let Some(addresses) = &mut self.state().addresses {
-            addresses.release(address);
+    pub(super) fn give_back(&self, endpoint: &Endpoint) {
+        let mut state = self.state();
+        if let Some(addresses) = &mut state.addresses {
+            addresses.release(endpoint.address.addr());
+        }
+        if let (Some(addresses), Some(ipv6)) = (&mut state.addresses_6, endpoint.ipv6) {
+            addresses.release(ipv6.addr());
         }
     }
 

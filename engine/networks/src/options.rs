@@ -1,6 +1,6 @@
 //! Options of the driver `bridge`, see Docker's reference. Those that nobody knows are kept and have no effect.
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use runtime::network::Subnet;
 
 use super::error::NetworksError;
@@ -17,6 +17,20 @@ const INHIBITED: &str = "com.docker.network.bridge.inhibit_ipv4";
 const LARGEST: &str = "com.docker.network.driver.mtu";
 const PREFIX: &str = "com.docker.network.container_iface_prefix";
 const MODE: &str = "com.docker.network.bridge.gateway_mode_ipv4";
+const MODE_6: &str = "com.docker.network.bridge.gateway_mode_ipv6";
+
+/// How a network stands to the outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Its addresses are hidden behind the machine's.
+    Hidden,
+    /// The same, and whoever has a way to its addresses reaches every port.
+    Unprotected,
+    /// Its addresses are seen outside.
+    Routed,
+    /// The machine has no address there, and it leads nowhere.
+    Isolated,
+}
 
 /// What the options of a network ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +41,16 @@ pub(super) struct Options {
     pub(super) connected: bool,
     /// Whether its addresses are hidden behind the machine's.
     pub(super) hidden: bool,
+    /// The same for IPv6.
+    pub(super) hidden_6: bool,
+    /// Whether every port is reached from outside.
+    pub(super) open: bool,
     /// The machine has no address on the bridge.
     pub(super) inhibited: bool,
+    /// The same for IPv6.
+    pub(super) inhibited_6: bool,
+    /// There is no gateway: its address may be a container's.
+    pub(super) isolated: bool,
     /// Bytes of a packet.
     pub(super) mtu: u32,
     /// How names of interfaces begin.
@@ -54,18 +76,10 @@ impl Options {
             let text = format!("failed to parse {BINDING} value: {value} (nil ip)");
             return Err(NetworksError::Invalid(text));
         }
-        let hidden = match text(MODE) {
-            None | Some("" | "nat") => true,
-            Some("routed") => false,
-            Some(mode @ ("nat-unprotected" | "isolated")) => {
-                let text = format!("the gateway mode {mode} is not supported by this release of Pinnace yet");
-                return Err(NetworksError::NotSupported(text));
-            }
-            Some(mode) => {
-                let text = format!("failed to parse {MODE} value: {mode} (unknown gateway mode {mode})");
-                return Err(NetworksError::Invalid(text));
-            }
-        };
+        let (ipv4, ipv6) = (mode(record, MODE)?, mode(record, MODE_6)?);
+        let masked = flag(HIDDEN, true)?;
+        let inhibited = flag(INHIBITED, false)?;
+        let hides = |mode: Mode| masked && matches!(mode, Mode::Hidden | Mode::Unprotected);
         let mtu = match text(LARGEST) {
             None => MTU,
             Some(value) => match value.parse::<u32>() {
@@ -80,21 +94,49 @@ impl Options {
         Ok(Options {
             bridge: text(NAME).filter(|name| !name.is_empty()).map(str::to_owned),
             connected: flag(CONNECTED, true)?,
-            hidden: flag(HIDDEN, true)? && hidden,
-            inhibited: flag(INHIBITED, false)?,
+            hidden: hides(ipv4),
+            hidden_6: hides(ipv6),
+            open: [ipv4, ipv6].contains(&Mode::Unprotected),
+            inhibited: inhibited || ipv4 == Mode::Isolated,
+            inhibited_6: ipv6 == Mode::Isolated,
+            isolated: ipv4 == Mode::Isolated,
             mtu,
             prefix: text(PREFIX).filter(|prefix| !prefix.is_empty()).unwrap_or("eth").to_owned(),
         })
     }
 
     /// The network as the packet filter sees it.
-    pub(super) fn subnet(&self, bridge: &str, addresses: Ipv4Net, internal: bool) -> Subnet {
+    pub(super) fn subnet(
+        &self,
+        bridge: &str,
+        addresses: Ipv4Net,
+        ipv6: Option<Ipv6Net>,
+        internal: bool,
+    ) -> Subnet {
         Subnet {
             bridge: bridge.to_owned(),
             addresses,
+            ipv6,
             connected: self.connected,
             internal,
             hidden: self.hidden && !internal,
+            hidden_6: self.hidden_6 && !internal,
+            open: self.open && !internal,
+        }
+    }
+}
+
+fn mode(record: &NetworkRecord, key: &str) -> Result<Mode, NetworksError> {
+    match record.options.get(key).map(String::as_str) {
+        None | Some("" | "nat") => Ok(Mode::Hidden),
+        Some("nat-unprotected") => Ok(Mode::Unprotected),
+        Some("routed") => Ok(Mode::Routed),
+        Some("isolated") if record.internal => Ok(Mode::Isolated),
+        // A failure of the engine's own to dockerd.
+        Some("isolated") => Err(NetworksError::Isolated),
+        Some(mode) => {
+            let text = format!("failed to parse {key} value: {mode} (unknown gateway mode {mode})");
+            Err(NetworksError::Invalid(text))
         }
     }
 }

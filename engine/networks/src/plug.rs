@@ -1,12 +1,24 @@
 //! From a place to an interface.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use runtime::network::{self, Cable, Route, Sandbox};
 
 use super::endpoint::Endpoint;
 use super::error::NetworksError;
 use super::network::Network;
+
+/// Whether a place has the ways out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Out {
+    pub(super) ipv4: bool,
+    pub(super) ipv6: bool,
+}
+
+impl Out {
+    pub(super) const BOTH: Out = Out { ipv4: true, ipv6: true };
+    pub(super) const NONE: Out = Out { ipv4: false, ipv6: false };
+}
 
 /// The name that was asked for, or the first of the network's names that no other place has.
 pub(super) fn name_interface(endpoint: &mut Endpoint, network: &Network, others: &[&str]) {
@@ -25,7 +37,7 @@ pub(super) fn plug(
     sandbox: &Sandbox,
     cable: Option<Cable>,
     endpoint: &mut Endpoint,
-    is_out: bool,
+    is_out: Out,
 ) -> Result<(), NetworksError> {
     let missing = || NetworksError::Bridge(format!("the network {} has none", network.record.name));
     let bridge = network.bridge().ok_or_else(missing)?;
@@ -44,7 +56,7 @@ pub(super) fn configure(
     sandbox: &Sandbox,
     cable: &mut Cable,
     endpoint: &mut Endpoint,
-    is_out: bool,
+    is_out: Out,
 ) -> Result<(), NetworksError> {
     endpoint.cable.clone_from(&cable.name);
     let place = network::Endpoint {
@@ -52,15 +64,23 @@ pub(super) fn configure(
         address: endpoint.address,
         mac: endpoint.mac.parse().unwrap_or_else(|_| network::Mac::random()),
         mtu: network.options.mtu,
-        gateway: endpoint.gateway.filter(|_| is_out),
+        gateway: endpoint.gateway.filter(|_| is_out.ipv4),
+        ipv6: endpoint.ipv6,
+        gateway_6: endpoint.gateway_6.filter(|_| is_out.ipv6),
     };
     Ok(cable.configure(sandbox, &place)?)
 }
 
-/// Lets the way out lead over this place, where it has one.
-pub(super) fn turn(sandbox: &Sandbox, out: Option<&Endpoint>) -> Result<(), NetworksError> {
-    let over = |out: &Endpoint, gateway: Ipv4Addr| {
-        network::turn_default_route(sandbox, &out.interface, gateway).map_err(NetworksError::from)
+/// Lets the ways out lead over these places.
+pub(super) fn turn(
+    sandbox: &Sandbox,
+    out: Option<&Endpoint>,
+    out_6: Option<&Endpoint>,
+) -> Result<(), NetworksError> {
+    let over = |out: &Endpoint, gateway: Option<IpAddr>| {
+        let turned = |gateway| network::turn_default_route(sandbox, &out.interface, gateway);
+        gateway.map_or(Ok(()), turned)
     };
-    out.and_then(|out| Some((out, out.gateway?))).map_or(Ok(()), |(out, gateway)| over(out, gateway))
+    out.map_or(Ok(()), |out| over(out, out.gateway.map(IpAddr::V4)))?;
+    Ok(out_6.map_or(Ok(()), |out| over(out, out.gateway_6.map(IpAddr::V6)))?)
 }

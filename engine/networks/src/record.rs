@@ -1,9 +1,9 @@
 //! What the store keeps of a network.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use model::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 use store::Table;
@@ -27,6 +27,8 @@ pub struct NetworkRecord {
     pub labels: BTreeMap<String, String>,
     /// Nothing passes between it and the outside.
     pub internal: bool,
+    /// Its containers have IPv6 addresses as well.
+    pub has_ipv6: bool,
     /// Said by the creator; it matters to swarms only.
     pub attachable: bool,
     /// Its addresses.
@@ -68,6 +70,25 @@ impl NetworkRecord {
     /// Its subnet of IPv4 addresses.
     pub fn pool(&self) -> Option<&Pool> {
         self.ipam.pools.iter().find(|pool| pool.subnet.addr().is_ipv4())
+    }
+
+    /// Its subnet of IPv6 addresses.
+    pub fn pool_6(&self) -> Option<&Pool> {
+        self.ipam.pools.iter().find(|pool| pool.subnet.addr().is_ipv6())
+    }
+
+    /// The machine's IPv6 address there, with the length of the subnet.
+    pub fn gateway_6(&self) -> Option<Ipv6Net> {
+        let pool = self.pool_6()?;
+        match (pool.subnet, pool.gateway) {
+            (IpNet::V6(subnet), IpAddr::V6(gateway)) => Ipv6Net::new(gateway, subnet.prefix_len()).ok(),
+            _ => None,
+        }
+    }
+
+    /// Where a container's packets for the outside go by IPv6.
+    pub fn way_out_6(&self) -> Option<Ipv6Addr> {
+        self.gateway_6().map(|gateway| gateway.addr()).filter(|_| !self.internal)
     }
 
     /// The machine's address there, with the length of the subnet.

@@ -1,6 +1,7 @@
 //! The driver of one container: the task that alone changes its state.
 
 mod mounts;
+mod networks;
 mod removal;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -29,11 +30,11 @@ use super::registry::Shared;
 use super::restart::{RestartPolicy, Restarts};
 use super::state::{Ended, Running, State};
 use super::update::Update;
+use ::networks::Endpoint;
+use ::networks::ports::Published;
 use model::events::Subject;
 use model::in_go_words;
 use model::timestamp::Timestamp;
-use networks::Endpoint;
-use networks::ports::Published;
 use process::{Pump, Sink};
 use store::{Durability, Held, Lifetime, StoreError, Writer};
 
@@ -202,22 +203,6 @@ impl Driver {
         let mut attributes = self.container.record().attributes();
         attributes.extend(extra.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
         self.shared.events.publish(Subject::Container, action, self.container.id(), attributes);
-    }
-
-    /// Of each of its networks, those without a bridge as well.
-    fn network_events(&self, action: &str) {
-        let record = self.container.record();
-        let bare = matches!(record.host.network_mode.as_str(), "host" | "none");
-        let mode = Some(&record.host.network_mode).filter(|_| bare && record.endpoints.is_empty());
-        record.endpoints.keys().chain(mode).for_each(|network| self.network_event_of(network, action));
-    }
-
-    pub(super) fn network_event_of(&self, network: &str, action: &str) {
-        let Ok(found) = self.shared.networks.find(network) else { return };
-        let (id, name, kind) = (self.container.id(), &found.record.name, &found.record.driver);
-        let attributes = [("container", id), ("name", name), ("type", kind)];
-        let attributes = attributes.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-        self.shared.events.publish(Subject::Network, action, &found.id, attributes);
     }
 
     /// Changes the record in memory; returns it for the store.
@@ -681,7 +666,7 @@ fn write_of(
     shared: &Shared,
     container: Arc<Container>,
 ) -> impl FnOnce(&mut Writer<'_>) -> Result<(), StoreError> + Send + use<> {
-    let networks = held_networks(shared, &container.record());
+    let networks = networks::held(shared, &container.record());
     move |writer| {
         let record = container.record();
         // Removed in the meantime: a late write must not bring it back.
@@ -697,13 +682,6 @@ fn write_of(
         }
         Ok(())
     }
-}
-
-/// Ids of the networks on which a run is.
-fn held_networks(shared: &Shared, record: &Record) -> Vec<String> {
-    let places = record.endpoints.values().map(|place| place.network_id.clone());
-    let mode = shared.networks.id(&record.host.network_mode).filter(|_| record.endpoints.is_empty());
-    places.chain(mode).filter(|id| !id.is_empty()).collect()
 }
 
 /// PID 1 may forget the process.

@@ -1,10 +1,10 @@
 //! What is known here of a name: pure, but for who is on which network now.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hickory_proto::op::Message;
-use hickory_proto::rr::rdata::{A, PTR};
+use hickory_proto::rr::rdata::{A, AAAA, PTR};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use rand::seq::SliceRandom;
 
@@ -25,9 +25,13 @@ pub(super) fn answer(networks: &Networks, id: &str, asked: &Message) -> Option<M
         let name = query.name().to_utf8().trim_end_matches('.').to_lowercase();
         let mut addresses = addresses(&own, id, &name)?;
         addresses.shuffle(&mut rand::rng());
-        let records = addresses.into_iter().map(|a| record(query.name.clone(), RData::A(A(a))));
         // A name that has addresses of another kind only is there all the same.
-        records.filter(|_| query.query_type == RecordType::A).collect()
+        let data = addresses.into_iter().filter_map(|address| match (address, query.query_type) {
+            (IpAddr::V4(address), RecordType::A) => Some(RData::A(A(address))),
+            (IpAddr::V6(address), RecordType::AAAA) => Some(RData::AAAA(AAAA(address))),
+            _ => None,
+        });
+        data.map(|data| record(query.name.clone(), data)).collect()
     };
     let mut answer = Message::response(asked.metadata.id, asked.metadata.op_code);
     answer.metadata.recursion_desired = asked.metadata.recursion_desired;
@@ -42,7 +46,7 @@ fn record(name: Name, data: RData) -> Record {
 }
 
 /// Addresses of those who have the name on the first of the networks where somebody has it.
-fn addresses(own: &[Arc<Network>], id: &str, name: &str) -> Option<Vec<Ipv4Addr>> {
+fn addresses(own: &[Arc<Network>], id: &str, name: &str) -> Option<Vec<IpAddr>> {
     let plain = own.iter().find_map(|network| on_network(network, id, name));
     plain.or_else(|| {
         // `name.network`
@@ -52,7 +56,7 @@ fn addresses(own: &[Arc<Network>], id: &str, name: &str) -> Option<Vec<Ipv4Addr>
     })
 }
 
-fn on_network(network: &Network, id: &str, name: &str) -> Option<Vec<Ipv4Addr>> {
+fn on_network(network: &Network, id: &str, name: &str) -> Option<Vec<IpAddr>> {
     let linked = network.find_member(|other, member| {
         let link = member.links.iter().find(|(alias, _)| alias.eq_ignore_ascii_case(name));
         link.filter(|_| other == id).map(|(_, target)| target.to_lowercase())
@@ -61,7 +65,7 @@ fn on_network(network: &Network, id: &str, name: &str) -> Option<Vec<Ipv4Addr>> 
     let mut found = Vec::new();
     let nothing: Option<()> = network.find_member(|_, member| {
         if is_called(member, wanted) {
-            found.push(member.endpoint.address.addr());
+            found.extend(member.endpoint.addresses());
         }
         None
     });
@@ -76,10 +80,10 @@ fn is_called(member: &Member, name: &str) -> bool {
 
 /// `name.network` of whoever has the address.
 fn pointer(own: &[Arc<Network>], name: &Name) -> Option<Name> {
-    let IpAddr::V4(address) = name.parse_arpa_name().ok()?.addr() else { return None };
+    let address = name.parse_arpa_name().ok()?.addr();
     own.iter().find_map(|network| {
         let called = network.find_member(|_, member| {
-            (member.endpoint.address.addr() == address).then(|| member.name.clone())
+            member.endpoint.addresses().any(|own| own == address).then(|| member.name.clone())
         })?;
         Name::from_str_relaxed(format!("{called}.{}.", network.record.name)).ok()
     })

@@ -120,6 +120,8 @@ impl Client {
         let socket = Arc::new(socket);
         let mut question = vec![0; QUESTION_MAX];
         loop {
+            // The next container's turn.
+            tokio::task::yield_now().await;
             let (length, from) = match socket.recv_from(&mut question).await {
                 Ok(received) => received,
                 Err(error) => {
@@ -148,8 +150,6 @@ impl Client {
                     }
                 },
             }
-            // The next container's turn.
-            tokio::task::yield_now().await;
         }
     }
 

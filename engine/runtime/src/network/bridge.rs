@@ -1,10 +1,10 @@
 //! The bridge of a network: the switch its containers are plugged into, and their gateway.
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use rustix::io::Errno;
 
 use super::address::Mac;
-use super::link::{self, AF_INET, Link, LinkHeader, Route, attribute};
+use super::link::{self, AF_INET, AF_INET6, Link, LinkHeader, Route, attribute};
 use super::message::{Batch, Message, flags};
 use super::netlink::NetworkError;
 
@@ -59,6 +59,21 @@ impl Bridge {
         }
         gateway.map_or(Ok(()), |gateway| set_address(route, &found, gateway))?;
         Ok(Bridge { name: found.name, index: found.index, mtu })
+    }
+
+    /// Gives the bridge an IPv6 address as well; fine where it has it. The calling thread is in the bridge's network
+    /// namespace.
+    ///
+    /// # Errors
+    /// A kernel without IPv6, or what it refuses.
+    pub fn give_ipv6(&self, route: &Route, gateway: Ipv6Net) -> Result<(), NetworkError> {
+        super::sandbox::allow_ipv6_here(&self.name)?;
+        let mut batch = Batch::default();
+        add_address_6(&mut batch, self.index, gateway);
+        match route.tell(&mut batch) {
+            Err(error) if error.errno() == Some(Errno::EXIST) => Ok(()),
+            done => done,
+        }
     }
 
     /// The bridge with this name, if there is one.
@@ -130,5 +145,19 @@ pub(super) fn add_address(batch: &mut Batch, index: u32, address: Ipv4Net) {
             a.bytes(BROADCAST, &address.broadcast().octets());
         }
         a
+    });
+}
+
+/// The same for IPv6. The address is used at once: who else could have it is known here (`IFA_F_NODAD`).
+pub(super) fn add_address_6(batch: &mut Batch, index: u32, address: Ipv6Net) {
+    const ADDRESS: u16 = 1;
+    const LOCAL: u16 = 2;
+    const NO_DETECTION: u8 = 2;
+    let mut header = [AF_INET6, address.prefix_len(), NO_DETECTION, 0, 0, 0, 0, 0];
+    header[4..].copy_from_slice(&index.to_ne_bytes());
+    let octets = address.addr().octets();
+    let new = flags::CREATE | flags::EXCLUSIVE;
+    batch.add("setting an IPv6 address", link::NEW_ADDRESS, new, &header, |a: &mut Message| {
+        a.bytes(LOCAL, &octets).bytes(ADDRESS, &octets)
     });
 }

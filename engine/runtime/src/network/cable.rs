@@ -1,13 +1,13 @@
 //! A veth pair: one end in the bridge, the other in a sandbox.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use rand::RngExt;
 
 use super::address::Mac;
-use super::bridge::{Bridge, add_address};
+use super::bridge::{Bridge, add_address, add_address_6};
 use super::link::{self, AF_BRIDGE, AF_INET, AF_INET6, LinkHeader, Route, attribute};
 use super::message::{Batch, flags};
 use super::netlink::NetworkError;
@@ -29,6 +29,10 @@ pub struct Endpoint {
     pub mtu: u32,
     /// Default route; `None` for an internal network or where another endpoint has it.
     pub gateway: Option<Ipv4Addr>,
+    /// IPv6 address with the length of its subnet; without one the interface has no IPv6 at all.
+    pub ipv6: Option<Ipv6Net>,
+    /// Default route of IPv6.
+    pub gateway_6: Option<Ipv6Addr>,
 }
 
 /// A veth pair. Both ends disappear with the sandbox.
@@ -126,9 +130,18 @@ impl Cable {
             a.bytes(attribute::ADDRESS, &endpoint.mac.octets()).number(attribute::MTU, endpoint.mtu)
         });
         if let Some(gateway) = endpoint.gateway {
-            add_default_route(&mut batch, index, gateway, flags::CREATE | flags::EXCLUSIVE);
+            add_default_route(&mut batch, index, gateway.into(), flags::CREATE | flags::EXCLUSIVE);
         }
         sandbox.route().tell(&mut batch)?;
+        if let Some(address) = endpoint.ipv6 {
+            sandbox.allow_ipv6(&endpoint.interface)?;
+            let mut batch = Batch::default();
+            add_address_6(&mut batch, index, address);
+            if let Some(gateway) = endpoint.gateway_6 {
+                add_default_route(&mut batch, index, gateway.into(), flags::CREATE | flags::EXCLUSIVE);
+            }
+            sandbox.route().tell(&mut batch)?;
+        }
         endpoint.interface.clone_into(&mut self.inner_name);
         Ok(())
     }
@@ -163,15 +176,25 @@ impl Cable {
 }
 
 impl Cable {
+    /// [`Cable::unplug`] for who knows only the name of the inner end.
+    ///
+    /// # Errors
+    /// What the kernel refuses; fine where there is none.
+    pub fn unplug_inside(sandbox: &Sandbox, interface: &str) -> Result<(), NetworkError> {
+        let found = sandbox.route().find(interface)?;
+        found.map_or(Ok(()), |link| sandbox.route().delete(link.index))
+    }
+
     /// [`Cable::unplug`] for who kept only the name of the outer end.
     ///
     /// # Errors
     /// What the kernel refuses; fine where the cable is gone.
     pub fn unplug_named(route: &Route, name: &str) -> Result<(), NetworkError> {
-        match route.find(name)? {
-            Some(link) if !name.is_empty() => route.delete(link.index),
-            _ => Ok(()),
+        if name.is_empty() {
+            return Ok(());
         }
+        let found = route.find(name)?;
+        found.map_or(Ok(()), |link| route.delete(link.index))
     }
 }
 
@@ -252,26 +275,12 @@ fn bring_up(batch: &mut Batch, name: &str, bridge: &Bridge) {
 ///
 /// # Errors
 /// There is no such interface, or what the kernel refuses.
-pub fn turn_default_route(sandbox: &Sandbox, interface: &str, gateway: Ipv4Addr) -> Result<(), NetworkError> {
+pub fn turn_default_route(sandbox: &Sandbox, interface: &str, gateway: IpAddr) -> Result<(), NetworkError> {
     let link = sandbox.route().find(interface)?;
     let link = link.ok_or(NetworkError::NoAnswer { purpose: "looking up the way out" })?;
     let mut batch = Batch::default();
     add_default_route(&mut batch, link.index, gateway, flags::CREATE | flags::REPLACE);
     sandbox.route().tell(&mut batch)
-}
-
-/// Takes the default route away; fine where there is none.
-///
-/// # Errors
-/// What the kernel refuses.
-pub fn drop_default_route(sandbox: &Sandbox) -> Result<(), NetworkError> {
-    let mut batch = Batch::default();
-    let header = [AF_INET, 0, 0, 0, MAIN, 0, 0, 0, 0, 0, 0, 0];
-    batch.add("removing the default route", link::DELETE_ROUTE, 0, &header, |a| a);
-    match sandbox.route().tell(&mut batch) {
-        Err(error) if error.errno() == Some(rustix::io::Errno::SRCH) => Ok(()),
-        done => done,
-    }
 }
 
 /// The main table of routes.
@@ -283,13 +292,17 @@ fn has_ipv6() -> bool {
 }
 
 /// `struct rtmsg` of a unicast route to everywhere, in the main table.
-fn add_default_route(batch: &mut Batch, index: u32, gateway: Ipv4Addr, new: u16) {
+fn add_default_route(batch: &mut Batch, index: u32, gateway: IpAddr, new: u16) {
     const BOOT: u8 = 3;
     const UNICAST: u8 = 1;
     const OUT: u16 = 4;
     const GATEWAY: u16 = 5;
-    let header = [AF_INET, 0, 0, 0, MAIN, BOOT, 0, UNICAST, 0, 0, 0, 0];
+    let (family, octets) = match gateway {
+        IpAddr::V4(gateway) => (AF_INET, gateway.octets().to_vec()),
+        IpAddr::V6(gateway) => (AF_INET6, gateway.octets().to_vec()),
+    };
+    let header = [family, 0, 0, 0, MAIN, BOOT, 0, UNICAST, 0, 0, 0, 0];
     batch.add("setting the default route", link::NEW_ROUTE, new, &header, |a| {
-        a.bytes(GATEWAY, &gateway.octets()).number(OUT, index)
+        a.bytes(GATEWAY, &octets).number(OUT, index)
     });
 }

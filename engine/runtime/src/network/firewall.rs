@@ -15,7 +15,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::netlink::NetworkError;
 use super::nft::{Element, Expression, Header, Hook, Meta, Register, Set, Track, Transaction, Type};
@@ -31,6 +31,8 @@ const INTERNAL: Set = set("internal", Type::INTERFACE);
 /// sends a bridge's own traffic through these chains.
 const CONNECTED: Set = set("connected", Type::INTERFACE.then(Type::INTERFACE));
 const HIDDEN: Set = Set { ranges: true, ..set("hidden", Type::IPV4) };
+const OPEN: Set = set("open", Type::INTERFACE);
+const HIDDEN_6: Set = Set { ranges: true, ..set("hidden6", Type::IPV6) };
 const GUARDED: Set = set("guarded", SERVICE);
 /// Port of any address of this machine → container.
 const PUBLISHED: Set = Set { data: Some(TARGET), ..set("published", SERVICE) };
@@ -49,12 +51,18 @@ pub struct Subnet {
     pub bridge: String,
     /// Its addresses.
     pub addresses: Ipv4Net,
+    /// Its addresses of IPv6, where it has some.
+    pub ipv6: Option<Ipv6Net>,
     /// Whether its containers reach one another.
     pub connected: bool,
     /// Whether nothing passes between it and the outside.
     pub internal: bool,
     /// Whether its addresses are replaced by the machine's when packets leave.
     pub hidden: bool,
+    /// The same for IPv6.
+    pub hidden_6: bool,
+    /// Whether its containers are reached from outside, whatever is published.
+    pub open: bool,
 }
 
 /// TCP or UDP.
@@ -111,9 +119,17 @@ impl Firewall {
     pub fn replace(self, subnets: &[Subnet], protected: &[Protected]) -> Result<(), NetworkError> {
         let mut change = Transaction::new(TABLE);
         change.replace_table();
-        for (id, set) in
-            (1..).zip([&BRIDGES, &INTERNAL, &CONNECTED, &HIDDEN, &GUARDED, &PUBLISHED, &PUBLISHED_AT])
-        {
+        for (id, set) in (1..).zip([
+            &BRIDGES,
+            &INTERNAL,
+            &CONNECTED,
+            &HIDDEN,
+            &HIDDEN_6,
+            &OPEN,
+            &GUARDED,
+            &PUBLISHED,
+            &PUBLISHED_AT,
+        ]) {
             change.set(set, id);
         }
         let guarded: Vec<Element> =
@@ -125,7 +141,7 @@ impl Firewall {
         translate(&mut change);
         filter(&mut change);
         change.commit()?;
-        forward_packets()
+        forward_packets(subnets.iter().any(|subnet| subnet.ipv6.is_some()))
     }
 
     /// Adds a network; fine where it is there already.
@@ -135,7 +151,8 @@ impl Firewall {
     pub fn add_subnet(self, subnet: &Subnet) -> Result<(), NetworkError> {
         let mut change = Transaction::new(TABLE);
         add(&mut change, subnet);
-        change.commit()
+        change.commit()?;
+        forward_packets(subnet.ipv6.is_some())
     }
 
     /// Removes a network that was added with the same values.
@@ -196,8 +213,11 @@ impl Firewall {
 }
 
 /// ip_forward of the calling thread's network namespace (Documentation/networking/ip-sysctl).
-fn forward_packets() -> Result<(), NetworkError> {
+fn forward_packets(ipv6: bool) -> Result<(), NetworkError> {
     let failed = |source| NetworkError::Namespace { action: "letting the kernel forward packets", source };
+    if ipv6 {
+        std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").map_err(failed)?;
+    }
     std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").map_err(failed)
 }
 
@@ -219,6 +239,12 @@ fn elements(subnet: &Subnet) -> Vec<(&'static Set, Vec<Element>)> {
     if subnet.hidden {
         all.push((&HIDDEN, range(subnet.addresses)));
     }
+    if subnet.open {
+        all.push((&OPEN, vec![key(interface(&subnet.bridge))]));
+    }
+    if let Some(addresses) = subnet.ipv6.filter(|_| subnet.hidden_6) {
+        all.push((&HIDDEN_6, range_6(addresses)));
+    }
     all
 }
 
@@ -229,6 +255,14 @@ fn key(key: Vec<u8>) -> Element {
 fn range(addresses: Ipv4Net) -> Vec<Element> {
     let mut range = vec![key(addresses.network().octets().to_vec())];
     if let Some(end) = u32::from(addresses.broadcast()).checked_add(1) {
+        range.push(Element { end_of_range: true, ..key(end.to_be_bytes().to_vec()) });
+    }
+    range
+}
+
+fn range_6(addresses: Ipv6Net) -> Vec<Element> {
+    let mut range = vec![key(addresses.network().octets().to_vec())];
+    if let Some(end) = u128::from(addresses.broadcast()).checked_add(1) {
         range.push(Element { end_of_range: true, ..key(end.to_be_bytes().to_vec()) });
     }
     range
@@ -320,6 +354,12 @@ fn translate(change: &mut Transaction) {
     let outside = [Expression::Meta(Meta::OutputName, A), Expression::NotIn(A, BRIDGES.name)];
     let leaving = [&ipv4()[..], &inside, &outside, &[Expression::Masquerade]].concat();
     change.rule("postrouting", "leaving for the outside", &leaving);
+    const NFPROTO_IPV6: u8 = 10;
+    let ipv6 = [Expression::Meta(Meta::Family, A), Expression::Equal(A, vec![NFPROTO_IPV6])];
+    let source = Expression::Payload(Header::Network, 8, 16, A);
+    let inside_6 = [source, Expression::In(A, HIDDEN_6.name)];
+    let leaving = [&ipv6[..], &inside_6, &outside, &[Expression::Masquerade]].concat();
+    change.rule("postrouting", "leaving for the outside by IPv6", &leaving);
     // Without this the answer would go straight to the asker, who expects it from the machine's address.
     let back = [&ipv4()[..], &inside, &turned(), &to(&BRIDGES), &[Expression::Masquerade]].concat();
     change.rule("postrouting", "a published port used from inside", &back);
@@ -343,6 +383,7 @@ fn filter(change: &mut Transaction) {
     forward("published ports", &[&turned(), &to(&BRIDGES), &accept]);
     forward("from bridge to bridge", &[&from(&BRIDGES), &to(&BRIDGES), &drop]);
     forward("from containers", &[&from(&BRIDGES), &accept]);
+    forward("to open networks", &[&to(&OPEN), &accept]);
     forward("to containers, not published", &[&to(&BRIDGES), &drop]);
 
     change.chain("input", "filter", Hook::Input, 0);

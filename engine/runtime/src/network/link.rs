@@ -10,7 +10,6 @@ pub(super) const GET_LINK: u16 = 18;
 pub(super) const SET_LINK: u16 = 19;
 pub(super) const NEW_ADDRESS: u16 = 20;
 pub(super) const NEW_ROUTE: u16 = 24;
-pub(super) const DELETE_ROUTE: u16 = 25;
 
 /// `IFLA_*` of linux/if_link.h.
 pub(super) mod attribute {

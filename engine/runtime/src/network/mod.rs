@@ -32,7 +32,7 @@ mod tests;
 
 pub use address::{AddressError, Addresses, Mac, MacError};
 pub use bridge::Bridge;
-pub use cable::{Cable, Endpoint, drop_default_route, turn_default_route};
+pub use cable::{Cable, Endpoint, turn_default_route};
 pub use firewall::{Firewall, Protected, Published, Subnet, Transport};
 pub use link::Route;
 pub use name_sockets::{NAME_SERVER, NameSockets};

@@ -40,6 +40,7 @@ pub(super) struct Type {
 
 impl Type {
     pub(super) const IPV4: Type = Type { number: 7, length: 4 };
+    pub(super) const IPV6: Type = Type { number: 8, length: 16 };
     pub(super) const PROTOCOL: Type = Type { number: 12, length: 1 };
     pub(super) const PORT: Type = Type { number: 13, length: 2 };
     pub(super) const INTERFACE: Type = Type { number: 41, length: 16 };

@@ -62,6 +62,17 @@ impl Sandbox {
         self.netns.as_fd()
     }
 
+    /// Lets one of its interfaces have IPv6 addresses.
+    ///
+    /// # Errors
+    /// A kernel without IPv6.
+    pub(super) fn allow_ipv6(&self, interface: &str) -> Result<(), NetworkError> {
+        apart(|| {
+            enter(self.netns())?;
+            allow_ipv6_here(interface)
+        })
+    }
+
     /// Its links.
     #[must_use]
     pub fn route(&self) -> &Route {
@@ -73,6 +84,15 @@ impl Sandbox {
     pub fn into_namespaces(self) -> (OwnedFd, Option<OwnedFd>) {
         (self.netns, self.user)
     }
+}
+
+/// Lets an interface of the calling thread's network namespace have IPv6 addresses, and none that a router tells it.
+pub(super) fn allow_ipv6_here(interface: &str) -> Result<(), NetworkError> {
+    let failed = |source| NetworkError::Namespace { action: "allowing IPv6", source };
+    for (name, value) in [("accept_ra", "0"), ("disable_ipv6", "0")] {
+        set(&format!("ipv6/conf/{interface}/{name}"), value).map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// Runs `work` in a thread of its own, so that the caller never leaves its network namespace.

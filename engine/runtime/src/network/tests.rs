@@ -97,6 +97,8 @@ fn endpoint(address: &str, gateway: &str) -> Endpoint {
         mac: Mac::of_address(address.addr()),
         mtu: 1500,
         gateway: Some(ip(gateway)),
+        ipv6: None,
+        gateway_6: None,
     }
 }
 
@@ -104,9 +106,12 @@ fn docker0(subnet: &str) -> Subnet {
     Subnet {
         bridge: "docker0".into(),
         addresses: net(subnet),
+        ipv6: None,
         connected: true,
         internal: false,
         hidden: true,
+        hidden_6: false,
+        open: false,
     }
 }
 
@@ -192,6 +197,50 @@ fn a_sandbox_has_what_a_container_expects() {
         more.unplug(&machine.route).unwrap();
         let links = inside(&sandbox, || said("ip", &["-o", "link"]));
         assert!(links.contains("eth0") && !links.contains("eth1"), "{links}");
+    });
+}
+
+#[test]
+fn a_loose_sandbox_joins_a_bridge_and_asks_for_names_at_port_53() {
+    on_a_machine(|machine| {
+        let (first, second) =
+            (machine.bridge("br-1", "172.18.0.1/16"), machine.bridge("br-2", "172.19.0.1/16"));
+        let Loose { sandbox, mut cable, names } =
+            Stock::loose(1500, 1, IdMap::default()).unwrap().take().unwrap();
+        cable.join(&machine.route, &first, false).unwrap();
+        cable.configure(&sandbox, &endpoint("172.18.0.2/16", "172.18.0.1")).unwrap();
+        let mut more = Cable::plug(&machine.route, &Bridge::none(1500), &sandbox).unwrap();
+        more.join(&machine.route, &second, true).unwrap();
+        let there =
+            Endpoint { interface: "eth1".into(), gateway: None, ..endpoint("172.19.0.2/16", "172.19.0.1") };
+        more.configure(&sandbox, &there).unwrap();
+        turn_default_route(&sandbox, "eth1", ip("172.19.0.1").into()).unwrap();
+        let routes = inside(&sandbox, || said("ip", &["route", "show", "default"]));
+        assert_eq!(routes.trim(), "default via 172.19.0.1 dev eth1");
+        // Both sockets hear what goes to port 53, which itself is free.
+        let (udp, tcp) = (std::net::UdpSocket::from(names.udp), TcpListener::from(names.tcp));
+        udp.set_nonblocking(false).unwrap();
+        udp.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut heard = [0; 8];
+        let answer = inside(&sandbox, || {
+            let _own = TcpListener::bind("0.0.0.0:53").unwrap();
+            let own = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            own.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            own.connect((NAME_SERVER, 53)).unwrap();
+            own.send(b"who").unwrap();
+            let (length, from) = udp.recv_from(&mut heard).unwrap();
+            udp.send_to(&heard[..length], from).unwrap();
+            let mut answer = [0; 8];
+            let length = own.recv(&mut answer).unwrap();
+            let _stream = TcpStream::connect((NAME_SERVER, 53)).unwrap();
+            answer[..length].to_vec()
+        });
+        assert_eq!(answer, b"who");
+        tcp.set_nonblocking(false).unwrap();
+        assert!(tcp.accept().is_ok());
+        Cable::unplug_named(&machine.route, &more.name).unwrap();
+        Cable::unplug_inside(&sandbox, "eth0").unwrap();
+        assert!(!inside(&sandbox, || said("ip", &["-o", "link"])).contains("eth"));
     });
 }
 

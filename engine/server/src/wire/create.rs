@@ -104,6 +104,7 @@ impl Body {
         let experimental = images.then(|| "Image mount is an experimental feature".to_owned());
         if self.network_disabled {
             host.network_mode = "none".to_owned();
+            endpoints.clear();
         }
         let discarded_ports = (host.network_mode == "host" && !host.port_bindings.is_empty())
             .then(|| "Published ports are discarded when using host network mode".to_owned());

@@ -58,9 +58,6 @@ impl Addresses {
         if !self.link_local.is_empty() {
             return Err(not_yet("IPAMConfig.LinkLocalIPs"));
         }
-        if !self.ipv6.is_empty() {
-            return Err(not_yet("IPAMConfig.IPv6Address"));
-        }
         Ok(AskedAddresses { ipv4: self.ipv4, ipv6: self.ipv6 })
     }
 }
@@ -85,8 +82,9 @@ pub fn endpoints(record: &Record, snapshot: &Snapshot, networks: &Networks) -> V
             "EndpointID": place.map_or("", |p| p.endpoint_id.as_str()),
             "Gateway": place.and_then(|p| p.gateway).map_or(String::new(), |gateway| gateway.to_string()),
             "IPAddress": place.map_or(String::new(), |p| p.address.addr().to_string()),
-            "IPPrefixLen": place.map_or(0, |p| p.address.prefix_len()), "IPv6Gateway": "", "GlobalIPv6Address": "",
-            "GlobalIPv6PrefixLen": 0, "DNSNames": list(&names),
+            "IPPrefixLen": place.map_or(0, |p| p.address.prefix_len()), "IPv6Gateway": place.and_then(|p| p.gateway_6).map_or(String::new(), |gateway| gateway.to_string()),
+            "GlobalIPv6Address": place.and_then(|p| p.ipv6).map_or(String::new(), |ipv6| ipv6.addr().to_string()),
+            "GlobalIPv6PrefixLen": place.and_then(|p| p.ipv6).map_or(0, |ipv6| ipv6.prefix_len()), "DNSNames": list(&names),
         });
         shown.insert(name.clone(), value);
     }

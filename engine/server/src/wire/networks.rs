@@ -73,13 +73,11 @@ impl Body {
         if self.config_only || !self.config_from.network.is_empty() {
             return Err(not_yet("a network of configuration only"));
         }
-        if self.enable_ipv6 == Some(true) {
-            return Err(not_yet("a network with IPv6"));
-        }
         if self.enable_ipv4 == Some(false) {
             return Err(not_yet("a network without IPv4"));
         }
-        let is_ipv6 = |subnet: &Subnet| subnet.subnet.contains(':');
+        let has_ipv6 = self.enable_ipv6 == Some(true);
+        let is_ipv6 = |subnet: &Subnet| !has_ipv6 && subnet.subnet.contains(':');
         let asked = |subnet: Subnet| AskedPool {
             subnet: subnet.subnet,
             range: subnet.range,
@@ -92,6 +90,7 @@ impl Body {
             options: self.options,
             labels: self.labels,
             internal: self.internal,
+            has_ipv6,
             attachable: self.attachable,
             ipam_driver: self.ipam.driver,
             ipam_options: self.ipam.options,
@@ -119,7 +118,7 @@ pub fn show(network: &Network) -> Value {
     let pools: Vec<Value> = record.ipam.pools.iter().map(pool).collect();
     json!({
         "Name": record.name, "Id": network.id, "Created": record.created.rfc3339(), "Scope": "local",
-        "Driver": record.driver, "EnableIPv4": true, "EnableIPv6": false,
+        "Driver": record.driver, "EnableIPv4": true, "EnableIPv6": record.has_ipv6,
         "IPAM": {
             "Driver": "default", "Options": record.ipam.options,
             "Config": if pools.is_empty() { Value::Null } else { json!(pools) },
@@ -150,7 +149,7 @@ pub fn containers(network: &Network) -> Value {
         let place = &member.endpoint;
         let value = json!({
             "Name": member.name, "EndpointID": place.endpoint_id, "MacAddress": place.mac,
-            "IPv4Address": place.address.to_string(), "IPv6Address": "",
+            "IPv4Address": place.address.to_string(), "IPv6Address": place.ipv6.map_or(String::new(), |ipv6| ipv6.to_string()),
         });
         (id, value)
     });
