@@ -695,6 +695,10 @@ fn a_place_on_a_network_that_is_gone_is_given_up() {
     disconnect(true).refuses(500, "is not connected to the network");
     assert_eq!(app.inspect(&name)["NetworkSettings"]["Networks"], json!({}));
     app.docker(["network", "connect", "bridge", &name]).succeeds();
+    if is_reference(app) {
+        // dockerd goes on to miss the network of the container's mode.
+        return;
+    }
     app.docker(["start", &name]).succeeds();
     assert!(address(app, &name, "bridge").starts_with("172.17."));
 }
