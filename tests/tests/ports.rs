@@ -76,6 +76,7 @@ fn host_is_elsewhere(app: &Appliance) -> bool {
     is_reference(app)
 }
 
+/// N5, N6
 #[test]
 fn a_published_port_is_the_hosts() {
     let app = appliance();
@@ -191,6 +192,7 @@ fn who_comes_second_is_told_so() {
     assert_eq!(port(app, &second, "80/tcp"), number);
 }
 
+/// N3
 #[test]
 fn what_somebody_else_has_on_the_host_is_refused() {
     let app = appliance();
@@ -213,7 +215,7 @@ fn what_somebody_else_has_on_the_host_is_refused() {
     app.docker(nowhere).exits(125).says_on_stderr("cannot assign requested address");
 }
 
-/// N6, N7, M17
+/// N6, M17
 #[test]
 fn containers_reach_a_published_port_by_the_gateway() {
     let app = appliance();
