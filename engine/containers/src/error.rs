@@ -56,7 +56,7 @@ pub enum ContainerError {
         "failed to set up container networking: driver failed programming external connectivity on endpoint {name} \
          ({endpoint}): {source}"
     )]
-    Ports { name: String, endpoint: String, source: PortsError },
+    Ports { name: String, endpoint: String, source: Box<PortsError> },
     #[error(transparent)]
     Volume(#[from] VolumeError),
     #[error("failed to populate volume: {0}")]

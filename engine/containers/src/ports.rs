@@ -33,7 +33,7 @@ pub(super) fn publish(
     let failed = |source| ContainerError::Ports {
         name: record.name.clone(),
         endpoint: endpoint.endpoint_id.clone(),
-        source,
+        source: Box::new(source),
     };
     let ports = shared.ports.publish(&record.id, endpoint.address.addr(), &wanted).map_err(failed)?;
     super::runs::keep_ports(shared, &record.id, &ports)
