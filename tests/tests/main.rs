@@ -9,6 +9,7 @@ mod bad_registry;
 mod bridge;
 mod changes;
 mod clients;
+mod compose;
 mod create;
 mod engine_death;
 mod events;

@@ -1,13 +1,14 @@
 //! `cargo xtask test`: everything that proves the product, from unit tests to the real machine.
 
 use crate::needs;
+use crate::peers;
 use crate::say;
 use crate::task_image::{self, Image};
 use crate::test_run::{Count, run_tests};
 use crate::workspace::{Workspace, cargo};
 use anyhow::{Result, bail};
 use clap::ValueEnum;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// What `cargo xtask test` takes.
@@ -26,6 +27,7 @@ pub struct Options {
 /// What the virtual machine cannot try, by the reason that a test gives. Everything else runs there.
 const SKIPPED_IN_THE_VM: &[&str] = &[
     "only in namespaces can the engine be stopped from here",
+    "there is no docker-compose for these tests",
     "only the namespace backend's data is a folder",
     "the processes of a virtual machine are out of sight",
     "this machine's control groups limit memory",
@@ -56,10 +58,11 @@ enum Backends {
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     needs::meet_tests()?;
     let image = task_image::make(workspace)?;
+    let compose = compose(workspace);
     let mut count = Count::default();
     unit_tests(workspace, options, &mut count)?;
     for backend in options.backend.words() {
-        end_to_end(workspace, &image, backend, options, &mut count)?;
+        end_to_end(workspace, &image, backend, compose.as_deref(), options, &mut count)?;
     }
     count.broken.iter().for_each(|what| say::note(&format!("{what} failed otherwise than by a test")));
     count.unsteady.iter().for_each(|name| say::note(&format!("{name} failed at first, and passed alone")));
@@ -67,6 +70,17 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     match count.failed + count.broken.len() {
         0 => Ok(()),
         _ => bail!("the tests did not pass"),
+    }
+}
+
+/// The real Compose. Without a mirror of the release that has it, its tests are skipped, and that is told.
+fn compose(workspace: &Workspace) -> Option<PathBuf> {
+    match peers::fetch(workspace) {
+        Ok(root) => Some(root.join("usr/libexec/docker/cli-plugins/docker-compose")),
+        Err(error) => {
+            say::note(&format!("no docker-compose: {error:#}"));
+            None
+        }
     }
 }
 
@@ -119,6 +133,7 @@ fn end_to_end(
     workspace: &Workspace,
     image: &Image,
     backend: &str,
+    compose: Option<&Path>,
     options: &Options,
     count: &mut Count,
 ) -> Result<()> {
@@ -130,6 +145,7 @@ fn end_to_end(
     tests.current_dir(&workspace.root);
     tests.env("PINNACE_BACKEND", backend).env("PINNACE_BIN", &image.built.pinnace);
     skips.of(&mut tests).env("PINNACE_IMAGE", &image.folder);
+    tests.envs(compose.map(|program| ("PINNACE_COMPOSE", program)));
     // Most tests wait for somebody else most of the time.
     run_tests(&format!("end to end, {backend}"), &mut tests, Some(4), count)?;
     let skipped = skips.lines()?;
