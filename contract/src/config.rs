@@ -30,6 +30,10 @@ pub struct Config {
     /// The machine's number of the containers' root; they get 65536 ids from there. Absent: theirs are the machine's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub userns_remap: Option<u32>,
+    /// Folders of the host that are in the machine at the same path: the n-th is mounted on
+    /// [`crate::paths::HOST_FOLDERS`]`/n` before the engine starts. Absent: the machine has no host to share with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_folders: Option<Vec<String>>,
 }
 
 impl Default for Config {
@@ -39,6 +43,7 @@ impl Default for Config {
             insecure_registries: Vec::new(),
             registry_mirrors: Vec::new(),
             userns_remap: None,
+            host_folders: None,
         }
     }
 }
@@ -115,6 +120,7 @@ mod tests {
             insecure_registries: vec!["10.0.0.0/8".into(), "a b\"c".into()],
             registry_mirrors: vec!["https://user:token@mirror.example".into()],
             userns_remap: Some(100_000),
+            host_folders: Some(vec!["/home/me".into()]),
             ..Config::default()
         };
         assert_eq!(Config::from_bytes(&config.to_bytes()).unwrap(), (config, vec![]));

@@ -32,6 +32,8 @@ pub const DOOR_SOCKET: &str = "/run/pinnace/door.sock";
 pub const CARRIER_SOCKET: &str = "/run/pinnace/carrier.sock";
 /// The Docker Engine API; `/var/run` is a link to `/run`.
 pub const DOCKER_SOCKET: &str = "/run/docker.sock";
+/// Folder of the mount points of the host's folders, which are named `0`, `1`, … in the order of the configuration document.
+pub const HOST_FOLDERS: &str = "/mnt/host";
 /// Resolver configuration that DHCP or the settings gave.
 pub const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Exists when every module of [`MODULES_LATE`] was tried.

@@ -57,6 +57,8 @@ pub struct Order {
     pub registry_mirrors: Vec<String>,
     /// The machine's number of the containers' root, where it is not 0.
     pub userns_remap: Option<u32>,
+    /// Folders of this host that are in the machine at the same path.
+    pub shares: Vec<PathBuf>,
     /// The engine's log level.
     pub log: Option<String>,
 }
@@ -78,7 +80,16 @@ impl Order {
             insecure_registries: self.insecure_registries.clone(),
             registry_mirrors: self.registry_mirrors.clone(),
             userns_remap: self.userns_remap,
+            host_folders: Some(self.shared()),
             ..Config::default()
+        }
+    }
+
+    /// A virtual machine has no road for them yet, and says so to whoever asks for one.
+    fn shared(&self) -> Vec<String> {
+        match self.backend {
+            BackendKind::Qemu => Vec::new(),
+            BackendKind::Namespace => self.shares.iter().map(|path| path.display().to_string()).collect(),
         }
     }
 

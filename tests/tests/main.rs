@@ -14,6 +14,7 @@ mod create;
 mod engine_death;
 mod events;
 mod exec;
+mod folders;
 mod health;
 mod host_config;
 mod hostile;

@@ -31,6 +31,7 @@ mod error;
 mod exec;
 mod files;
 mod health;
+mod host_folders;
 mod join;
 mod launch;
 pub mod legality;
@@ -69,6 +70,7 @@ pub use error::ContainerError;
 pub use exec::{ClaimedExec, Exec, ExecConfig, ExecState};
 pub use files::{Archived, Change, ChangeKind, Exported, Extraction, PathStat, on_files};
 pub use health::{Health, HealthStatus, ProbeResult};
+pub use host_folders::bring_in as bring_in_host_folders;
 pub use launch::warm_up;
 pub use logs::LogRequest;
 pub use mounts::{

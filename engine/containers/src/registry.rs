@@ -32,6 +32,8 @@ pub struct Settings {
     pub cgroups: PathBuf,
     /// How the ids of containers stand to the machine's.
     pub ids: IdMap,
+    /// The host's folders that are in the machine at the same path; nothing where there is no host to share with.
+    pub host_folders: Option<Vec<PathBuf>>,
 }
 
 /// What containers are made of and stand in.

@@ -57,6 +57,15 @@ pub fn copy_of(place: BorrowedFd<'_>, how: How) -> io::Result<OwnedFd> {
     Ok(copy)
 }
 
+/// Puts a detached mount on a folder of the engine's own namespace.
+///
+/// # Errors
+/// Those of move_mount(2).
+pub fn attach(mount: BorrowedFd<'_>, folder: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(mount, "", folder, "", flags)?)
+}
+
 /// Makes a detached mount as it shall be.
 ///
 /// # Errors

@@ -123,6 +123,10 @@ impl App {
             run: PathBuf::from(paths::RUN),
             cgroups: PathBuf::from(paths::CGROUP),
             ids,
+            host_folders: config
+                .host_folders
+                .as_deref()
+                .map(|folders| containers::bring_in_host_folders(Path::new(paths::HOST_FOLDERS), folders)),
         };
         let rooms = Rooms {
             store,

@@ -5,6 +5,7 @@ pub mod console;
 mod context;
 pub mod down;
 pub mod logs;
+mod share;
 pub mod status;
 pub mod up;
 pub mod upgrade_engine;
@@ -80,6 +81,14 @@ pub enum VerbError {
         path: PathBuf,
         /// From the file system.
         source: io::Error,
+    },
+    /// A folder that containers shall be able to mount cannot be had.
+    #[error("cannot share {path}: {reason}")]
+    NotShared {
+        /// As it was named.
+        path: PathBuf,
+        /// Why.
+        reason: &'static str,
     },
     /// A process or a runtime could not be started.
     #[error("cannot {what}")]

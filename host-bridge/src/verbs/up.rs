@@ -1,7 +1,7 @@
 //! `pinnace up`: from nothing to an API that answers.
 
 use super::context::{self, Context};
-use super::{VerbError, block_on, bridge, place, system, visit};
+use super::{VerbError, block_on, bridge, place, share, system, visit};
 use crate::bridge::{Event, first_answer};
 use crate::order::{BackendKind, Order};
 use crate::place::Place;
@@ -60,6 +60,9 @@ pub struct Options {
     /// Run containers in user namespaces: their ids 0 to 65535 become the machine's from this one on, `default` is 100000
     #[arg(long, value_name = "ID|default", value_parser = remap)]
     userns_remap: Option<u32>,
+    /// Folder of this host that containers may mount, beside the home folder; `none`: not the home folder either
+    #[arg(long, value_name = "FOLDER|none")]
+    share: Vec<PathBuf>,
     /// Log level of the engine: error, warn, info, debug or trace
     #[arg(long, value_parser = ["error", "warn", "info", "debug", "trace"])]
     log: Option<String>,
@@ -134,6 +137,7 @@ fn order(options: &Options, place: &Place) -> Result<Order, VerbError> {
         insecure_registries: options.insecure_registry.clone(),
         registry_mirrors: options.registry_mirror.clone(),
         userns_remap: options.userns_remap,
+        shares: share::folders(&options.share)?,
         log: options.log.clone(),
     })
 }
@@ -224,6 +228,7 @@ fn differing(options: &Options, order: &Order, running: &Order) -> Vec<&'static 
             "--registry-mirror",
         ),
         given(options.userns_remap.is_some(), order.userns_remap == running.userns_remap, "--userns-remap"),
+        given(!options.share.is_empty(), order.shares == running.shares, "--share"),
         given(options.log.is_some(), order.log == running.log, "--log"),
     ]
     .into_iter()

@@ -4,7 +4,7 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::populate;
 use super::spec::{self, Planned};
@@ -118,9 +118,20 @@ impl Containers {
         Ok(places.into_values().collect())
     }
 
+    /// Such a path is one that somebody knows from the host: nothing of that name is in the machine, and it would get an empty
+    /// folder in place of the host's. Below /var and /run are the machine's own data.
+    fn is_of_the_host(&self, source: &Path) -> bool {
+        let Some(shared) = &self.shared.settings.host_folders else { return false };
+        let known = shared.iter().map(PathBuf::as_path).chain(["/run", "/var"].map(Path::new));
+        !source.exists() && !known.into_iter().any(|folder| source.starts_with(folder))
+    }
+
     /// What has to be there already.
     fn look_up(&self, point: &mut MountPoint) -> Result<(), ContainerError> {
         match point.kind {
+            MountKind::Bind if point.make_source && self.is_of_the_host(Path::new(&point.source)) => {
+                Err(not_shared(point))
+            }
             MountKind::Bind if !point.make_source && !Path::new(&point.source).exists() => {
                 Err(missing(point))
             }
@@ -134,6 +145,15 @@ impl Containers {
             MountKind::Bind | MountKind::Volume | MountKind::Tmpfs => Ok(()),
         }
     }
+}
+
+/// Docker Desktop's words for a path of the host that the machine does not have, and what helps here.
+fn not_shared(point: &MountPoint) -> ContainerError {
+    invalid(format!(
+        "mounts denied: the path {} is not shared from the host and is not known to Docker: share it with pinnace up \
+         --share, or use a volume",
+        point.source
+    ))
 }
 
 /// dockerd's words for a folder of the machine that is not there.

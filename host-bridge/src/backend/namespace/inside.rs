@@ -7,9 +7,11 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{chdir, dup2_stdout, pivot_root};
+use rustix::fs::CWD;
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -41,9 +43,14 @@ fn enter() -> io::Result<Vec<String>> {
     let plan: Plan = serde_json::from_reader(io::stdin())?;
     std::fs::write(plan.cgroup.join("cgroup.procs"), "0")?;
     unshare(CloneFlags::CLONE_NEWCGROUP).map_err(named("make a cgroup namespace"))?;
+    // Copied before the machine's own mounts stand, which may be below one of them.
+    let shares: Vec<_> = plan.shares.iter().map(|path| copy_of(path)).collect::<io::Result<_>>()?;
     bind(&plan.root, &plan.root).map_err(named("mount the root tree"))?;
     let data = plan.root.join(paths::DATA.trim_start_matches('/'));
     bind(&plan.data, &data).map_err(named("mount the data folder"))?;
+    for (number, share) in shares.iter().enumerate() {
+        attach(share, &plan.root.join(paths::HOST_FOLDERS.trim_start_matches('/')).join(number.to_string()))?;
+    }
     // The old root ends up below the new one at the same place, and is let go of there (pivot_root(2)).
     chdir(&plan.root).map_err(named("enter the root tree"))?;
     pivot_root(".", ".").map_err(named("change the root"))?;
@@ -56,4 +63,18 @@ fn enter() -> io::Result<Vec<String>> {
 
 fn bind(from: &Path, to: &Path) -> nix::Result<()> {
     mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+}
+
+/// A copy of a folder's mounts that stands nowhere yet.
+fn copy_of(path: &Path) -> io::Result<OwnedFd> {
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    open_tree(CWD, path, flags)
+        .map_err(|errno| io::Error::other(format!("cannot share {}: {errno}", path.display())))
+}
+
+fn attach(mount: &OwnedFd, place: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(place)?;
+    move_mount(mount, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    Ok(())
 }

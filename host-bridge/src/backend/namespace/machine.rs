@@ -117,6 +117,7 @@ impl Start<'_> {
         let plan = Plan {
             root: self.root.to_owned(),
             data: self.place.data(),
+            shares: self.order.shares.clone(),
             cgroup,
             words: self.order.namespace_settings(addresses.net()).words(),
         };

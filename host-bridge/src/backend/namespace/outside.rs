@@ -30,6 +30,8 @@ pub struct Plan {
     pub root: PathBuf,
     /// The folder that becomes the data disk.
     pub data: PathBuf,
+    /// Folders of the host that the machine gets.
+    pub shares: Vec<PathBuf>,
     /// The cgroup to enter.
     pub cgroup: PathBuf,
     /// The words of `init`.

@@ -92,6 +92,7 @@ mod tests {
             insecure_registries: Vec::new(),
             registry_mirrors: Vec::new(),
             userns_remap: None,
+            shares: Vec::new(),
             log: None,
         }
     }
