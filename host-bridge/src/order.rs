@@ -80,16 +80,8 @@ impl Order {
             insecure_registries: self.insecure_registries.clone(),
             registry_mirrors: self.registry_mirrors.clone(),
             userns_remap: self.userns_remap,
-            host_folders: Some(self.shared()),
+            host_folders: Some(self.shares.iter().map(|path| path.display().to_string()).collect()),
             ..Config::default()
-        }
-    }
-
-    /// A virtual machine has no road for them yet, and says so to whoever asks for one.
-    fn shared(&self) -> Vec<String> {
-        match self.backend {
-            BackendKind::Qemu => Vec::new(),
-            BackendKind::Namespace => self.shares.iter().map(|path| path.display().to_string()).collect(),
         }
     }
 

@@ -126,11 +126,23 @@ impl Containers {
         !source.exists() && !known.into_iter().any(|folder| source.starts_with(folder))
     }
 
+    /// Docker Desktop's words for a path of the host that the machine does not have, and what helps here.
+    fn not_shared(&self, point: &MountPoint) -> ContainerError {
+        let helps = match self.shared.settings.host_folders.as_deref() {
+            Some([]) | None => "this machine shares no folder of the host, so use a volume or docker cp",
+            Some(_) => "share it with pinnace up --share, or use a volume",
+        };
+        invalid(format!(
+            "mounts denied: the path {} is not shared from the host and is not known to Docker: {helps}",
+            point.source
+        ))
+    }
+
     /// What has to be there already.
     fn look_up(&self, point: &mut MountPoint) -> Result<(), ContainerError> {
         match point.kind {
             MountKind::Bind if point.make_source && self.is_of_the_host(Path::new(&point.source)) => {
-                Err(not_shared(point))
+                Err(self.not_shared(point))
             }
             MountKind::Bind if !point.make_source && !Path::new(&point.source).exists() => {
                 Err(missing(point))
@@ -145,15 +157,6 @@ impl Containers {
             MountKind::Bind | MountKind::Volume | MountKind::Tmpfs => Ok(()),
         }
     }
-}
-
-/// Docker Desktop's words for a path of the host that the machine does not have, and what helps here.
-fn not_shared(point: &MountPoint) -> ContainerError {
-    invalid(format!(
-        "mounts denied: the path {} is not shared from the host and is not known to Docker: share it with pinnace up \
-         --share, or use a volume",
-        point.source
-    ))
 }
 
 /// dockerd's words for a folder of the machine that is not there.
