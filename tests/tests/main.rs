@@ -32,6 +32,8 @@ mod machine;
 mod manage;
 mod mounts;
 mod network;
+mod network_names;
+mod network_places;
 mod networks;
 mod old_disk;
 mod ports;

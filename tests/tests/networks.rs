@@ -9,20 +9,20 @@ use pinnace_tests::{Appliance, ContainerName, Outcome, eventually};
 use serde_json::{Value, json};
 
 /// A network of one test alone; it is removed when the value goes out of scope.
-struct Net {
+pub struct Net {
     name: String,
     client: Client,
 }
 
 impl Net {
-    fn of(app: &Appliance, stem: &str, options: &[&str]) -> Net {
+    pub fn of(app: &Appliance, stem: &str, options: &[&str]) -> Net {
         let net = Net::name(app, stem);
         let create = ["network", "create"].into_iter().chain(options.iter().copied());
         app.docker(create.chain([&*net.name])).succeeds();
         net
     }
 
-    fn name(app: &Appliance, stem: &str) -> Net {
+    pub fn name(app: &Appliance, stem: &str) -> Net {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         Net { name: format!("{stem}-{}-{number}", std::process::id()), client: app.api() }
@@ -44,30 +44,30 @@ impl Drop for Net {
 }
 
 /// A container that sleeps; `options` are those of `docker run`.
-fn sleeper(app: &Appliance, stem: &str, options: &[&str]) -> ContainerName {
+pub fn sleeper(app: &Appliance, stem: &str, options: &[&str]) -> ContainerName {
     let name = app.name(stem);
     let run = ["run", "--detach", "--name", &*name].into_iter().chain(options.iter().copied());
     app.docker(run.chain([&*app.busybox(), "sleep", "1000"])).succeeds();
     name
 }
 
-fn inside(app: &Appliance, name: &str, script: &str) -> Outcome {
+pub fn inside(app: &Appliance, name: &str, script: &str) -> Outcome {
     app.docker(["exec", name, "sh", "-c", script])
 }
 
-fn network(app: &Appliance, name: &str) -> Value {
+pub fn network(app: &Appliance, name: &str) -> Value {
     app.api().get(&format!("/networks/{name}")).is(200).json()
 }
 
-fn place(app: &Appliance, container: &str, network: &str) -> Value {
+pub fn place(app: &Appliance, container: &str, network: &str) -> Value {
     app.inspect(container)["NetworkSettings"]["Networks"][network].clone()
 }
 
-fn address(app: &Appliance, container: &str, network: &str) -> String {
+pub fn address(app: &Appliance, container: &str, network: &str) -> String {
     place(app, container, network)["IPAddress"].as_str().unwrap_or_default().to_owned()
 }
 
-fn create(app: &Appliance, body: Value) -> pinnace_tests::api::Response {
+pub fn create(app: &Appliance, body: Value) -> pinnace_tests::api::Response {
     app.api().post_json("/networks/create", body)
 }
 
@@ -243,148 +243,6 @@ fn lists_are_filtered() {
     app.api().get("/networks?filters=%7B%22x%22:%5B%22a%22%5D%7D").refuses(400, "invalid filter 'x'");
 }
 
-/// M8, M10, M15
-#[test]
-fn a_running_container_gets_and_loses_an_interface() {
-    let app = appliance();
-    let first = Net::of(app, "first", &["--subnet", "10.74.0.0/24"]);
-    let second = Net::of(app, "second", &["--subnet", "10.75.0.0/24"]);
-    let name = sleeper(app, "live", &["--network", &first, "--hostname", "hh"]);
-    inside(app, &name, "echo '10.0.0.9 mine' >> /etc/hosts").succeeds();
-    app.docker(["network", "connect", "--ip", "10.75.0.9", "--alias", "zz", &second, &name]).succeeds();
-    let there = place(app, &name, &second);
-    assert_eq!((&there["IPAddress"], &there["IPPrefixLen"]), (&json!("10.75.0.9"), &json!(24)));
-    assert_eq!(there["IPAMConfig"], json!({ "IPv4Address": "10.75.0.9" }));
-    assert_eq!(there["Aliases"], json!(["zz"]));
-    inside(app, &name, "ip -4 -o addr show eth1").mentions("10.75.0.9/24").succeeds();
-    inside(app, &name, "cat /etc/hosts").mentions("10.75.0.9\thh").mentions("mine").succeeds();
-    let id = app.inspect(&name)["Id"].as_str().expect("an id").to_owned();
-    assert_eq!(network(app, &second)["Containers"][&id]["IPv4Address"], "10.75.0.9/24");
-    let again =
-        app.api().post_json(&format!("/networks/{}/connect", &*second), json!({ "Container": &*name }));
-    again.refuses(403, &format!("endpoint with name {} already exists in network {}", &*name, &*second));
-    app.docker(["network", "disconnect", &second, &name]).succeeds();
-    inside(app, &name, "ls /sys/class/net").never_mentions("eth1").succeeds();
-    inside(app, &name, "cat /etc/hosts").never_mentions("10.75.0.9").mentions("mine").succeeds();
-    assert_eq!(place(app, &name, &second), Value::Null);
-    let gone =
-        app.api().post_json(&format!("/networks/{}/disconnect", &*second), json!({ "Container": &*name }));
-    gone.refuses(500, &format!("container {id} is not connected to network {}", &*second));
-}
-
-/// M8
-#[test]
-fn what_is_asked_of_an_address_is_checked() {
-    let app = appliance();
-    let net = Net::of(app, "fixed", &["--subnet", "10.76.0.0/24"]);
-    let auto = Net::of(app, "auto", &[]);
-    let name = app.name("stopped");
-    app.docker(["create", "--name", &name, &app.busybox(), "sleep", "1000"]).succeeds();
-    let connect = |net: &str, address: &str| {
-        let config = json!({ "IPAMConfig": { "IPv4Address": address } });
-        let body = json!({ "Container": &*name, "EndpointConfig": config });
-        app.api().post_json(&format!("/networks/{net}/connect"), body)
-    };
-    let outside =
-        "invalid endpoint settings:\nno configured subnet or ip-range contain the IP address 10.9.0.1";
-    connect(&net, "10.9.0.1").refuses(400, outside);
-    let only = "user specified IP address is supported only when connecting to networks with user configured subnets";
-    connect(&auto, "172.31.0.9").refuses(400, only);
-    app.docker(["run", "--rm", "--ip", "172.17.0.9", &app.busybox(), "true"])
-        .fails()
-        .says_on_stderr("user specified IP address is supported on user defined networks only");
-    let holder = sleeper(app, "holder", &["--network", &net, "--ip", "10.76.0.9"]);
-    connect(&net, "10.76.0.9").is(200);
-    app.api()
-        .post(&format!("/containers/{}/start", &*name))
-        .refuses(403, "failed to set up container networking: Address already in use");
-    app.docker(["rm", "-f", &holder]).succeeds();
-    app.docker(["start", &name]).succeeds();
-    assert_eq!(address(app, &name, &net), "10.76.0.9");
-    app.docker(["restart", "-t", "0", &name]).succeeds();
-    assert_eq!(address(app, &name, &net), "10.76.0.9");
-    assert!(address(app, &name, "bridge").starts_with("172.17."));
-}
-
-/// M9
-#[test]
-fn who_shares_a_network_gets_no_other() {
-    let app = appliance();
-    let net = Net::of(app, "alone", &[]);
-    let connect = |to: &str, who: &str| {
-        app.api().post_json(&format!("/networks/{to}/connect"), json!({ "Container": who }))
-    };
-    let shares = "container sharing network namespace with another container or host cannot be connected to any other \
-                  network";
-    let private =
-        "container cannot be connected to multiple networks with one of the networks in private (none) mode";
-    let host = sleeper(app, "host", &["--network", "host"]);
-    connect(&net, &host).refuses(400, shares);
-    let body = json!({ "Container": &*host });
-    app.api()
-        .post_json("/networks/host/disconnect", body)
-        .refuses(400, "cannot disconnect container from host network");
-    let none = sleeper(app, "none", &["--network", "none"]);
-    connect(&net, &none).refuses(400, private);
-    let usual = sleeper(app, "usual", &[]);
-    connect("none", &usual).refuses(400, private);
-    connect("host", &usual).refuses(
-        400,
-        "cannot connect container to host network - container must be created in host network mode",
-    );
-    app.docker(["network", "disconnect", "none", &none]).succeeds();
-    assert_eq!(app.inspect(&none)["NetworkSettings"]["Networks"], json!({}));
-    connect(&net, &none).is(200);
-    inside(app, &none, "ip route").mentions("default via").succeeds();
-}
-
-/// M11, M12
-#[test]
-fn names_are_answered() {
-    let app = appliance();
-    let net = Net::of(app, "names", &["--subnet", "10.77.0.0/24"]);
-    let other = Net::of(app, "others", &["--subnet", "10.78.0.0/24"]);
-    let web = sleeper(app, "web", &["--network", &net, "--network-alias", "service", "--hostname", "hh"]);
-    let twin = sleeper(app, "twin", &["--network", &net, "--network-alias", "service"]);
-    let asker = sleeper(app, "asker", &["--network", &net]);
-    let stranger = sleeper(app, "stranger", &["--network", &other]);
-    let id = app.inspect(&web)["Id"].as_str().expect("an id").to_owned();
-    let known = json!([&*web, "service", &id[..12], "hh"]);
-    assert_eq!(place(app, &web, &net)["DNSNames"], known);
-    let (of_web, of_twin) = (address(app, &web, &net), address(app, &twin, &net));
-    let ask = |who: &str, name: &str| inside(app, who, &format!("nslookup {name}"));
-    for name in [&*web, &id[..12], "hh", "HH", &format!("{}.{}", &*web, &*net)] {
-        ask(&asker, name).mentions(&of_web).succeeds();
-    }
-    ask(&asker, "service").mentions(&of_web).mentions(&of_twin).succeeds();
-    ask(&asker, &of_web).mentions(&format!("name = {}.{}", &*web, &*net)).succeeds();
-    // Over TCP, and by programs that ask the C library.
-    inside(app, &asker, &format!("ping -c 1 -W 2 {}", &*web)).mentions(&of_web).succeeds();
-    ask(&stranger, &web).never_mentions(&of_web);
-    inside(app, &asker, "cat /etc/resolv.conf")
-        .mentions("nameserver 127.0.0.11")
-        .mentions("ndots:0")
-        .succeeds();
-    app.docker(["stop", "-t", "0", &twin]).succeeds();
-    ask(&asker, "service").mentions(&of_web).never_mentions(&of_twin).succeeds();
-    let renamed = app.name("renamed");
-    app.docker(["rename", &web, &renamed]).succeeds();
-    ask(&asker, &renamed).mentions(&of_web).succeeds();
-    app.docker(["rename", &renamed, &web]).succeeds();
-}
-
-/// M11
-#[test]
-fn a_container_can_serve_names_itself() {
-    let app = appliance();
-    let net = Net::of(app, "own", &[]);
-    let name = sleeper(app, "server", &["--network", &net]);
-    // Nothing of the engine's is at port 53 itself.
-    inside(app, &name, "cat /proc/net/udp /proc/net/tcp | grep -c ':0035 '").prints("0\n");
-    inside(app, &name, "nc -l -p 53 & sleep 0.5; netstat -lnt; kill %1").mentions(":53 ");
-    inside(app, &name, "nslookup $(hostname)").mentions(&address(app, &name, &net)).succeeds();
-}
-
 /// M13, M19
 #[test]
 fn an_internal_network_leads_nowhere() {
@@ -396,135 +254,6 @@ fn an_internal_network_leads_nowhere() {
     inside(app, &one, "nslookup example.com").mentions("SERVFAIL").fails();
     let outside = sleeper(app, "outside", &[]);
     inside(app, &one, &format!("ping -c 1 -W 1 {}", address(app, &outside, "bridge"))).fails();
-}
-
-/// M14
-#[test]
-fn resolv_conf_is_the_containers_once_it_changed_it() {
-    let app = appliance();
-    let net = Net::of(app, "resolv", &[]);
-    let options = ["--network", &net, "--dns-search", "a.test", "--dns-option", "ndots:3"];
-    let name = sleeper(app, "edits", &options);
-    let text = inside(app, &name, "grep -v '^#' /etc/resolv.conf").succeeds();
-    text.mentions("nameserver 127.0.0.11").mentions("search a.test").mentions("options ndots:3");
-    // A container of the default bridge that comes to names asks for them from then on.
-    let (follows, edits) = (sleeper(app, "follows", &[]), sleeper(app, "edits", &[]));
-    inside(app, &edits, "echo 'nameserver 9.9.9.9' > /etc/resolv.conf").succeeds();
-    for name in [&follows, &edits] {
-        app.docker(["network", "connect", &net, name]).succeeds();
-    }
-    inside(app, &follows, "cat /etc/resolv.conf").mentions("nameserver 127.0.0.11").succeeds();
-    inside(app, &follows, &format!("nslookup {}", &*edits)).mentions(&address(app, &edits, &net)).succeeds();
-    inside(app, &edits, "cat /etc/resolv.conf").prints("nameserver 9.9.9.9\n").succeeds();
-    app.docker(["restart", "-t", "0", &edits]).succeeds();
-    inside(app, &edits, "cat /etc/resolv.conf").mentions("nameserver 127.0.0.11").succeeds();
-}
-
-/// M16
-#[test]
-fn links_stand_in_the_hosts_file() {
-    let app = appliance();
-    let target = sleeper(app, "target", &["--hostname", "th"]);
-    let link = format!("{}:db", &*target);
-    let name = sleeper(app, "linked", &["--link", &link]);
-    let line = format!("{}\tdb th {}", address(app, &target, "bridge"), &*target);
-    inside(app, &name, "cat /etc/hosts").mentions(&line).succeeds();
-    let shown = json!([format!("/{}:/{}/db", &*target, &*name)]);
-    assert_eq!(app.inspect(&name)["HostConfig"]["Links"], shown);
-    let body = json!({ "Image": app.busybox(), "HostConfig": { "Links": ["missing:db"] } });
-    app.api()
-        .post_json("/containers/create", body)
-        .refuses(400, "could not get container for missing: No such container: missing");
-    let net = Net::of(app, "links", &[]);
-    let (far, asker) = (sleeper(app, "far", &["--network", &net]), app.name("asker"));
-    let link = format!("{}:near", &*far);
-    let args = [
-        "run",
-        "--rm",
-        "--name",
-        &asker,
-        "--network",
-        &net,
-        "--link",
-        &link,
-        &app.busybox(),
-        "sh",
-        "-c",
-        "nslookup near",
-    ];
-    app.docker(args).mentions(&address(app, &far, &net)).succeeds();
-}
-
-/// M18
-#[test]
-fn a_container_uses_the_network_of_another() {
-    let app = appliance();
-    let net = Net::of(app, "donor", &[]);
-    let donor = sleeper(app, "donor", &["--network", &net, "--hostname", "dh"]);
-    let mode = format!("container:{}", &*donor);
-    let script = "hostname; cat /etc/hosts; ip -4 -o addr show eth0";
-    let told = app.docker(["run", "--rm", "--network", &mode, &app.busybox(), "sh", "-c", script]).succeeds();
-    told.mentions("dh\n").mentions(&address(app, &donor, &net));
-    let joiner = sleeper(app, "joiner", &["--network", &mode]);
-    let shown = app.inspect(&joiner);
-    assert_eq!(shown["NetworkSettings"]["Networks"], json!({}));
-    assert_eq!(
-        shown["HostConfig"]["NetworkMode"],
-        format!("container:{}", app.inspect(&donor)["Id"].as_str().unwrap_or(""))
-    );
-    let fails = |other: &str, text: &str| {
-        let mode = format!("container:{other}");
-        let name = app.name("fails");
-        app.docker(["run", "-d", "--name", &name, "--network", &mode, &app.busybox()])
-            .fails()
-            .says_on_stderr(text);
-    };
-    fails("missing", "joining network namespace of container: No such container: missing");
-    app.docker(["stop", "-t", "0", &donor]).succeeds();
-    let text =
-        format!("cannot join network namespace of a non running container: container {} is exited", &*donor);
-    fails(&donor, &text);
-}
-
-/// M20
-#[test]
-fn the_way_out_is_the_one_with_the_highest_priority() {
-    let app = appliance();
-    let (a, b) =
-        (Net::of(app, "a", &["--subnet", "10.79.0.0/24"]), Net::of(app, "b", &["--subnet", "10.80.0.0/24"]));
-    let way = |networks: [&str; 2]| {
-        let args = [
-            "run",
-            "--rm",
-            "--network",
-            networks[0],
-            "--network",
-            networks[1],
-            &app.busybox(),
-            "sh",
-            "-c",
-            "ip route",
-        ];
-        app.docker(args).succeeds().lines().remove(0)
-    };
-    let (plain_a, plain_b) = (format!("name={}", &*a), format!("name={}", &*b));
-    let first = format!("{plain_b},gw-priority=1");
-    for (networks, expected) in [
-        ([&plain_a, &plain_b], "10.79.0.1"),
-        ([&plain_b, &plain_a], "10.79.0.1"),
-        ([&first, &plain_a], "10.80.0.1"),
-    ] {
-        let way = way(networks.map(String::as_str));
-        assert!(way.starts_with(&format!("default via {expected} dev eth")), "{way}");
-    }
-    let name = sleeper(app, "moves", &["--network", &b]);
-    app.docker(["network", "connect", &a, &name]).succeeds();
-    inside(app, &name, "ip route").mentions("default via 10.79.0.1 dev eth1").succeeds();
-    app.docker(["network", "disconnect", &a, &name]).succeeds();
-    inside(app, &name, "ip route").mentions("default via 10.80.0.1 dev eth0").succeeds();
-    let body = json!({ "Container": &*name, "EndpointConfig": { "GwPriority": -1 } });
-    app.api().post_json(&format!("/networks/{}/connect", &*a), body).is(200);
-    inside(app, &name, "ip route").mentions("default via 10.80.0.1 dev eth0").succeeds();
 }
 
 /// M21
@@ -565,20 +294,6 @@ fn a_network_has_ipv6_where_it_is_asked_for() {
     let far = sleeper(app, "far", &["--network", &private]);
     let of_far = place(app, &far, &private)["GlobalIPv6Address"].as_str().expect("one").to_owned();
     inside(app, &two, &format!("ping6 -c 1 -W 1 {of_far}")).fails();
-}
-
-/// M22
-#[test]
-fn hardware_addresses_stay_where_they_are_asked_for() {
-    let app = appliance();
-    let net = Net::of(app, "mac", &[]);
-    let read = |name: &str| inside(app, name, "cat /sys/class/net/eth0/address").succeeds().word();
-    let fixed = sleeper(app, "fixed", &["--network", &net, "--mac-address", "02:00:00:00:00:77"]);
-    let made = sleeper(app, "made", &["--network", &net]);
-    let (first, shown) = (read(&made), place(app, &made, &net)["MacAddress"].clone());
-    assert_eq!((json!(first), read(&fixed).as_str()), (shown, "02:00:00:00:00:77"));
-    app.docker(["restart", "-t", "0", &fixed, &made]).succeeds();
-    assert!(read(&fixed) == "02:00:00:00:00:77" && read(&made) != first);
 }
 
 /// M23
@@ -665,44 +380,6 @@ fn what_happens_to_a_network_is_told() {
     assert_eq!(seen, ["create", "connect", "disconnect", "destroy"]);
 }
 
-/// M8: in the place of a name an id.
-#[test]
-fn networks_are_named_by_id_as_well() {
-    let app = appliance();
-    let net = Net::of(app, "byid", &[]);
-    let id = network(app, &net)["Id"].as_str().expect("an id").to_owned();
-    let name = sleeper(app, "byid", &["--network", &id]);
-    assert!(!address(app, &name, &net).is_empty());
-    assert_eq!(app.inspect(&name)["HostConfig"]["NetworkMode"], json!(id));
-    let rows = app.docker(["ps", "--filter", &format!("network={}", &*net), "--format", "{{.Names}}"]);
-    assert_eq!(rows.succeeds().lines(), [&*name]);
-}
-
-/// M10
-#[test]
-fn a_place_on_a_network_that_is_gone_is_given_up() {
-    let app = appliance();
-    let net = Net::of(app, "gone", &[]);
-    let name = app.name("left");
-    app.docker(["create", "--name", &name, "--network", &net, &app.busybox(), "sleep", "1000"]).succeeds();
-    app.docker(["network", "rm", &net]).succeeds();
-    app.docker(["start", &name]).fails().says_on_stderr("failed to set up container networking: network ");
-    let disconnect = |force: bool| {
-        let body = json!({ "Container": &*name, "Force": force });
-        app.api().post_json(&format!("/networks/{}/disconnect", &*net), body)
-    };
-    disconnect(false).is(200);
-    disconnect(true).refuses(500, "is not connected to the network");
-    assert_eq!(app.inspect(&name)["NetworkSettings"]["Networks"], json!({}));
-    app.docker(["network", "connect", "bridge", &name]).succeeds();
-    if is_reference(app) {
-        // dockerd goes on to miss the network of the container's mode.
-        return;
-    }
-    app.docker(["start", &name]).succeeds();
-    assert!(address(app, &name, "bridge").starts_with("172.17."));
-}
-
 /// Nothing of a network and its containers outlives them.
 #[test]
 fn nothing_is_left_behind() {
@@ -726,27 +403,6 @@ fn nothing_is_left_behind() {
         app.docker(["run", "--rm", "--network", "host", &app.busybox(), "ls", &path]).succeeds().lines().len()
     };
     eventually("the cables are gone", app.patience(), || (ports() == 0).then_some(()));
-}
-
-/// M13: whoever asks without end is answered, and so are all others.
-#[test]
-fn a_flood_of_questions_holds_up_nobody() {
-    let app = appliance();
-    let net = Net::of(app, "flood", &[]);
-    let (hostile, other) =
-        (sleeper(app, "hostile", &["--network", &net]), sleeper(app, "other", &["--network", &net]));
-    // What is no question at all, and questions for outside, as fast as it can.
-    let garbage = "syslogd -n -R 127.0.0.11:53 & yes flood | logger";
-    let questions =
-        "while :; do nslookup nosuch.invalid >/dev/null 2>&1 & nslookup hostile >/dev/null 2>&1; done";
-    app.docker(["exec", "-d", &hostile, "sh", "-c", garbage]).succeeds();
-    app.docker(["exec", "-d", &hostile, "sh", "-c", questions]).succeeds();
-    for _ in 0..10 {
-        app.api().get("/_ping").is(200);
-        inside(app, &other, "nslookup $(hostname)").mentions(&address(app, &other, &net)).succeeds();
-    }
-    app.docker(["rm", "-f", &hostile]).succeeds();
-    inside(app, &other, "nslookup $(hostname)").succeeds();
 }
 
 /// What PID 1 holds outlives the engine: places, names, and what comes later.
@@ -775,25 +431,6 @@ fn the_engines_death_changes_nothing() {
     assert!(address(app, &third, &net) != address(app, &web, &net));
     app.docker(["rm", "-f", &web, &third]).succeeds();
     app.docker(["network", "rm", &net]).succeeds();
-}
-
-/// While the engine is away questions wait in their socket.
-#[test]
-fn a_question_waits_for_the_engine() {
-    let Some((app, _turn)) = crate::engine_death::mortal() else { return };
-    if let Err(reason) = app.can_kill_engine() {
-        pinnace_tests::skip!("{reason}");
-    }
-    let net = Net::of(app, "waits", &[]);
-    let asker = sleeper(app, "asker", &["--network", &net]);
-    let script = "i=0; while [ $i -lt 40 ]; do nslookup $(hostname) >/dev/null || echo lost; i=$((i+1)); usleep 20000; done; \
-                  echo done";
-    app.docker(["exec", "-d", &asker, "sh", "-c", &format!("({script}) > /told 2>&1")]).succeeds();
-    app.kill_engine();
-    eventually("all was asked", app.patience(), || {
-        inside(app, &asker, "cat /told").text().contains("done").then_some(())
-    });
-    inside(app, &asker, "cat /told").prints("done\n");
 }
 
 /// A machine that was off has its networks as they were, and containers that start with it have their addresses.
