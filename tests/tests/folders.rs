@@ -67,3 +67,28 @@ fn a_shared_folder_is_the_hosts_own() {
     let denied = format!("{}:/x", other.path().display());
     app.docker(["run", "--rm", "-v", &denied, &image, "true"]).fails().says_on_stderr(DENIED);
 }
+
+/// O8: a container that was made when the folder was shared gets no empty one in its place.
+#[test]
+fn a_boot_that_shares_less_denies_what_it_does_not_share() {
+    let backend = Backend::of_this_run();
+    if backend != Backend::Namespace {
+        skip!("only namespaces share the host's folders");
+    }
+    // At a path of the root tree itself, which outlives a boot.
+    let test = build_folder("test");
+    let (place, shared) =
+        (tempfile::tempdir_in(&test).expect("a folder"), tempfile::tempdir_in(&test).expect("a folder"));
+    let path = shared.path().to_str().expect("UTF-8");
+    let bind = format!("{path}:/app");
+    let app = Appliance::boot_with(backend, place.path(), &["--share", "none", "--share", path]);
+    let image = app.busybox();
+    app.docker(["run", "--name", "made-before", "-v", &bind, &image, "touch", "/app/file"]).succeeds();
+    assert!(shared.path().join("file").exists());
+    app.pinnace("down").run().succeeds();
+    drop(app);
+    let app = Appliance::boot_with(backend, place.path(), &["--share", "none"]);
+    let text = format!("mounts denied: the path {path} {DENIED}this machine shares no folder of the host");
+    app.docker(["start", "made-before"]).fails().says_on_stderr(&text);
+    app.docker(["create", "-v", &bind, &image, "true"]).fails().says_on_stderr(&text);
+}

@@ -28,15 +28,19 @@ pub fn bring_in(mounts: &Path, folders: &[String]) -> Vec<PathBuf> {
     there
 }
 
+/// Nothing is made at its path before it is known to be there.
 fn bring(from: &Path, path: &Path) -> io::Result<()> {
-    fs::create_dir_all(path)?;
-    let same = |one: fs::Metadata, other: fs::Metadata| (one.dev(), one.ino()) == (other.dev(), other.ino());
-    if same(fs::metadata(from)?, fs::metadata(path)?) {
+    let known = identity(from)?;
+    if identity(path).is_ok_and(|there| there == known) {
         return Ok(());
     }
     let open = |path| rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-    // What the host mounts below it later comes along.
-    let how = How { access: Access::Write, recursive: true, propagation: Propagation::Slave };
+    let how = How { access: Access::Write, recursive: true, propagation: Propagation::Private };
     let copy = copy_of(open(from)?.as_fd(), how)?;
+    fs::create_dir_all(path)?;
     attach(copy.as_fd(), open(path)?.as_fd())
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::metadata(path).map(|found| (found.dev(), found.ino()))
 }

@@ -60,7 +60,8 @@ pub struct Options {
     /// Run containers in user namespaces: their ids 0 to 65535 become the machine's from this one on, `default` is 100000
     #[arg(long, value_name = "ID|default", value_parser = remap)]
     userns_remap: Option<u32>,
-    /// Folder of this host that containers may mount, beside the home folder; `none`: not the home folder either
+    /// Folder of this host that containers may mount, beside the home folder; `none`: not the home folder either (with
+    /// --backend namespace)
     #[arg(long, value_name = "FOLDER|none")]
     share: Vec<PathBuf>,
     /// Log level of the engine: error, warn, info, debug or trace

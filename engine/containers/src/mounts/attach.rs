@@ -16,7 +16,7 @@ use runtime::volume::{Access, How, Stage, copy_of, inner, limit, share_mount_of}
 use rustix::fs::{Mode, OFlags};
 use sys::mounts::Propagation;
 
-use super::make::missing;
+use super::make::source_of_bind;
 use super::tmpfs::tmpfs;
 use super::{MountKind, MountPoint, tmpfs_places};
 use crate::error::ContainerError;
@@ -81,9 +81,7 @@ fn bind(
     };
     let how = How { access: access(point)?, recursive: !point.non_recursive, propagation };
     if !source.exists() {
-        if !point.make_source {
-            return Err(missing(point));
-        }
+        source_of_bind(shared, point)?;
         let root = shared.ids(&record.host).root();
         make_folders(source, root).map_err(|error| {
             let text = format!("error while creating mount source path '{}': {error}", point.source);

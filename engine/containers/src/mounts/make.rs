@@ -11,10 +11,13 @@ use super::spec::{self, Planned};
 use super::{MountKind, MountPoint, invalid, tmpfs_places};
 use crate::config::{Config, HostConfig};
 use crate::error::ContainerError;
-use crate::registry::Containers;
+use crate::registry::{Containers, Shared};
 use images::{IMAGES, ImageId};
 use store::{Held, Holder, Lifetime, Writer};
 use volumes::{Ask, Claim, VOLUMES, VolumeError, Volumes};
+
+/// Where missing folders are made without a host that shares them: what runs there, and the data disk.
+const OWN: [&str; 3] = ["/run", "/var/run", "/var/lib/pinnace"];
 
 /// Made and not yet anybody's: unless it is [kept](Made::keep), the anonymous volumes among it are removed again.
 pub(crate) struct Made {
@@ -118,35 +121,10 @@ impl Containers {
         Ok(places.into_values().collect())
     }
 
-    /// Such a path is one that somebody knows from the host: nothing of that name is in the machine, and it would get an empty
-    /// folder in place of the host's. Below /var and /run are the machine's own data.
-    fn is_of_the_host(&self, source: &Path) -> bool {
-        let Some(shared) = &self.shared.settings.host_folders else { return false };
-        let known = shared.iter().map(PathBuf::as_path).chain(["/run", "/var"].map(Path::new));
-        !source.exists() && !known.into_iter().any(|folder| source.starts_with(folder))
-    }
-
-    /// Docker Desktop's words for a path of the host that the machine does not have, and what helps here.
-    fn not_shared(&self, point: &MountPoint) -> ContainerError {
-        let helps = match self.shared.settings.host_folders.as_deref() {
-            Some([]) | None => "this machine shares no folder of the host, so use a volume or docker cp",
-            Some(_) => "share it with pinnace up --share, or use a volume",
-        };
-        invalid(format!(
-            "mounts denied: the path {} is not shared from the host and is not known to Docker: {helps}",
-            point.source
-        ))
-    }
-
     /// What has to be there already.
     fn look_up(&self, point: &mut MountPoint) -> Result<(), ContainerError> {
         match point.kind {
-            MountKind::Bind if point.make_source && self.is_of_the_host(Path::new(&point.source)) => {
-                Err(self.not_shared(point))
-            }
-            MountKind::Bind if !point.make_source && !Path::new(&point.source).exists() => {
-                Err(missing(point))
-            }
+            MountKind::Bind => source_of_bind(&self.shared, point),
             MountKind::Image => {
                 let image = self.shared.images.resolve(&point.name)?.whole()?;
                 point.image_id = image.id.to_string();
@@ -154,15 +132,45 @@ impl Containers {
                 point.source = layers.last().map_or_else(String::new, |layer| layer.display().to_string());
                 Ok(())
             }
-            MountKind::Bind | MountKind::Volume | MountKind::Tmpfs => Ok(()),
+            MountKind::Volume | MountKind::Tmpfs => Ok(()),
         }
     }
 }
 
-/// dockerd's words for a folder of the machine that is not there.
-pub(super) fn missing(point: &MountPoint) -> ContainerError {
-    let text = "invalid mount config for type \"bind\": bind source path does not exist";
-    invalid(format!("{text}: {}", point.source))
+/// Whether a bind's source is there, or may be made. It is asked at a start once more: since the creation a folder may have
+/// gone, or the machine booted with fewer folders of the host.
+///
+/// # Errors
+/// dockerd's words for what is not there, Docker Desktop's for what is the host's alone.
+pub(super) fn source_of_bind(shared: &Shared, point: &MountPoint) -> Result<(), ContainerError> {
+    let source = Path::new(&point.source);
+    if source.exists() {
+        return Ok(());
+    }
+    if !point.make_source {
+        let text = "invalid mount config for type \"bind\": bind source path does not exist";
+        return Err(invalid(format!("{text}: {}", point.source)));
+    }
+    match &shared.settings.host_folders {
+        Some(folders) if !is_made(folders, source) => Err(not_shared(folders, source)),
+        _ => Ok(()),
+    }
+}
+
+/// A missing folder is made where it is the machine's own or the host shares it. Any other is one that somebody knows from the
+/// host, and would get an empty folder in its place.
+fn is_made(folders: &[PathBuf], source: &Path) -> bool {
+    let own = OWN.iter().map(Path::new);
+    own.chain(folders.iter().map(PathBuf::as_path)).any(|folder| source.starts_with(folder))
+}
+
+fn not_shared(folders: &[PathBuf], source: &Path) -> ContainerError {
+    let helps = match folders.is_empty() {
+        true => "this machine shares no folder of the host, so use a volume or docker cp",
+        false => "share it with pinnace up --share, or use a volume",
+    };
+    let denied = "is not shared from the host and is not known to Docker";
+    invalid(format!("mounts denied: the path {} {denied}: {helps}", source.display()))
 }
 
 /// Lets the container hold its volumes and images, in the transaction of its record.
@@ -190,4 +198,23 @@ pub(crate) fn held(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_folders_are_made_where_they_are_known() {
+        let check = |folders: &[&str], source: &str, want: bool| {
+            let folders: Vec<PathBuf> = folders.iter().map(PathBuf::from).collect();
+            assert_eq!(is_made(&folders, Path::new(source)), want, "{source}");
+        };
+        check(&[], "/run/x/y", true);
+        check(&[], "/var/lib/pinnace/volumes/v/_data/x", true);
+        check(&[], "/var/lib/other", false);
+        check(&[], "/home/me/project", false);
+        check(&["/home/me"], "/home/me/project", true);
+        check(&["/home/me"], "/home/media", false);
+    }
 }

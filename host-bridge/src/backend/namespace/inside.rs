@@ -45,7 +45,7 @@ fn enter() -> io::Result<Vec<String>> {
     unshare(CloneFlags::CLONE_NEWCGROUP).map_err(named("make a cgroup namespace"))?;
     // Copied before the machine's own mounts stand, which may be below one of them.
     let shares: Vec<_> = plan.shares.iter().map(|path| copy_of(path)).collect::<io::Result<_>>()?;
-    bind(&plan.root, &plan.root).map_err(named("mount the root tree"))?;
+    fresh(&plan.root)?;
     let data = plan.root.join(paths::DATA.trim_start_matches('/'));
     bind(&plan.data, &data).map_err(named("mount the data folder"))?;
     for (number, share) in shares.iter().enumerate() {
@@ -61,6 +61,22 @@ fn enter() -> io::Result<Vec<String>> {
     Ok(plan.words)
 }
 
+/// Mounts the unpacked root tree over itself so that a boot's changes go with it, as they do in a machine: a mount point of a
+/// folder that the next boot does not share must not be there then as an empty folder.
+fn fresh(root: &Path) -> io::Result<()> {
+    // From inside, for the options of overlay would need a path's commas and colons escaped.
+    chdir(root).map_err(named("enter the root tree"))?;
+    // Seen by the overlay alone, whose /tmp is that of the tree below.
+    let options = Some("mode=755");
+    mount(Some("tmpfs"), "tmp", Some("tmpfs"), MsFlags::empty(), options)
+        .map_err(named("mount memory for the boot's changes"))?;
+    std::fs::create_dir("tmp/upper")?;
+    std::fs::create_dir("tmp/work")?;
+    let layers = Some("lowerdir=.,upperdir=tmp/upper,workdir=tmp/work");
+    mount(Some("overlay"), root, Some("overlay"), MsFlags::empty(), layers)
+        .map_err(named("mount the root tree"))
+}
+
 fn bind(from: &Path, to: &Path) -> nix::Result<()> {
     mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>)
 }
@@ -74,7 +90,8 @@ fn copy_of(path: &Path) -> io::Result<OwnedFd> {
 }
 
 fn attach(mount: &OwnedFd, place: &Path) -> io::Result<()> {
-    std::fs::create_dir_all(place)?;
-    move_mount(mount, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-    Ok(())
+    let failed = |error: io::Error| io::Error::other(format!("cannot mount on {}: {error}", place.display()));
+    std::fs::create_dir_all(place).map_err(failed)?;
+    move_mount(mount, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .map_err(|errno| failed(errno.into()))
 }
