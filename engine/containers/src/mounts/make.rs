@@ -12,12 +12,13 @@ use super::{MountKind, MountPoint, invalid, tmpfs_places};
 use crate::config::{Config, HostConfig};
 use crate::error::ContainerError;
 use crate::registry::{Containers, Shared};
+use contract::paths;
 use images::{IMAGES, ImageId};
 use store::{Held, Holder, Lifetime, Writer};
 use volumes::{Ask, Claim, VOLUMES, VolumeError, Volumes};
 
 /// Where missing folders are made without a host that shares them: what runs there, and the data disk.
-const OWN: [&str; 3] = ["/run", "/var/run", "/var/lib/pinnace"];
+const OWN: [&str; 3] = ["/run", "/var/run", paths::DATA];
 
 /// Made and not yet anybody's: unless it is [kept](Made::keep), the anonymous volumes among it are removed again.
 pub(crate) struct Made {
