@@ -74,6 +74,20 @@ impl Running {
         }
     }
 
+    /// Reads until a line of its standard error contains `part`; panics when it ends or says nothing before.
+    #[track_caller]
+    pub fn complains_until(&mut self, part: &str) {
+        let start = Instant::now();
+        while !self.said.contains(part) {
+            let left = self.patience.saturating_sub(start.elapsed());
+            match self.lines.recv_timeout(left) {
+                Ok(Line::Err(line)) => self.said.push_str(&line),
+                Ok(Line::Out(_)) => {}
+                Err(_) => panic!("{} did not say {part:?}; it said {:?}", self.what, self.said),
+            }
+        }
+    }
+
     /// Writes to its standard input.
     pub fn write(&mut self, bytes: &[u8]) {
         let stdin = self.stdin.as_mut().expect("standard input is still open");

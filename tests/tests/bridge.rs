@@ -99,15 +99,19 @@ fn status_asks_the_api() {
     let signal = |signal: &str| Program::new("kill", own.patience()).args([signal, &engine]).run().succeeds();
     signal("-STOP");
     own.pinnace("status").run().fails().mentions("its API does not answer");
-    let down = Running::start(own.pinnace("down").args(["--timeout", "3"]), own.patience());
+    // It ends when the engine goes on, however long the steps before take.
+    let down = Running::start(own.pinnace("down").args(["--timeout", "600"]), own.patience());
     eventually("it powers off", own.patience(), || {
         own.pinnace("status").run().text().contains("is powering off").then_some(())
     });
     // One that comes meanwhile waits, says so, and starts the next.
     let image = pinnace_tests::image_folder();
     let up = own.pinnace("up").args(["--backend", "namespace", "--no-context", "--image"]).args([image]);
-    up.run().succeeds().says_on_stderr("waiting for the appliance that is powering off");
+    let mut up = Running::start(up, own.patience());
+    up.complains_until("waiting for the appliance that is powering off");
+    signal("-CONT");
     assert_eq!(down.finish().0, 0);
+    assert_eq!(up.finish().0, 0);
     own.pinnace("down").run().succeeds();
 }
 
