@@ -31,7 +31,8 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub userns_remap: Option<u32>,
     /// Folders of the host that are in the machine at the same path: the n-th is mounted on
-    /// [`crate::paths::HOST_FOLDERS`]`/n` before the engine starts. Absent: the machine has no host to share with.
+    /// [`crate::paths::HOST_FOLDERS`]`/n` before the engine starts, or the entry `n` of the virtiofs file system
+    /// [`crate::paths::HOST_FOLDERS_TAG`]. Absent: the machine has no host to share with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_folders: Option<Vec<String>>,
 }

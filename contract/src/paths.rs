@@ -34,6 +34,8 @@ pub const CARRIER_SOCKET: &str = "/run/pinnace/carrier.sock";
 pub const DOCKER_SOCKET: &str = "/run/docker.sock";
 /// Folder of the mount points of the host's folders, which are named `0`, `1`, … in the order of the configuration document.
 pub const HOST_FOLDERS: &str = "/mnt/host";
+/// The name of the virtiofs file system that has them all, where they are not mounted already.
+pub const HOST_FOLDERS_TAG: &str = "host";
 /// Resolver configuration that DHCP or the settings gave.
 pub const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Exists when every module of [`MODULES_LATE`] was tried.

@@ -15,6 +15,8 @@ mod log;
 mod order;
 mod place;
 mod say;
+#[cfg(target_os = "linux")]
+mod shares;
 mod size;
 mod state;
 mod stream;

@@ -135,6 +135,11 @@ impl Place {
         self.dir.join("vsock.sock")
     }
 
+    /// Where QEMU finds our device of the host's folders.
+    pub fn folders_socket(&self) -> PathBuf {
+        self.dir.join("folders.sock")
+    }
+
     /// Where QEMU's virtio console calls back.
     pub fn console_socket(&self) -> PathBuf {
         self.dir.join("console.sock")
@@ -171,12 +176,13 @@ impl Place {
     }
 
     /// Everything a running appliance leaves in the folder that must not outlive it.
-    pub fn sockets(&self) -> [PathBuf; 5] {
+    pub fn sockets(&self) -> [PathBuf; 6] {
         [
             self.docker_socket(),
             self.bridge_socket(),
             self.qmp_socket(),
             self.vsock_socket(),
+            self.folders_socket(),
             self.console_socket(),
         ]
     }

@@ -89,6 +89,19 @@ pub fn mount_setattr(
         },
         userns_fd: 0,
     };
+    change(dir, path, &attr, recursive)
+}
+
+/// Takes away that the mount `dir` is read-only; its file system may still be.
+///
+/// # Errors
+/// Those of mount_setattr(2).
+pub fn make_writable(dir: BorrowedFd<'_>) -> io::Result<()> {
+    let attr = MountAttr { attr_set: 0, attr_clr: MountAttributes::RDONLY.0, propagation: 0, userns_fd: 0 };
+    change(dir, c"", &attr, false)
+}
+
+fn change(dir: BorrowedFd<'_>, path: &CStr, attr: &MountAttr, recursive: bool) -> io::Result<()> {
     let recursive = if recursive { libc::AT_RECURSIVE } else { 0 };
     let flags = (libc::AT_EMPTY_PATH | recursive) as libc::c_uint;
     // SAFETY: `attr` is a complete mount_attr of the size passed; the path is null-terminated.
@@ -98,7 +111,7 @@ pub fn mount_setattr(
             dir.as_raw_fd(),
             path.as_ptr(),
             flags,
-            &raw const attr,
+            std::ptr::from_ref(attr),
             size_of::<MountAttr>(),
         )
     };

@@ -16,7 +16,7 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
 };
 use sys::mntns;
-use sys::mounts::{MountAttributes, Propagation, mount_setattr};
+use sys::mounts::{MountAttributes, Propagation, make_writable, mount_setattr};
 
 use crate::view::elsewhere;
 
@@ -54,6 +54,17 @@ pub fn copy_of(place: BorrowedFd<'_>, how: How) -> io::Result<OwnedFd> {
     }
     let copy = open_tree(place, "", flags)?;
     limit(copy.as_fd(), how)?;
+    Ok(copy)
+}
+
+/// A copy of one mount that nobody else sees, writable where the mount itself is not.
+///
+/// # Errors
+/// Those of open_tree(2) and mount_setattr(2).
+pub fn writable_copy(place: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let copy =
+        copy_of(place, How { access: Access::Write, recursive: false, propagation: Propagation::Private })?;
+    make_writable(copy.as_fd())?;
     Ok(copy)
 }
 

@@ -1,7 +1,7 @@
 //! What Linux alone does this way.
 
 use crate::backend::namespace;
-use crate::guard;
+use crate::{guard, shares};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::getppid;
@@ -24,6 +24,9 @@ pub enum Role {
     /// Is PID 1 of the new namespaces until it becomes the guest's init
     #[command(name = namespace::INSIDE, hide = true)]
     Inside,
+    /// Serves folders of this host to a machine, on the socket that is its standard input
+    #[command(name = shares::SUBCOMMAND, hide = true)]
+    Folders(shares::Order),
 }
 
 impl Role {
@@ -33,6 +36,7 @@ impl Role {
             Role::Guard(order) => guard::play(&order),
             Role::Outside(ties) => namespace::outside(&ties),
             Role::Inside => namespace::inside(),
+            Role::Folders(order) => shares::play(&order),
         }
     }
 }

@@ -90,11 +90,6 @@ pub enum VerbError {
         /// Why.
         reason: &'static str,
     },
-    /// A virtual machine has no road for folders of the host.
-    #[error(
-        "a virtual machine cannot share folders of the host yet: leave --share out, or use --backend namespace"
-    )]
-    NoRoad,
     /// A process or a runtime could not be started.
     #[error("cannot {what}")]
     System {

@@ -4,7 +4,6 @@
 //! the system there.
 
 use super::VerbError;
-use crate::order::BackendKind;
 use std::path::{Component, Path, PathBuf};
 
 /// Takes away the home folder, too.
@@ -29,11 +28,7 @@ const OWN: [&str; 15] = [
 ];
 
 /// The home folder and those that were named, without the ones that are inside another.
-pub fn folders(named: &[PathBuf], backend: BackendKind) -> Result<Vec<PathBuf>, VerbError> {
-    if backend == BackendKind::Qemu {
-        let only_none = named.iter().all(|path| path.as_os_str() == NONE);
-        return if only_none { Ok(Vec::new()) } else { Err(VerbError::NoRoad) };
-    }
+pub fn folders(named: &[PathBuf]) -> Result<Vec<PathBuf>, VerbError> {
     let mut folders: Vec<PathBuf> = Vec::new();
     if !named.iter().any(|path| path.as_os_str() == NONE) {
         // Nobody asked for this one: where it cannot be had it is left out.
@@ -72,12 +67,11 @@ mod tests {
     fn check(named: &[&str], want: &[&str]) {
         let named: Vec<PathBuf> = [NONE].iter().chain(named).map(PathBuf::from).collect();
         let want: Vec<PathBuf> = want.iter().map(PathBuf::from).collect();
-        assert_eq!(folders(&named, BackendKind::Namespace).unwrap(), want);
-        assert_eq!(folders(&named, BackendKind::Qemu).is_ok(), named.len() == 1);
+        assert_eq!(folders(&named).unwrap(), want);
     }
 
     fn refused(named: &str, want: &str) {
-        let error = folders(&[named.into()], BackendKind::Namespace).unwrap_err();
+        let error = folders(&[named.into()]).unwrap_err();
         assert_eq!(error.to_string(), want);
     }
 

@@ -138,7 +138,7 @@ fn order(options: &Options, place: &Place) -> Result<Order, VerbError> {
         insecure_registries: options.insecure_registry.clone(),
         registry_mirrors: options.registry_mirror.clone(),
         userns_remap: options.userns_remap,
-        shares: share::folders(&options.share, backend)?,
+        shares: share::folders(&options.share)?,
         log: options.log.clone(),
     })
 }

@@ -5,6 +5,7 @@ use super::image::Image;
 use crate::backend::BackendError;
 use crate::order::{DISK_SERIAL, Order};
 use crate::place::Place;
+use contract::paths::HOST_FOLDERS_TAG;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -35,6 +36,7 @@ pub fn build(
     args.balloon();
     args.consoles(place);
     args.vsock(place);
+    args.folders(order, place);
     args.monitor(place);
     Ok(args.0)
 }
@@ -123,6 +125,20 @@ impl Args {
         device.push(escaped(&place.vsock_socket()));
         self.add("-chardev", device);
         self.add("-device", "vhost-user-vsock-pci,chardev=vsock");
+    }
+
+    /// The host's folders, where there are any.
+    fn folders(&mut self, order: &Order, place: &Place) {
+        if order.shares.is_empty() {
+            return;
+        }
+        let mut device = OsString::from("socket,id=folders,path=");
+        device.push(escaped(&place.folders_socket()));
+        self.add("-chardev", device);
+        self.add(
+            "-device",
+            format!("vhost-user-fs-pci,chardev=folders,tag={HOST_FOLDERS_TAG},queue-size=1024"),
+        );
     }
 
     fn monitor(&mut self, place: &Place) {

@@ -9,13 +9,15 @@ use crate::console::Consoles;
 use crate::guard;
 use crate::host;
 use crate::place::Place;
+use crate::shares;
 use crate::stream::Stream;
 use contract::vsock::{API_PORT, CARRIER_PORT, CONTROL_PORT, DOOR_PORT};
 use futures_util::future::{BoxFuture, FutureExt};
 use std::ffi::OsString;
 use std::io;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -43,11 +45,15 @@ pub struct Launch<'a> {
     pub consoles: &'a Consoles,
     /// The data disk's file.
     pub disk: &'a Path,
+    /// Folders of this host for the guest.
+    pub shares: &'a [PathBuf],
 }
 
 /// A running QEMU.
 pub struct QemuMachine {
     child: Child,
+    /// Serves the host's folders, where there are any.
+    folders: Option<Child>,
     pid: u32,
     qmp: Qmp,
     vsock: VsockDoor,
@@ -68,6 +74,7 @@ impl Launch<'_> {
         let path = self.place.vsock_socket();
         let _ = std::fs::remove_file(&path);
         let vsock = vsock::serve(&path).map_err(BackendError::system("serve the vsock device"))?;
+        let folders = self.serve_folders()?;
         let mut child = self.spawn()?;
         let complaints = Complaints::default();
         if let Some(stderr) = child.stderr.take() {
@@ -87,7 +94,28 @@ impl Launch<'_> {
         let (tell, pauses) = watch::channel(None);
         let (monitor, disk) = (qmp.clone(), self.disk.to_owned());
         tokio::spawn(async move { pause::watch(monitor, &disk, tell).await });
-        Ok(QemuMachine { child, pid, qmp, vsock, pauses, complaints })
+        Ok(QemuMachine { child, folders, pid, qmp, vsock, pauses, complaints })
+    }
+
+    /// Starts the server of the host's folders; QEMU finds its socket listening.
+    fn serve_folders(&self) -> Result<Option<Child>, BackendError> {
+        if self.shares.is_empty() {
+            return Ok(None);
+        }
+        let path = self.place.folders_socket();
+        let _ = std::fs::remove_file(&path);
+        let socket = std::os::unix::net::UnixListener::bind(&path)
+            .map_err(BackendError::system(format!("bind {}", path.display())))?;
+        let program = host::own_program().map_err(BackendError::system("find this program"))?;
+        let mut command = Command::new(&program);
+        command.args(guard::words()).arg(&program).arg(shares::SUBCOMMAND).arg("--").args(self.shares);
+        command.stdin(OwnedFd::from(socket)).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child =
+            command.spawn().map_err(BackendError::system("start the server of the host's folders"))?;
+        if let Some(stderr) = child.stderr.take() {
+            tokio::spawn(log_lines(stderr));
+        }
+        Ok(Some(child))
     }
 
     fn spawn(&self) -> Result<Child, BackendError> {
@@ -157,6 +185,9 @@ impl Machine for QemuMachine {
         async move {
             let status = tokio::select! {
                 status = self.child.wait() => status,
+                Some(status) = ends(&mut self.folders) => {
+                    return Ended::Died(format!("the server of the host's folders ended ({status}; see bridge.log)"));
+                }
                 () = deaf(&self.vsock) => return Ended::Died("its vsock device ended (see bridge.log)".to_owned()),
             };
             // The monitor's last words are in its socket, and their reader may be a moment behind.
@@ -190,6 +221,20 @@ impl Machine for QemuMachine {
             }
         }
         .boxed()
+    }
+}
+
+/// Waits until the server of the host's folders has ended although QEMU runs; one that is not there never does.
+async fn ends(folders: &mut Option<Child>) -> Option<ExitStatus> {
+    let status = folders.as_mut()?.wait().await.ok()?;
+    tokio::time::sleep(QUIT_DEADLINE).await;
+    Some(status)
+}
+
+async fn log_lines(from: impl AsyncRead + Unpin) {
+    let mut lines = BufReader::new(from).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        tracing::warn!("folders: {line}");
     }
 }
 

@@ -67,6 +67,7 @@ impl Backend for Qemu {
                 place: &self.place,
                 consoles,
                 disk: &self.order.disk,
+                shares: &self.order.shares,
             };
             Ok(Box::new(launch.start().await?) as Box<dyn Machine>)
         }
