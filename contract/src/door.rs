@@ -13,6 +13,8 @@
 //!     2 ok ─────────────────────────────────────────►
 //!     ◄──── 3 publish udp 127.0.0.1 0 0 172.17.0.3 53
 //!     3 error in-use address already in use ────────►
+//!     ◄────────────────────────────────── 4 watch
+//!     4 changed ────────────────────────────────────►         and again whenever there is something to be read
 //! ```
 //!
 //! A port that is published again in the same place gets the new target and keeps its connections. The host that dialled last is
@@ -67,6 +69,9 @@ pub enum Request {
         /// The number that the host answered.
         port: u16,
     },
+    /// `watch`: answered with [`Answer::Changed`] at once and again and again, whenever changes of the host's folders wait to be
+    /// read from [`crate::paths::HOST_CHANGES`].
+    Watch,
     /// `settled`: all that is published was said on this connection; whatever else is open is closed.
     Settled,
 }
@@ -93,6 +98,8 @@ pub enum Answer {
     Done,
     /// `port NUMBER`: open, by this number.
     Port(u16),
+    /// `changed`: folders of the host have changed.
+    Changed,
     /// `error WORD TEXT`: not done.
     Refused {
         /// For a program.
@@ -143,6 +150,7 @@ impl Request {
             Request::Release { protocol, host, port } => {
                 format!("{number} release {protocol} {} {port}\n", host.encode())
             }
+            Request::Watch => format!("{number} watch\n"),
             Request::Settled => format!("{number} settled\n"),
         }
     }
@@ -170,6 +178,7 @@ impl Request {
                 host: HostAddress::decode(words.next()?)?,
                 port: words.next()?.parse().ok()?,
             }),
+            "watch" => Some(Request::Watch),
             "settled" => Some(Request::Settled),
             _ => None,
         }
@@ -200,6 +209,7 @@ impl Answer {
     pub fn encode(&self, number: u32) -> String {
         match self {
             Answer::Done => format!("{number} ok\n"),
+            Answer::Changed => format!("{number} changed\n"),
             Answer::Port(port) => format!("{number} port {port}\n"),
             Answer::Refused { why, text } => {
                 format!("{number} error {} {}\n", why.word(), crate::line::plain(text))
@@ -214,6 +224,7 @@ impl Answer {
         let (word, rest) = rest.split_once(' ').unwrap_or((rest, ""));
         Some(match word {
             "ok" => (number, Answer::Done),
+            "changed" => (number, Answer::Changed),
             "port" => (number, Answer::Port(rest.split_ascii_whitespace().next()?.parse().ok()?)),
             "error" => {
                 let (why, text) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -256,6 +267,7 @@ mod tests {
                 host,
                 port
             }),
+            Just(Request::Watch),
             Just(Request::Settled),
         ]
     }
@@ -270,6 +282,7 @@ mod tests {
         ];
         prop_oneof![
             Just(Answer::Done),
+            Just(Answer::Changed),
             any::<u16>().prop_map(Answer::Port),
             (refusal, "[a-z][a-z ]{0,40}").prop_map(|(why, text)| Answer::Refused { why, text }),
         ]

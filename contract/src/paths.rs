@@ -34,6 +34,9 @@ pub const CARRIER_SOCKET: &str = "/run/pinnace/carrier.sock";
 pub const DOCKER_SOCKET: &str = "/run/docker.sock";
 /// Folder of the mount points of the host's folders, which are named `0`, `1`, … in the order of the configuration document.
 pub const HOST_FOLDERS: &str = "/mnt/host";
+/// What changes in them is read from here, where the file exists: a change at a time, as a word and one or two paths below
+/// [`HOST_FOLDERS`], each ended by a NUL; nothing when there is no more.
+pub const HOST_CHANGES: &str = "/mnt/host/changes";
 /// The name of the virtiofs file system that has them all, where they are not mounted already.
 pub const HOST_FOLDERS_TAG: &str = "host";
 /// Resolver configuration that DHCP or the settings gave.

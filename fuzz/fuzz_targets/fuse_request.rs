@@ -31,8 +31,8 @@ fuzz_target!(|bytes: &[u8]| {
     let mut reply = server::Reply::default();
     let mut rest = bytes;
     for _ in 0..REQUESTS {
-        let Some(([kind, node, length], more)) = rest.split_first_chunk::<3>() else { break };
-        let (arguments, more) = more.split_at(more.len().min(usize::from(*length)));
+        let Some((&[kind, node, length], more)) = rest.split_first_chunk::<3>() else { break };
+        let (arguments, more) = more.split_at(more.len().min(usize::from(length)));
         rest = more;
         let (kind, mut arguments) = (kind % KINDS, arguments.to_vec());
         // So much as is asked for would really be taken from the disk.
@@ -42,8 +42,11 @@ fuzz_target!(|bytes: &[u8]| {
         let mut request = ((40 + arguments.len()) as u32).to_le_bytes().to_vec();
         request.extend(u32::from(kind).to_le_bytes());
         request.extend([0; 8]);
-        request.extend(u64::from(*node).to_le_bytes());
-        request.extend([0; 16]);
+        request.extend(u64::from(node).to_le_bytes());
+        request.extend([0; 8]);
+        // One of two threads: whoever reads the host's changes may do nothing else.
+        request.extend(u32::from(length & 1).to_le_bytes());
+        request.extend([0; 4]);
         request.extend(arguments);
         if server.answer(&request, &mut reply) == server::Answered::Yes {
             let message = reply.message();

@@ -10,6 +10,8 @@ pub mod clock;
 #[cfg(target_os = "linux")]
 pub mod clone;
 #[cfg(target_os = "linux")]
+pub mod handle;
+#[cfg(target_os = "linux")]
 pub mod heap;
 #[cfg(target_os = "linux")]
 pub mod inherit;

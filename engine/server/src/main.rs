@@ -58,11 +58,16 @@ fn main() -> anyhow::Result<()> {
     let config = app::configuration(inherited.config.as_ref())?;
     let (output, names) = (thread("output")?, thread("names")?);
     let served: anyhow::Result<()> = runtime()?.block_on(async {
-        let (ports, door) = networks::ports::Ports::new();
+        let (ports, mut door) = networks::ports::Ports::new();
         let app = app::App::open(&settings, config, inherited.keeper, output, ports, names)
             .await
             .context("the engine cannot start")?;
         if let Some(listener) = inherited.door {
+            if let Some(tell) =
+                containers::tell_changes_of_host_folders(contract::paths::HOST_FOLDERS.as_ref())?
+            {
+                door.on_changes(tell);
+            }
             // Not before: what runs has its ports in the book now.
             listen::serve_door(listener, door)?;
         }

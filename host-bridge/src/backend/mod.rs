@@ -173,6 +173,11 @@ pub trait Machine: Send {
         None
     }
 
+    /// Counts changes on this host of the folders that the guest has; nothing where its kernel sees them by itself.
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
+
     /// Waits for the end; may be dropped and called again.
     fn wait(&mut self) -> BoxFuture<'_, Ended>;
 

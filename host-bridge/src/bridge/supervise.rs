@@ -316,7 +316,7 @@ impl Supervisor<'_> {
             Some(stop) = self.wishes.recv() => return Ok(self.power_off(boot, stop).await),
         }
         self.answered(&link, begun);
-        beside.spawn(door::keep(link.clone()));
+        beside.spawn(door::keep(link.clone(), boot.machine.changes()));
         let own_clock = boot.machine.has_own_clock();
         let clock = async {
             if own_clock {

@@ -9,11 +9,14 @@
 use crate::{host, say};
 use rustix::fs::Mode;
 use server::Server;
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
+mod confine;
 mod server;
 mod virtiofs;
 
@@ -37,13 +40,42 @@ pub fn play(order: &Order) -> ExitCode {
         Ok(socket) => UnixListener::from(socket),
         Err(error) => return failed(&format!("the socket: {error}")),
     };
-    match Server::new(&order.folders) {
-        Ok(server) => match virtiofs::serve(listener, server) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => failed(&error.to_string()),
-        },
-        Err((folder, error)) => failed(&format!("{}: {error}", folder.display())),
+    let mut server = match Server::new(&order.folders) {
+        Ok(server) => server,
+        Err((folder, error)) => return failed(&format!("{}: {error}", folder.display())),
+    };
+    if let Err(error) = server.watch() {
+        say::error(&format!("changes on this host are not told in the machine: {error}"));
     }
+    match confine::to(&order.folders) {
+        Ok(true) => {}
+        Ok(false) => say::error(
+            "this kernel has no Landlock: nothing but this program's own care keeps it in the folders",
+        ),
+        Err(error) => return failed(&format!("cannot give up other files: {error}")),
+    }
+    let server = Arc::new(server);
+    if let Err(error) = tell_changes(server.clone()) {
+        return failed(&format!("a thread: {error}"));
+    }
+    match virtiofs::serve(listener, server) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error.to_string()),
+    }
+}
+
+/// A byte on standard output says that there are changes to be read.
+fn tell_changes(server: Arc<Server>) -> io::Result<()> {
+    let ring = || {
+        // A bridge that does not read has enough to read already.
+        let _ = rustix::io::write(std::io::stdout().as_fd(), &[0]);
+    };
+    let told = move || {
+        if let Some(error) = server.take_changes(ring) {
+            say::error(&format!("changes on this host are told no longer: {error}"));
+        }
+    };
+    std::thread::Builder::new().name("changes".to_owned()).spawn(told).map(drop)
 }
 
 fn failed(text: &str) -> ExitCode {

@@ -31,14 +31,14 @@ type Ring = VringState<Memory>;
 type Guard = GuestMemoryLoadGuard<GuestMemoryMmap>;
 
 struct Device {
-    server: Server,
+    server: Arc<Server>,
     memory: Option<Memory>,
     request: Vec<u8>,
     reply: Reply,
 }
 
 /// Serves the one QEMU that calls until it goes.
-pub fn serve(listener: UnixListener, server: Server) -> io::Result<()> {
+pub fn serve(listener: UnixListener, server: Arc<Server>) -> io::Result<()> {
     let device = Device { server, memory: None, request: vec![0; REQUEST_MAX], reply: Reply::default() };
     let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
     let failed = |error: vhost_user_backend::Error| io::Error::other(error.to_string());

@@ -25,6 +25,7 @@ pub struct Server {
     calls: mpsc::UnboundedReceiver<Call>,
     is_open: watch::Sender<bool>,
     again: Box<dyn Fn() -> Vec<Publication> + Send>,
+    changed: Option<Box<dyn Fn() + Send>>,
 }
 
 struct Call {
@@ -36,7 +37,7 @@ struct Call {
 pub(super) fn new(again: impl Fn() -> Vec<Publication> + Send + 'static) -> (Door, Server) {
     let (calls, taken) = mpsc::unbounded_channel();
     let (open, is_open) = watch::channel(false);
-    (Door { calls, is_open }, Server { calls: taken, is_open: open, again: Box::new(again) })
+    (Door { calls, is_open }, Server { calls: taken, is_open: open, again: Box::new(again), changed: None })
 }
 
 impl Door {
@@ -68,6 +69,8 @@ enum Owed {
     Call(SyncSender<Answer>),
     Again(Publication),
     Settled,
+    /// As long as the connection lasts.
+    Changes,
 }
 
 /// One connection.
@@ -80,6 +83,11 @@ struct Line {
 }
 
 impl Server {
+    /// Every host is asked to say when its folders change, and `changed` is called then. It must not block.
+    pub fn on_changes(&mut self, changed: impl Fn() + Send + 'static) {
+        self.changed = Some(Box::new(changed));
+    }
+
     /// Serves every connection that arrives, one at a time, for ever: a new one takes the place of the one before.
     pub async fn serve(mut self, mut connections: mpsc::Receiver<UnixStream>) {
         let mut next = None;
@@ -117,11 +125,14 @@ impl Server {
             line.ask(Request::Publish(publication), Owed::Again(publication)).await?;
         }
         line.ask(Request::Settled, Owed::Settled).await?;
+        if self.changed.is_some() {
+            line.ask(Request::Watch, Owed::Changes).await?;
+        }
         loop {
             tokio::select! {
                 Some(call) = self.calls.recv() => line.ask(call.request, Owed::Call(call.answer)).await?,
                 answer = line.next() => match answer? {
-                    Some(text) => line.answered(&text),
+                    Some(text) => line.answered(&text, self.changed.as_deref()),
                     None => return Ok(()),
                 },
             }
@@ -152,13 +163,21 @@ impl Line {
         self.out.write_all(request.encode(self.number).as_bytes()).await
     }
 
-    fn answered(&mut self, text: &str) {
-        let Some((owed, answer)) =
-            Answer::decode(text).and_then(|(number, answer)| Some((self.owed.remove(&number)?, answer)))
+    fn answered(&mut self, text: &str, changed: Option<&(dyn Fn() + Send)>) {
+        let answer = Answer::decode(text);
+        let Some((number, owed, answer)) =
+            answer.and_then(|(number, answer)| Some((number, self.owed.remove(&number)?, answer)))
         else {
             return tracing::warn!(text, "the host answered what nobody asked");
         };
         match (owed, answer) {
+            (Owed::Changes, Answer::Changed) => {
+                self.owed.insert(number, Owed::Changes);
+                changed.iter().for_each(|changed| changed());
+            }
+            (Owed::Changes, answer) => {
+                tracing::info!(?answer, "the host does not say when its folders change")
+            }
             (Owed::Call(call), answer) => drop(call.send(answer)),
             (Owed::Again(_), Answer::Port(_)) | (Owed::Settled, _) => {}
             (Owed::Again(publication), answer) => {
@@ -232,6 +251,29 @@ mod tests {
         let published =
             tokio::task::spawn_blocking(publish).await.unwrap().map_err(|error| error.to_string())?;
         Ok(published.iter().map(|port: &Published| port.port).collect())
+    }
+
+    #[tokio::test]
+    async fn a_host_is_asked_for_its_changes_where_somebody_wants_to_know() {
+        let (_ports, mut server) = Ports::new();
+        let (told, mut heard) = mpsc::unbounded_channel();
+        server.on_changes(move || told.send(()).unwrap_or(()));
+        let (arrive, arrived) = mpsc::channel(1);
+        tokio::spawn(server.serve(arrived));
+        let mut host = Host::dial(&arrive).await;
+        assert_eq!(host.answer(Answer::Done).await, Request::Settled);
+        let (number, request) = host.asked().await;
+        assert_eq!(request, Request::Watch);
+        for _ in 0..3 {
+            host.say(&Answer::Changed.encode(number)).await;
+            heard.recv().await.unwrap();
+        }
+        // One that cannot is left in peace, and asked for ports all the same.
+        let mut host = Host::dial(&arrive).await;
+        assert_eq!(host.answer(Answer::Done).await, Request::Settled);
+        let refused = Answer::Refused { why: Refusal::Unknown, text: "no request".into() };
+        assert_eq!(host.answer(refused).await, Request::Watch);
+        assert!(heard.try_recv().is_err());
     }
 
     #[tokio::test]

@@ -225,7 +225,7 @@ impl Ports {
         match publish(if wanted.first == 0 { 0 } else { port }) {
             Some(Answer::Port(number)) => self.book().opened(run, number),
             Some(Answer::Refused { why, text }) => return Err((why, text)),
-            Some(Answer::Done) => {
+            Some(Answer::Done | Answer::Changed) => {
                 return Err((Refusal::Failed, "the host did not say by which number".to_owned()));
             }
             None => {

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -54,6 +54,7 @@ pub struct QemuMachine {
     child: Child,
     /// Serves the host's folders, where there are any.
     folders: Option<Child>,
+    changes: watch::Receiver<u64>,
     pid: u32,
     qmp: Qmp,
     vsock: VsockDoor,
@@ -74,7 +75,8 @@ impl Launch<'_> {
         let path = self.place.vsock_socket();
         let _ = std::fs::remove_file(&path);
         let vsock = vsock::serve(&path).map_err(BackendError::system("serve the vsock device"))?;
-        let folders = self.serve_folders()?;
+        let (count, changes) = watch::channel(0);
+        let folders = self.serve_folders(count)?;
         let mut child = self.spawn()?;
         let complaints = Complaints::default();
         if let Some(stderr) = child.stderr.take() {
@@ -94,11 +96,11 @@ impl Launch<'_> {
         let (tell, pauses) = watch::channel(None);
         let (monitor, disk) = (qmp.clone(), self.disk.to_owned());
         tokio::spawn(async move { pause::watch(monitor, &disk, tell).await });
-        Ok(QemuMachine { child, folders, pid, qmp, vsock, pauses, complaints })
+        Ok(QemuMachine { child, folders, changes, pid, qmp, vsock, pauses, complaints })
     }
 
-    /// Starts the server of the host's folders; QEMU finds its socket listening.
-    fn serve_folders(&self) -> Result<Option<Child>, BackendError> {
+    /// Starts the server of the host's folders; QEMU finds its socket listening. `changes` counts when it says that there are some.
+    fn serve_folders(&self, changes: watch::Sender<u64>) -> Result<Option<Child>, BackendError> {
         if self.shares.is_empty() {
             return Ok(None);
         }
@@ -109,11 +111,14 @@ impl Launch<'_> {
         let program = host::own_program().map_err(BackendError::system("find this program"))?;
         let mut command = Command::new(&program);
         command.args(guard::words()).arg(&program).arg(shares::SUBCOMMAND).arg("--").args(self.shares);
-        command.stdin(OwnedFd::from(socket)).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.stdin(OwnedFd::from(socket)).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child =
             command.spawn().map_err(BackendError::system("start the server of the host's folders"))?;
         if let Some(stderr) = child.stderr.take() {
             tokio::spawn(log_lines(stderr));
+        }
+        if let Some(stdout) = child.stdout.take() {
+            tokio::spawn(count_bytes(stdout, changes));
         }
         Ok(Some(child))
     }
@@ -177,6 +182,10 @@ impl Machine for QemuMachine {
         true
     }
 
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        self.folders.is_some().then(|| self.changes.clone())
+    }
+
     fn pauses(&self) -> Option<watch::Receiver<Option<String>>> {
         Some(self.pauses.clone())
     }
@@ -229,6 +238,13 @@ async fn ends(folders: &mut Option<Child>) -> Option<ExitStatus> {
     let status = folders.as_mut()?.wait().await.ok()?;
     tokio::time::sleep(QUIT_DEADLINE).await;
     Some(status)
+}
+
+async fn count_bytes(mut from: impl AsyncRead + Unpin, count: watch::Sender<u64>) {
+    let mut bytes = [0; 64];
+    while let Ok(length @ 1..) = from.read(&mut bytes).await {
+        count.send_modify(|count| *count += length as u64);
+    }
 }
 
 async fn log_lines(from: impl AsyncRead + Unpin) {

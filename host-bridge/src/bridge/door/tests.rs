@@ -30,8 +30,12 @@ struct Engine {
 
 impl Engine {
     async fn meet() -> Engine {
+        Engine::meet_with(None).await
+    }
+
+    async fn meet_with(changes: Option<Changes>) -> Engine {
         let (dialled, mut streams) = mpsc::unbounded_channel();
-        let bridge = tokio::spawn(keep(Arc::new(Guest(dialled))));
+        let bridge = tokio::spawn(keep(Arc::new(Guest(dialled)), changes));
         let line = Engine::greet(&mut streams).await;
         Engine { line, streams, _bridge: bridge }
     }
@@ -55,6 +59,10 @@ impl Engine {
 
     async fn ask(&mut self, request: Request) -> Answer {
         self.line.get_mut().write_all(request.encode(7).as_bytes()).await.unwrap();
+        self.hear().await
+    }
+
+    async fn hear(&mut self) -> Answer {
         let mut text = String::new();
         timeout(SOON, self.line.read_line(&mut text)).await.unwrap().unwrap();
         let (number, answer) = Answer::decode(&text).unwrap();
@@ -188,4 +196,32 @@ async fn each_client_of_a_udp_port_has_a_stream() {
         let count = timeout(SOON, client.recv(&mut back)).await.unwrap().unwrap();
         assert_eq!(&back[..count], text.as_bytes());
     }
+}
+
+#[tokio::test]
+async fn changes_are_told_to_who_wants_to_know() {
+    let mut engine = Engine::meet().await;
+    assert!(matches!(engine.ask(Request::Watch).await, Answer::Refused { why: Refusal::Unknown, .. }));
+    let (count, changes) = watch::channel(0);
+    let mut engine = Engine::meet_with(Some(changes)).await;
+    count.send_modify(|count| *count += 1);
+    assert_eq!(engine.ask(Request::Settled).await, Answer::Done);
+    // At once, for there may be some since before it asked.
+    assert_eq!(engine.ask(Request::Watch).await, Answer::Changed);
+    assert_eq!(engine.hear().await, Answer::Changed);
+    count.send_modify(|count| *count += 1);
+    assert_eq!(engine.hear().await, Answer::Changed);
+    // Half a request is not lost to a change in between.
+    engine.line.get_mut().write_all(b"9 sett").await.unwrap();
+    count.send_modify(|count| *count += 1);
+    assert_eq!(engine.hear().await, Answer::Changed);
+    engine.line.get_mut().write_all(b"led\n").await.unwrap();
+    let mut text = String::new();
+    engine.line.read_line(&mut text).await.unwrap();
+    assert_eq!(Answer::decode(&text), Some((9, Answer::Done)));
+    engine.die_and_return().await;
+    assert_eq!(engine.ask(Request::Watch).await, Answer::Changed);
+    drop(count);
+    // A machine that is going has no more changes, and its door stays open.
+    assert_eq!(engine.ask(Request::Settled).await, Answer::Done);
 }

@@ -40,6 +40,7 @@ impl Server {
 
     pub(super) fn destroy(&self) -> Result<(), Errno> {
         self.tree.forget_all();
+        self.changes.clear();
         self.handles.lock().unwrap_or_else(PoisonError::into_inner).open.clear();
         Ok(())
     }

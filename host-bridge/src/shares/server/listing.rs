@@ -39,7 +39,7 @@ impl Server {
                 name_len: entry.file_name().to_bytes().len() as u32,
                 kind: entry.file_type().as_raw_mode() >> 12,
             };
-            match self.list_one(&folder, &found, entry.file_name().to_bytes(), room, reply, plus) {
+            match self.list_one(asked.node, &found, entry.file_name().to_bytes(), room, reply, plus) {
                 Ok(true) => {}
                 Ok(false) => break,
                 // What was told already is not lost; the rest says again what is wrong.
@@ -59,7 +59,7 @@ impl Server {
                 name_len: name.len() as u32,
                 kind: 4,
             };
-            if !self.list_one(&Found::Shares, &entry, name.as_bytes(), room, reply, plus)? {
+            if !self.list_one(wire::ROOT, &entry, name.as_bytes(), room, reply, plus)? {
                 break;
             }
         }
@@ -69,7 +69,7 @@ impl Server {
     /// Adds an entry; false when there is no room for it.
     fn list_one(
         &self,
-        folder: &Found,
+        folder: u64,
         entry: &wire::FolderEntry,
         name: &[u8],
         room: usize,

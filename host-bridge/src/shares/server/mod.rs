@@ -3,20 +3,25 @@
 //! Whoever sends them may be hostile: a request that is not what its kind says is EINVAL, a number that was never told is
 //! ENOENT or EBADF, and nothing is reached but what [`Tree`] looks up below a shared folder.
 
+mod changes;
 mod files;
 mod listing;
 mod names;
 mod owner;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod watch;
 mod wire;
 mod xattrs;
 
+use changes::Changes;
 use owner::{Owner, Owners};
 use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
 use std::collections::HashMap;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,6 +49,7 @@ pub struct Server {
     pub(super) tree: Tree,
     pub(super) owners: Owners,
     pub(super) handles: Mutex<Handles>,
+    pub(super) changes: Changes,
 }
 
 /// What the guest has open, by the numbers it was given.
@@ -142,6 +148,8 @@ pub enum Answered {
 pub(super) struct Asked {
     pub(super) node: u64,
     pub(super) caller: Owner,
+    /// Its number in the machine.
+    pub(super) thread: u32,
 }
 
 impl From<Malformed> for Errno {
@@ -154,7 +162,22 @@ impl Server {
     /// A server of these folders.
     pub fn new(folders: &[PathBuf]) -> Result<Server, (PathBuf, Errno)> {
         let tree = Tree::new(folders)?;
-        Ok(Server { tree, owners: Owners::of_this_process(), handles: Mutex::default() })
+        let owners = Owners::of_this_process();
+        Ok(Server { tree, owners, handles: Mutex::default(), changes: Changes::default() })
+    }
+
+    /// From here on changes on the host are looked for.
+    ///
+    /// # Errors
+    /// This kernel cannot tell of them.
+    pub fn watch(&mut self) -> io::Result<()> {
+        self.tree.watch()
+    }
+
+    /// Takes what changes on the host, for ever; `ring` says that there is something to be read again. Returns at once where
+    /// [`Server::watch`] was not called.
+    pub fn take_changes(&self, ring: impl Fn()) -> Option<io::Error> {
+        self.tree.watcher().map(|watch| watch.run(&self.tree, &self.changes, ring))
     }
 
     /// Answers one request.
@@ -165,7 +188,8 @@ impl Server {
             reply.finish(0, Err(Errno::INVAL));
             return Answered::Yes;
         };
-        let asked = Asked { node: header.node, caller: Owner { uid: header.uid, gid: header.gid } };
+        let caller = Owner { uid: header.uid, gid: header.gid };
+        let asked = Asked { node: header.node, caller, thread: header.pid };
         match header.opcode {
             opcode::FORGET => {
                 if let Ok(wire::ForgetIn { lookups }) = arguments.take() {
@@ -182,7 +206,8 @@ impl Server {
             }
             opcode::INTERRUPT => Answered::No,
             kind => {
-                let result = self.work(kind, &asked, arguments, reply);
+                let told = self.tell(kind, &asked, arguments, reply);
+                let result = told.unwrap_or_else(|| self.work(kind, &asked, arguments, reply));
                 reply.finish(header.unique, result);
                 Answered::Yes
             }

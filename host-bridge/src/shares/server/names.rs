@@ -18,21 +18,30 @@ impl Server {
         mut arguments: Arguments<'_>,
         reply: &mut Reply,
     ) -> Result<(), Errno> {
-        let folder = self.tree.find(asked.node)?;
-        let entry = self.entry(&folder, arguments.string()?)?;
+        let entry = self.entry(asked.node, arguments.string()?)?;
         reply.put(entry.as_bytes())
     }
 
     /// Looks a name up and describes it; the guest counts it as one lookup.
-    pub(super) fn entry(&self, folder: &Found, name: &[u8]) -> Result<wire::Entry, Errno> {
+    pub(super) fn entry(&self, folder: u64, name: &[u8]) -> Result<wire::Entry, Errno> {
         let (number, node, stat) = self.tree.look_up(folder, name)?;
-        Ok(wire::Entry {
-            node: number,
+        Ok(self.entry_of(number, &node, &stat))
+    }
+
+    /// Describes a file that the guest knows; it counts as one lookup, too.
+    pub(super) fn known_entry(&self, number: u64) -> Result<wire::Entry, Errno> {
+        let node = self.tree.tell_again(number)?;
+        Ok(self.entry_of(number, &node, &node.stat()?))
+    }
+
+    pub(super) fn entry_of(&self, node: u64, file: &Node, stat: &Stat) -> wire::Entry {
+        wire::Entry {
+            node,
             entry_valid: BELIEF,
             attr_valid: BELIEF,
-            attributes: self.describe(&node, &stat),
+            attributes: self.describe(file, stat),
             ..wire::Entry::default()
-        })
+        }
     }
 
     fn describe(&self, node: &Node, stat: &Stat) -> wire::Attributes {
@@ -118,7 +127,7 @@ impl Server {
         let folder = self.tree.node(asked.node)?;
         let (name, target) = (arguments.string()?, arguments.string()?);
         rustix::fs::symlinkat(target, &*folder, checked(name)?)?;
-        self.made(asked, folder, name, None, reply)
+        self.made(asked, &folder, name, None, reply)
     }
 
     pub(super) fn make_node(
@@ -137,7 +146,7 @@ impl Server {
         }
         let mode = wanted.mode & !wanted.umask & PERMISSIONS;
         rustix::fs::mknodat(&*folder, checked(name)?, kind, Mode::from_raw_mode(mode), 0)?;
-        self.made(asked, folder, name, Some(mode), reply)
+        self.made(asked, &folder, name, Some(mode), reply)
     }
 
     pub(super) fn make_folder(
@@ -151,29 +160,21 @@ impl Server {
         let name = arguments.string()?;
         let mode = wanted.mode & !wanted.umask & PERMISSIONS;
         rustix::fs::mkdirat(&*folder, checked(name)?, Mode::from_raw_mode(mode))?;
-        self.made(asked, folder, name, Some(mode), reply)
+        self.made(asked, &folder, name, Some(mode), reply)
     }
 
     /// Gives what was just made to its maker and describes it.
     fn made(
         &self,
         asked: &Asked,
-        folder: Arc<Node>,
+        folder: &Node,
         name: &[u8],
         mode: Option<u32>,
         reply: &mut Reply,
     ) -> Result<(), Errno> {
-        let (number, node, _) = self.tree.look_up(&Found::Node(folder.clone()), name)?;
-        self.give_to_maker(asked, &folder, &node, mode)?;
-        let attributes = self.describe(&node, &node.stat()?);
-        let entry = wire::Entry {
-            node: number,
-            entry_valid: BELIEF,
-            attr_valid: BELIEF,
-            attributes,
-            ..wire::Entry::default()
-        };
-        reply.put(entry.as_bytes())
+        let (number, node, _) = self.tree.look_up(asked.node, name)?;
+        self.give_to_maker(asked, folder, &node, mode)?;
+        reply.put(self.entry_of(number, &node, &node.stat()?).as_bytes())
     }
 
     /// The maker's group, or the folder's where that says so by set-group-ID (inode(7)).
@@ -206,7 +207,10 @@ impl Server {
         flags: AtFlags,
     ) -> Result<(), Errno> {
         let folder = self.tree.node(asked.node)?;
-        rustix::fs::unlinkat(&*folder, checked(arguments.string()?)?, flags)
+        let name = arguments.string()?;
+        rustix::fs::unlinkat(&*folder, checked(name)?, flags)?;
+        self.tree.renamed(asked.node, name, None);
+        Ok(())
     }
 
     pub(super) fn rename(&self, kind: u32, asked: &Asked, mut arguments: Arguments<'_>) -> Result<(), Errno> {
@@ -217,13 +221,17 @@ impl Server {
             }
             _ => (arguments.take::<wire::RenameIn>()?.to, 0),
         };
-        let (from, to) = (self.tree.node(asked.node)?, self.tree.node(to)?);
-        let (old, new) = (checked(arguments.string()?)?, checked(arguments.string()?)?);
+        let (from, into) = (self.tree.node(asked.node)?, self.tree.node(to)?);
+        let (old, new) = (arguments.string()?, arguments.string()?);
         let flags = RenameFlags::from_bits(flags).ok_or(Errno::INVAL)?;
-        if flags.is_empty() {
-            return rustix::fs::renameat(&*from, old, &*to, new);
+        match flags.is_empty() {
+            true => rustix::fs::renameat(&*from, checked(old)?, &*into, checked(new)?)?,
+            false => rustix::fs::renameat_with(&*from, checked(old)?, &*into, checked(new)?, flags)?,
         }
-        rustix::fs::renameat_with(&*from, old, &*to, new, flags)
+        if !flags.contains(RenameFlags::EXCHANGE) {
+            self.tree.renamed(asked.node, old, Some((to, new)));
+        }
+        Ok(())
     }
 
     pub(super) fn link(
@@ -236,7 +244,7 @@ impl Server {
         let node = self.tree.node(arguments.take::<wire::LinkIn>()?.node)?;
         let name = arguments.string()?;
         rustix::fs::linkat(rustix::fs::CWD, node.path(), &*folder, checked(name)?, AtFlags::SYMLINK_FOLLOW)?;
-        let entry = self.entry(&Found::Node(folder), name)?;
+        let entry = self.entry(asked.node, name)?;
         reply.put(entry.as_bytes())
     }
 
@@ -265,8 +273,8 @@ impl Server {
             return Err(Errno::NXIO);
         }
         match new {
-            true => self.made(asked, folder, name, Some(mode), reply)?,
-            false => reply.put(self.entry(&Found::Node(folder), name)?.as_bytes())?,
+            true => self.made(asked, &folder, name, Some(mode), reply)?,
+            false => reply.put(self.entry(asked.node, name)?.as_bytes())?,
         }
         reply.put(wire::OpenOut { handle: self.keep(fd)?, ..Default::default() }.as_bytes())
     }

@@ -1,5 +1,6 @@
 //! A guest that speaks the protocol by hand.
 
+use super::changes::{HANDLE, NAME, NODE};
 use super::owner::Owners;
 use super::wire::{self, Arguments, opcode};
 use super::{Answered, Reply, Server};
@@ -7,20 +8,31 @@ use rustix::io::Errno;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 use zerocopy::{FromBytes, IntoBytes};
 
 struct Guest {
-    server: Server,
+    server: Arc<Server>,
     reply: Reply,
     uid: u32,
+    thread: u32,
 }
 
 type Answer = Result<Vec<u8>, Errno>;
 
 impl Guest {
     fn of(folders: &[&Path]) -> Guest {
+        Guest::with(folders, |_| ())
+    }
+
+    fn with(folders: &[&Path], prepare: impl FnOnce(&mut Server)) -> Guest {
         let folders: Vec<PathBuf> = folders.iter().map(|path| path.to_path_buf()).collect();
-        Guest { server: Server::new(&folders).unwrap(), reply: Reply::default(), uid: 0 }
+        let mut server = Server::new(&folders).unwrap();
+        prepare(&mut server);
+        Guest { server: Arc::new(server), reply: Reply::default(), uid: 0, thread: 77 }
     }
 
     fn ask(&mut self, kind: u32, node: u64, parts: &[&[u8]]) -> Answer {
@@ -32,6 +44,7 @@ impl Guest {
             node,
             uid: self.uid,
             gid: self.uid,
+            pid: self.thread,
             ..Default::default()
         };
         let request = [header.as_bytes(), &arguments].concat();
@@ -232,8 +245,7 @@ fn a_listing_goes_on_where_it_stopped() {
 #[test]
 fn whoever_is_no_root_records_owners_beside_the_files() {
     let shared = folder();
-    let mut guest = Guest::of(&[shared.path()]);
-    guest.server.owners = Owners::Recorded;
+    let mut guest = Guest::with(&[shared.path()], |server| server.owners = Owners::Recorded);
     guest.uid = 999;
     let share = guest.share();
     let me = rustix::process::geteuid().as_raw();
@@ -255,4 +267,127 @@ fn whoever_is_no_root_records_owners_beside_the_files() {
     // A link has no place for one, and whoever unpacks an archive gives it away all the same.
     let link: wire::Entry = guest.get(opcode::SYMLINK, share, &[b"link\0", b"file\0"]).unwrap();
     assert!(guest.ask(opcode::SETATTR, link.node, &[set.as_bytes()]).is_ok());
+}
+
+/// A guest whose thread 1 reads changes, and the bell that says when.
+fn watching(folder: &Path) -> (Guest, Receiver<()>) {
+    let guest = Guest::with(&[folder], |server| server.watch().unwrap());
+    let (ring, rung) = channel();
+    let server = guest.server.clone();
+    std::thread::spawn(move || server.take_changes(move || ring.send(()).unwrap_or(())));
+    (guest, rung)
+}
+
+/// Somebody else than this process does something on the host.
+fn somebody(folder: &Path, script: &str) {
+    assert!(Command::new("sh").args(["-ec", script]).current_dir(folder).status().unwrap().success());
+}
+
+impl Guest {
+    fn next_change(&mut self) -> Vec<String> {
+        let wanted = wire::ReadIn { handle: HANDLE, size: 8192, ..Default::default() };
+        self.thread = 1;
+        let record = self.ask(opcode::READ, NODE, &[wanted.as_bytes()]).unwrap();
+        let text = String::from_utf8(record).unwrap();
+        text.split_terminator('\0').map(str::to_owned).collect()
+    }
+
+    /// Waits until a change is told, passing over others.
+    fn change(&mut self, rung: &Receiver<()>, wanted: &[&str]) {
+        loop {
+            let found = self.next_change();
+            if found == wanted {
+                return;
+            }
+            if found.is_empty() {
+                rung.recv_timeout(Duration::from_secs(20))
+                    .unwrap_or_else(|_| panic!("{wanted:?} is not told"));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_changes_on_the_host_is_told_and_not_done_again() {
+    let shared = folder();
+    let here = shared.path();
+    fs::write(here.join("page"), "first").unwrap();
+    let (mut guest, rung) = watching(here);
+    let share = guest.share();
+    let page = guest.look_up(share, b"page").unwrap().node;
+    assert_eq!(guest.look_up(wire::ROOT, NAME).unwrap().node, NODE);
+
+    somebody(here, "echo second > page");
+    guest.change(&rung, &["written", "0/page"]);
+    let out: wire::OpenOut =
+        guest.get(opcode::OPEN, page, &[wire::OpenIn { flags: 1, open_flags: 0 }.as_bytes()]).unwrap();
+    let wanted = wire::WriteIn { handle: out.handle, size: 1, ..Default::default() };
+    guest.ask(opcode::WRITE, page, &[wanted.as_bytes(), b"x"]).unwrap();
+    assert_eq!(fs::read(here.join("page")).unwrap(), b"second\n");
+
+    somebody(here, "echo new > made; mkdir folder");
+    guest.change(&rung, &["made", "0/made"]);
+    assert_eq!(guest.look_up(share, b"made").unwrap_err(), Errno::NOENT);
+    let make = wire::MakeNodeIn { mode: 0o100_600, ..Default::default() };
+    let made: wire::Entry = guest.get(opcode::MKNOD, share, &[make.as_bytes(), b"made\0"]).unwrap();
+    assert_eq!(made.attributes.size, 4);
+    guest.change(&rung, &["made-folder", "0/folder"]);
+
+    somebody(here, "mv made moved");
+    guest.change(&rung, &["moved", "0/made", "0/moved"]);
+    assert_eq!(guest.look_up(share, b"made").unwrap().node, made.node);
+    assert_eq!(guest.look_up(share, b"moved").unwrap_err(), Errno::NOENT);
+    guest
+        .ask(
+            opcode::RENAME2,
+            share,
+            &[wire::Rename2In { to: share, ..Default::default() }.as_bytes(), b"made\0moved\0"],
+        )
+        .unwrap();
+    assert_eq!(guest.look_up(share, b"moved").unwrap().node, made.node);
+
+    somebody(here, "rm moved; echo other > moved");
+    guest.change(&rung, &["removed", "0/moved"]);
+    assert_eq!(guest.look_up(share, b"moved").unwrap().node, made.node);
+    guest.ask(opcode::UNLINK, share, &[b"moved\0"]).unwrap();
+    assert_eq!(fs::read(here.join("moved")).unwrap(), b"other\n");
+    guest.thread = 2;
+    assert_ne!(guest.look_up(share, b"moved").unwrap().node, made.node);
+
+    // A file that was written under another name and takes the place of one that is known.
+    somebody(here, "echo third > .page.swp; mv .page.swp page");
+    guest.change(&rung, &["moved", "0/.page.swp", "0/page"]);
+    let new = guest.look_up(share, b".page.swp").unwrap().node;
+    assert_eq!(guest.look_up(share, b"page").unwrap().node, page);
+    assert_ne!(new, page);
+}
+
+#[test]
+fn who_tells_changes_changes_nothing_else() {
+    let shared = folder();
+    let here = shared.path();
+    fs::create_dir(here.join("a")).unwrap();
+    let (mut guest, rung) = watching(here);
+    let share = guest.share();
+    let folder = guest.look_up(share, b"a").unwrap().node;
+    somebody(here, "touch a/file; rm a/file; mv a b; mkdir a; touch a/file b/file");
+    // Its path leads to another folder by now.
+    guest.change(&rung, &["removed", "0/b/file"]);
+    let other = guest.look_up(share, b"a").unwrap().node;
+    assert_ne!(other, folder);
+    assert_eq!(guest.ask(opcode::UNLINK, other, &[b"file\0"]), Err(Errno::ACCESS));
+    assert_eq!(guest.create(share, b"x", 0o600).unwrap_err(), Errno::ACCESS);
+    assert_eq!(guest.ask(opcode::RMDIR, share, &[b"a\0"]), Err(Errno::ACCESS));
+    assert!(here.join("a/file").exists() && here.join("b/file").exists());
+    // Anybody else's requests are done, and nobody is told of them.
+    guest.thread = 2;
+    guest.ask(opcode::UNLINK, folder, &[b"file\0"]).unwrap();
+    assert!(!here.join("b/file").exists());
+    guest.create(share, b"x", 0o600).unwrap();
+    somebody(here, "touch last");
+    guest.change(&rung, &["made", "0/last"]);
+    // When it has left, its number is anybody's.
+    guest.ask(opcode::RELEASE, NODE, &[wire::ReleaseIn::default().as_bytes()]).unwrap();
+    guest.ask(opcode::UNLINK, share, &[b"last\0"]).unwrap();
+    assert!(!here.join("last").exists());
 }

@@ -11,6 +11,8 @@
 //! and its number cannot be given to another. Names are looked up one at a time below a folder that is held already and
 //! never through a symbolic link, so nothing above a shared folder can be reached; links are the guest's to follow.
 
+use super::changes::{self, Name};
+use super::watch::Watch;
 use super::wire;
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, openat};
 use rustix::io::Errno;
@@ -68,16 +70,19 @@ impl AsFd for Node {
     }
 }
 
-/// A node with how often the guest was told of it.
+/// A node with how often the guest was told of it, and under which names.
 struct Known {
     node: Arc<Node>,
     lookups: u64,
+    names: Vec<(u64, Box<[u8]>)>,
 }
 
 #[derive(Default)]
 struct Nodes {
     by_number: HashMap<u64, Known>,
     by_file: HashMap<FileId, u64>,
+    /// What a name in a folder was when the guest was told of it last.
+    by_name: HashMap<(u64, Box<[u8]>), u64>,
     last: u64,
     /// File systems in the order in which they were met: inode numbers of later ones must not be those of the first.
     devices: Vec<u64>,
@@ -87,6 +92,8 @@ struct Nodes {
 pub struct Tree {
     shares: Vec<Arc<Node>>,
     nodes: Mutex<Nodes>,
+    /// Where it is possible, folders that the guest knows are watched.
+    watch: Option<Watch>,
 }
 
 /// What a node number stands for.
@@ -107,7 +114,19 @@ impl Tree {
             fd.and_then(hold).map(|(node, _)| Arc::new(node)).map_err(|error| (folder.clone(), error))
         };
         let shares = folders.iter().map(hold).collect::<Result<Vec<_>, _>>()?;
-        Ok(Tree { shares, nodes: Mutex::new(Nodes { last: wire::ROOT, ..Nodes::default() }) })
+        let nodes = Mutex::new(Nodes { last: changes::NODE, ..Nodes::default() });
+        Ok(Tree { shares, nodes, watch: None })
+    }
+
+    /// From here on every folder that the guest hears of is watched.
+    pub fn watch(&mut self) -> std::io::Result<()> {
+        self.watch = Some(Watch::new()?);
+        Ok(())
+    }
+
+    /// What watches, if anything does.
+    pub fn watcher(&self) -> Option<&Watch> {
+        self.watch.as_ref()
     }
 
     /// How many folders are shared.
@@ -136,56 +155,135 @@ impl Tree {
     }
 
     /// Looks a name up and tells the guest of it: the number counts one lookup more.
-    pub fn look_up(&self, folder: &Found, name: &[u8]) -> Result<(u64, Arc<Node>, Stat), Errno> {
-        let (node, stat) = match folder {
+    pub fn look_up(&self, folder: u64, name: &[u8]) -> Result<(u64, Arc<Node>, Stat), Errno> {
+        let (node, stat) = self.open(folder, name)?;
+        let (number, node) = self.tell(node, folder, name);
+        Ok((number, node, stat))
+    }
+
+    /// The same, telling the guest of it by another name.
+    pub fn look_up_as(&self, folder: u64, name: &[u8], told: &Name) -> Result<(u64, Arc<Node>, Stat), Errno> {
+        let (node, stat) = self.open(folder, name)?;
+        let (number, node) = self.tell(node, told.folder, &told.name);
+        Ok((number, node, stat))
+    }
+
+    fn open(&self, folder: u64, name: &[u8]) -> Result<(Node, Stat), Errno> {
+        match self.find(folder)? {
             Found::Node(folder) => {
                 let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                hold(openat(folder, checked(name)?, flags, Mode::empty())?)?
+                hold(openat(&*folder, checked(name)?, flags, Mode::empty())?)
             }
             Found::Shares => {
                 let share = std::str::from_utf8(name).ok().and_then(|name| name.parse::<usize>().ok());
                 let share = share.and_then(|number| self.shares.get(number)).ok_or(Errno::NOENT)?;
-                hold(rustix::io::dup(share).map_err(|_| Errno::NFILE)?)?
+                hold(rustix::io::dup(share)?)
             }
-        };
-        let (number, node) = self.tell(node);
-        Ok((number, node, stat))
+        }
     }
 
     /// The number of a file, new or known.
-    fn tell(&self, node: Node) -> (u64, Arc<Node>) {
+    fn tell(&self, node: Node, folder: u64, name: &[u8]) -> (u64, Arc<Node>) {
         let mut nodes = self.nodes();
-        if let Some(number) = nodes.by_file.get(&node.id).copied()
-            && let Some(known) = nodes.by_number.get_mut(&number)
-        {
-            known.lookups += 1;
-            return (number, known.node.clone());
+        let nodes = &mut *nodes;
+        let number = *nodes.by_file.entry(node.id).or_insert_with(|| {
+            nodes.last += 1;
+            nodes.last
+        });
+        let known = nodes.by_number.entry(number).or_insert_with(|| {
+            if let Some(watch) = &self.watch
+                && node.kind == FileType::Directory
+            {
+                watch.add(&node, number);
+            }
+            Known { node: Arc::new(node), lookups: 0, names: Vec::new() }
+        });
+        known.lookups += 1;
+        if self.watch.is_some() {
+            let name = (folder, Box::from(name));
+            if nodes.by_name.insert(name.clone(), number) != Some(number) && !known.names.contains(&name) {
+                known.names.push(name);
+            }
         }
-        nodes.last += 1;
-        let number = nodes.last;
-        nodes.by_file.insert(node.id, number);
-        let node = Arc::new(node);
-        nodes.by_number.insert(number, Known { node: node.clone(), lookups: 1 });
-        (number, node)
+        (number, known.node.clone())
+    }
+
+    /// One lookup more of a number that the guest knows.
+    pub fn tell_again(&self, number: u64) -> Result<Arc<Node>, Errno> {
+        let mut nodes = self.nodes();
+        let known = nodes.by_number.get_mut(&number).ok_or(Errno::NOENT)?;
+        known.lookups += 1;
+        Ok(known.node.clone())
+    }
+
+    /// What a name was when the guest was told of it last.
+    pub fn told_at(&self, folder: u64, name: &[u8]) -> Option<u64> {
+        self.nodes().by_name.get(&(folder, Box::from(name))).copied()
+    }
+
+    /// The guest knows that a name is gone, or is now another.
+    pub fn renamed(&self, folder: u64, name: &[u8], to: Option<(u64, &[u8])>) {
+        let mut nodes = self.nodes();
+        let nodes = &mut *nodes;
+        let Some(number) = nodes.by_name.remove(&(folder, Box::from(name))) else { return };
+        let Some(known) = nodes.by_number.get_mut(&number) else { return };
+        known.names.retain(|(of, known)| (*of, &**known) != (folder, name));
+        if let Some((folder, name)) = to {
+            let name = (folder, Box::from(name));
+            nodes.by_name.insert(name.clone(), number);
+            if !known.names.contains(&name) {
+                known.names.push(name);
+            }
+        }
+    }
+
+    /// The path of a name below the mounted folder; none when its folder is not below a shared one any more.
+    pub fn path(&self, folder: u64, name: &[u8]) -> Option<Vec<u8>> {
+        use std::os::unix::ffi::OsStrExt;
+        let whole = |node: &Node| std::fs::read_link(node.path()).ok();
+        let folder = whole(&*self.node(folder).ok()?)?;
+        let below =
+            |(number, share): (usize, &Arc<Node>)| Some((number, folder.strip_prefix(whole(share)?).ok()?));
+        let (number, below) = self.shares.iter().enumerate().find_map(below)?;
+        let path = Path::new(&number.to_string()).join(below).join(std::ffi::OsStr::from_bytes(name));
+        Some(path.as_os_str().as_bytes().to_vec())
     }
 
     /// The guest forgets so many lookups of a number; with the last one the file is let go.
     pub fn forget(&self, number: u64, lookups: u64) {
         let mut nodes = self.nodes();
+        let nodes = &mut *nodes;
         let Some(known) = nodes.by_number.get_mut(&number) else { return };
         known.lookups = known.lookups.saturating_sub(lookups);
         if known.lookups == 0
             && let Some(known) = nodes.by_number.remove(&number)
         {
             nodes.by_file.remove(&known.node.id);
+            for name in known.names {
+                if nodes.by_name.get(&name) == Some(&number) {
+                    nodes.by_name.remove(&name);
+                }
+            }
+            self.unwatch(&known.node);
+        }
+    }
+
+    fn unwatch(&self, node: &Node) {
+        if let Some(watch) = &self.watch
+            && node.kind == FileType::Directory
+        {
+            watch.remove(node);
         }
     }
 
     /// The guest forgets everything.
     pub fn forget_all(&self) {
         let mut nodes = self.nodes();
-        nodes.by_number.clear();
+        for (_, known) in nodes.by_number.drain() {
+            self.unwatch(&known.node);
+        }
         nodes.by_file.clear();
+        nodes.by_name.clear();
     }
 
     /// The inode number that the guest sees. All shares are one file system there, so those of a second one of the host get
