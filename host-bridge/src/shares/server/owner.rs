@@ -17,6 +17,9 @@ const RECORD_MAX: usize = 21;
 /// S_ISUID, S_ISGID and the permissions.
 pub const PERMISSIONS: u32 = 0o7777;
 
+/// The number that stands for no change in chown(2), and is nobody's.
+const NOBODY: u32 = u32::MAX;
+
 /// A user and a group by their numbers in the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
@@ -61,6 +64,9 @@ impl Owners {
 
     /// Gives a file to somebody.
     pub fn give(self, node: &Node, owner: Owner) -> Result<(), Errno> {
+        if [owner.uid, owner.gid].contains(&NOBODY) {
+            return Err(Errno::INVAL);
+        }
         if self == Owners::Real {
             let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
             return rustix::fs::chownat(node, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH);

@@ -257,6 +257,8 @@ fn whoever_is_no_root_records_owners_beside_the_files() {
     let out: wire::AttributesOut = guest.get(opcode::SETATTR, entry.node, &[set.as_bytes()]).unwrap();
     assert_eq!((out.attributes.uid, out.attributes.gid), (5, 999));
     assert_eq!(guest.look_up(share, b"file").unwrap().attributes.uid, 5);
+    let nobody = wire::SetAttributesIn { valid: 0b10, uid: u32::MAX, ..Default::default() };
+    assert_eq!(guest.ask(opcode::SETATTR, entry.node, &[nobody.as_bytes()]), Err(Errno::INVAL));
     // The record is not the guest's to see or to write.
     let wanted = wire::GetXattrIn { size: 4096, padding: 0 };
     assert_eq!(guest.ask(opcode::LISTXATTR, entry.node, &[wanted.as_bytes()]).unwrap(), b"");
