@@ -5,6 +5,7 @@
 //! ```text
 //!   tcp 172.17.0.2 80          both directions as they are, each with an end of its own
 //!   udp 172.17.0.2 53          datagrams both ways, each behind its length (two bytes, big-endian)
+//!   agent                      waits for the next client of the ssh agent's socket in the machine, then as with tcp
 //! ```
 //!
 //! There is no answer: a target that cannot be reached ends the stream. A line of another form does, too.
@@ -25,6 +26,36 @@ pub const DATAGRAM_MAX: usize = 65_507;
 pub enum Protocol {
     Tcp,
     Udp,
+}
+
+/// What a stream is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// A published port.
+    Port(Target),
+    /// A client of [`crate::paths::SSH_AGENT_SOCKET`]: the first bytes say that there is one.
+    Agent,
+}
+
+/// The word of [`Line::Agent`].
+const AGENT: &str = "agent";
+
+impl Line {
+    /// The line with its newline.
+    pub fn encode(&self) -> String {
+        match self {
+            Line::Port(target) => target.encode(),
+            Line::Agent => format!("{AGENT}\n"),
+        }
+    }
+
+    /// Reads a line, with or without its newline.
+    pub fn decode(line: &str) -> Option<Line> {
+        match line.split_ascii_whitespace().next()? {
+            AGENT => Some(Line::Agent),
+            _ => Target::decode(line).map(Line::Port),
+        }
+    }
 }
 
 /// Where the bytes of a stream go.
@@ -86,6 +117,7 @@ mod tests {
             let line = target.encode();
             prop_assert!(line.len() <= LINE_MAX && line.ends_with('\n'));
             prop_assert_eq!(Target::decode(&line), Some(target));
+            prop_assert_eq!(Line::decode(&line), Some(Line::Port(target)));
         }
 
         #[test]

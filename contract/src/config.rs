@@ -35,6 +35,9 @@ pub struct Config {
     /// [`crate::paths::HOST_FOLDERS_TAG`]. Absent: the machine has no host to share with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_folders: Option<Vec<String>>,
+    /// The path of the user's ssh agent on the host: a bind of it is one of [`crate::paths::SSH_AGENT_SOCKET`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh_agent: Option<String>,
 }
 
 impl Default for Config {
@@ -45,6 +48,7 @@ impl Default for Config {
             registry_mirrors: Vec::new(),
             userns_remap: None,
             host_folders: None,
+            ssh_agent: None,
         }
     }
 }

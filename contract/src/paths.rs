@@ -32,6 +32,8 @@ pub const DOOR_SOCKET: &str = "/run/pinnace/door.sock";
 pub const CARRIER_SOCKET: &str = "/run/pinnace/carrier.sock";
 /// The Docker Engine API; `/var/run` is a link to `/run`.
 pub const DOCKER_SOCKET: &str = "/run/docker.sock";
+/// Where containers mount the ssh agent of the host's user from, as with Docker Desktop. `carrier` serves it.
+pub const SSH_AGENT_SOCKET: &str = "/run/host-services/ssh-auth.sock";
 /// Folder of the mount points of the host's folders, which are named `0`, `1`, … in the order of the configuration document.
 pub const HOST_FOLDERS: &str = "/mnt/host";
 /// What changes in them is read from here, where the file exists: a change at a time, as a word and one or two paths below
@@ -67,3 +69,5 @@ pub const DOOR_FD: i32 = 7;
 
 /// The same of `carrier`: its own listening socket.
 pub const CARRIER_FD: i32 = 3;
+/// And the ssh agent's.
+pub const AGENT_FD: i32 = 4;

@@ -59,6 +59,9 @@ pub struct Order {
     pub userns_remap: Option<u32>,
     /// Folders of this host that are in the machine at the same path.
     pub shares: Vec<PathBuf>,
+    /// The socket of the user's ssh agent.
+    #[serde(default)]
+    pub ssh_agent: Option<PathBuf>,
     /// The engine's log level.
     pub log: Option<String>,
 }
@@ -81,6 +84,7 @@ impl Order {
             registry_mirrors: self.registry_mirrors.clone(),
             userns_remap: self.userns_remap,
             host_folders: Some(self.shares.iter().map(|path| path.display().to_string()).collect()),
+            ssh_agent: self.ssh_agent.as_ref().map(|path| path.display().to_string()),
             ..Config::default()
         }
     }

@@ -10,6 +10,9 @@ pub mod clock;
 #[cfg(target_os = "linux")]
 pub mod clone;
 #[cfg(target_os = "linux")]
+#[cfg(feature = "guest-memory")]
+pub mod guest_memory;
+#[cfg(target_os = "linux")]
 pub mod handle;
 #[cfg(target_os = "linux")]
 pub mod heap;

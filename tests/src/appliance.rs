@@ -62,12 +62,23 @@ impl Appliance {
 
     /// The same, with more options for `pinnace up`.
     pub fn boot_with(backend: Backend, dir: &Path, options: &[&str]) -> Appliance {
+        Appliance::boot_where(backend, dir, options, &[])
+    }
+
+    /// The same, with more of an environment.
+    pub fn boot_where(
+        backend: Backend,
+        dir: &Path,
+        options: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Appliance {
         let program = program();
         let words = [&*program.to_string_lossy(), &*dir.to_string_lossy()];
         close_to_others(dir);
         let guard = Guard::new("", "\"$1\" down --dir \"$2\"", &words);
         let mut up = pinnace(dir, "up").args(["--backend", backend.word(), "--no-context"]);
         up = up.args([OsStr::new("--image"), image_folder().as_os_str()]).args(options);
+        up = environment.iter().fold(up, |up, (key, value)| up.env(key, value));
         up.args(INSECURE.iter().flat_map(|net| ["--insecure-registry", net])).within(300).run().succeeds();
         Appliance::running(backend, dir, Some(guard))
     }

@@ -1,7 +1,7 @@
 //! Compose, the real one: a project of a page, a database with a volume and a health check, and workers, on two networks.
 
 use crate::appliance;
-use pinnace_tests::{Appliance, Outcome, Program, eventually, skip};
+use pinnace_tests::{Appliance, Backend, Outcome, Program, build_folder, eventually, skip};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -56,7 +56,17 @@ struct Project<'a> {
 impl<'a> Project<'a> {
     fn new(app: &'a Appliance, compose: PathBuf, stem: &str) -> Project<'a> {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(folder.path().join("compose.yaml"), PROJECT).expect("the folder is ours");
+        Project::of(app, compose, stem, folder, PROJECT)
+    }
+
+    fn of(
+        app: &'a Appliance,
+        compose: PathBuf,
+        stem: &str,
+        folder: tempfile::TempDir,
+        text: &str,
+    ) -> Project<'a> {
+        std::fs::write(file(folder.path()), text).expect("the folder is ours");
         let name = app.name(stem).to_owned();
         Project { app, compose, folder, name }
     }
@@ -144,6 +154,54 @@ fn reached(project: &Project<'_>, greeting: &str) -> bool {
     let page = eventually("the page is there", project.app.patience(), || project.page());
     assert!(page.contains(greeting), "{page}");
     true
+}
+
+/// A page whose source, settings and secret are files of the host's.
+const SOURCE: &str = r#"
+services:
+  page:
+    image: ${IMAGE}
+    init: true
+    command: busybox httpd -f -p 80 -h /site
+    ports: ["127.0.0.1::80"]
+    volumes: ["./site:/site:ro", "./written:/written"]
+    configs: [{ source: settings, target: /settings }]
+    secrets: [token]
+configs: { settings: { file: ./settings.conf } }
+secrets: { token: { file: ./token } }
+"#;
+
+#[test]
+fn a_source_on_the_host_is_served_as_it_is_saved() {
+    let backend = Backend::of_this_run();
+    if backend == Backend::Reference {
+        skip!("the reference engine has no host beside its machine");
+    }
+    let Some(compose) = program() else { skip!("there is no docker-compose for these tests") };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let place = tempfile::tempdir_in(build_folder("test")).expect("a folder");
+    let path = folder.path().to_owned();
+    let share = path.to_str().expect("UTF-8");
+    let app = Appliance::boot_with(backend, place.path(), &["--share", "none", "--share", share]);
+    let write = |name: &str, text: &str| std::fs::write(path.join(name), text).expect("the folder is ours");
+    std::fs::create_dir(path.join("site")).expect("the folder is ours");
+    write("site/index.html", "first");
+    write("settings.conf", "colour=blue");
+    write("token", "mellon");
+    let project = Project::of(&app, compose, "source", folder, SOURCE);
+    project.run(&["up", "--detach", "--wait"]).succeeds();
+    reached(&project, "first");
+    write("site/index.html", "second");
+    reached(&project, "second");
+    std::fs::rename(path.join("site/index.html"), path.join("site/old.html")).expect("the folder is ours");
+    write("site/index.html", "third");
+    reached(&project, "third");
+    let exec = |script: &str| project.run(&["exec", "-T", "page", "sh", "-c", script]).succeeds().text();
+    assert_eq!(exec("cat /settings /run/secrets/token; ls /site"), "colour=bluemellonindex.html\nold.html\n");
+    exec("echo made > /written/file; ! touch /site/denied 2>/dev/null");
+    assert_eq!(std::fs::read_to_string(path.join("written/file")).expect("a file"), "made\n");
+    project.run(&["down", "--timeout", "0"]).succeeds();
+    assert_eq!(project.left(), "");
 }
 
 /// A folder of the tests' own, so that a project that is no project is refused.

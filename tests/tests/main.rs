@@ -3,6 +3,7 @@
 //! Each module is a topic of the Docker API as its users know it. Letters and numbers in comments (`F17`) are
 //! the statements of `docs/api-behaviours.md`.
 
+mod agent;
 mod archive;
 mod attach;
 mod bad_registry;

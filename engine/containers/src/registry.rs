@@ -1,7 +1,7 @@
 //! All containers: found by id, name or the beginning of an id.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 
 use runtime::ids::IdMap;
@@ -34,6 +34,18 @@ pub struct Settings {
     pub ids: IdMap,
     /// The host's folders that are in the machine at the same path; nothing where there is no host to share with.
     pub host_folders: Option<Vec<PathBuf>>,
+    /// The path of the user's ssh agent on the host, where it has one.
+    pub ssh_agent: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Where the source of a bind is in the machine: the ssh agent's path of the host is that of its socket here.
+    pub fn source_of_bind<'a>(&self, source: &'a Path) -> &'a Path {
+        match self.ssh_agent.as_deref() == Some(source) {
+            true => Path::new(contract::paths::SSH_AGENT_SOCKET),
+            false => source,
+        }
+    }
 }
 
 /// What containers are made of and stand in.

@@ -127,6 +127,7 @@ impl App {
                 .host_folders
                 .as_deref()
                 .map(|folders| containers::bring_in_host_folders(Path::new(paths::HOST_FOLDERS), folders)),
+            ssh_agent: config.ssh_agent.as_deref().map(PathBuf::from),
         };
         let rooms = Rooms {
             store,

@@ -11,6 +11,8 @@
 //! It is deliberately ignorant of the Docker API but for `GET /_ping`, and holds no state that a restart would need:
 //! when it dies the machine dies with it, as with a power cut.
 
+#[cfg(unix)]
+mod agent;
 mod clock;
 mod door;
 pub mod first_answer;

@@ -1,5 +1,7 @@
 //! One appliance from its start to its end, boot after boot.
 
+#[cfg(unix)]
+use super::agent;
 use super::forward::Gate;
 use super::line::{Line, Welcome};
 use super::shared::{Event, Over, Shared, Stop};
@@ -317,6 +319,10 @@ impl Supervisor<'_> {
         }
         self.answered(&link, begun);
         beside.spawn(door::keep(link.clone(), boot.machine.changes()));
+        #[cfg(unix)]
+        if let Some(agent) = self.order.ssh_agent.clone() {
+            beside.spawn(agent::keep(link.clone(), agent));
+        }
         let own_clock = boot.machine.has_own_clock();
         let clock = async {
             if own_clock {

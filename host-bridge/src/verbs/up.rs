@@ -139,6 +139,8 @@ fn order(options: &Options, place: &Place) -> Result<Order, VerbError> {
         registry_mirrors: options.registry_mirror.clone(),
         userns_remap: options.userns_remap,
         shares: share::folders(&options.share)?,
+        // A path that is not absolute would be another one for the bridge.
+        ssh_agent: std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from).filter(|path| path.is_absolute()),
         log: options.log.clone(),
     })
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 
-use contract::paths::{CARRIER_SOCKET, CONTROL_SOCKET, DOCKER_SOCKET, DOOR_SOCKET};
+use contract::paths::{CARRIER_SOCKET, CONTROL_SOCKET, DOCKER_SOCKET, DOOR_SOCKET, SSH_AGENT_SOCKET};
 use contract::settings::Backend;
 use contract::vsock::{API_PORT, CARRIER_PORT, CONTROL_PORT, DOOR_PORT};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, VsockAddr, bind, socket};
@@ -24,6 +24,8 @@ const ANY: u32 = u32::MAX;
 /// The Docker group's socket: owner and group.
 const API_MODE: u32 = 0o660;
 const CONTROL_MODE: u32 = 0o600;
+/// Whoever has it in a container may ask, as with Docker Desktop; nobody else in the machine sees it.
+const AGENT_MODE: u32 = 0o666;
 
 /// See the module.
 #[derive(Debug)]
@@ -34,6 +36,7 @@ pub struct Sockets {
     control_vsock: Option<OwnedFd>,
     door: Option<OwnedFd>,
     carrier: Option<OwnedFd>,
+    agent: OwnedFd,
 }
 
 impl Sockets {
@@ -62,6 +65,11 @@ impl Sockets {
         self.door.as_ref().map(AsFd::as_fd)
     }
 
+    /// The ssh agent's, which containers mount.
+    pub fn agent(&self) -> BorrowedFd<'_> {
+        self.agent.as_fd()
+    }
+
     /// The carrier's, in the same way.
     pub fn carrier(&self) -> Option<BorrowedFd<'_>> {
         self.carrier.as_ref().map(AsFd::as_fd)
@@ -85,6 +93,7 @@ pub fn listen(machine: &mut Machine) -> Result<(), BootError> {
         control_vsock: vsock(CONTROL_PORT),
         door: of_host(DOOR_SOCKET, DOOR_PORT)?,
         carrier: of_host(CARRIER_SOCKET, CARRIER_PORT)?,
+        agent: unix(SSH_AGENT_SOCKET, AGENT_MODE)?,
     });
     Ok(())
 }
@@ -92,13 +101,16 @@ pub fn listen(machine: &mut Machine) -> Result<(), BootError> {
 /// Closes them: whoever still waits in a queue is told that nobody comes.
 pub fn remove(machine: &mut Machine) {
     machine.sockets = None;
-    for path in [DOCKER_SOCKET, CONTROL_SOCKET, DOOR_SOCKET, CARRIER_SOCKET] {
+    for path in [DOCKER_SOCKET, CONTROL_SOCKET, DOOR_SOCKET, CARRIER_SOCKET, SSH_AGENT_SOCKET] {
         let _ = std::fs::remove_file(path);
     }
 }
 
 fn listen_unix(path: &str, mode: u32) -> io::Result<OwnedFd> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
+    if let Some(folder) = std::path::Path::new(path).parent() {
+        std::fs::create_dir_all(folder)?;
+    }
     // In namespaces /run may be a folder of the host with the sockets of an earlier boot.
     let _ = std::fs::remove_file(path);
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
-use contract::carrier::{DATAGRAM_MAX, LINE_MAX, Protocol, Target};
+use contract::carrier::{DATAGRAM_MAX, LINE_MAX, Line as Asked, Protocol, Target};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, connect, recv, socket_with, sockopt};
@@ -45,6 +45,8 @@ pub struct Link {
 enum Stage {
     /// What was read of the line.
     Line(Vec<u8>),
+    /// It waits for a client of the ssh agent.
+    Spare,
     Tcp {
         target: OwnedFd,
         connected: bool,
@@ -84,10 +86,21 @@ impl Link {
         matches!(self.stage, Stage::Line(_))
     }
 
+    /// Whether it waits for a client of the ssh agent.
+    pub fn is_spare(&self) -> bool {
+        matches!(self.stage, Stage::Spare)
+    }
+
+    /// Lets a client have it.
+    pub fn join(&mut self, client: OwnedFd) {
+        self.stage =
+            Stage::Tcp { target: client, connected: true, up: Flow::default(), down: Flow::default() };
+    }
+
     /// The container's socket, once there is one.
     pub fn target(&self) -> Option<BorrowedFd<'_>> {
         match &self.stage {
-            Stage::Line(_) => None,
+            Stage::Line(_) | Stage::Spare => None,
             Stage::Tcp { target, .. } | Stage::Udp { target, .. } => Some(target.as_fd()),
         }
     }
@@ -112,7 +125,9 @@ impl Link {
         if let Stage::Line(line) = &mut self.stage {
             match read_line(self.host.as_fd(), line) {
                 Ok(None) => return Moved::Waits,
-                Ok(Some((target, rest))) => match begin(target, &rest) {
+                Ok(Some((Asked::Agent, rest))) if rest.is_empty() => self.stage = Stage::Spare,
+                Ok(Some((Asked::Agent, _))) => return Moved::Over,
+                Ok(Some((Asked::Port(target), rest))) => match begin(target, &rest) {
                     Ok(stage) => self.stage = stage,
                     Err(_) => return Moved::Over,
                 },
@@ -122,6 +137,7 @@ impl Link {
         let host = self.host.as_fd();
         let moved = match &mut self.stage {
             Stage::Line(_) => Moved::Waits,
+            Stage::Spare => wait(host),
             Stage::Tcp { target, connected, up, down } => {
                 carry(host, target.as_fd(), *connected, up, down, buffer)
             }
@@ -132,7 +148,7 @@ impl Link {
 }
 
 /// Where to, and the bytes that came behind the line; nothing before all of it is there.
-fn read_line(host: BorrowedFd<'_>, line: &mut Vec<u8>) -> Result<Option<(Target, Vec<u8>)>, ()> {
+fn read_line(host: BorrowedFd<'_>, line: &mut Vec<u8>) -> Result<Option<(Asked, Vec<u8>)>, ()> {
     loop {
         let mut bytes = [0; LINE_MAX];
         match rustix::io::read(host, &mut bytes) {
@@ -144,12 +160,20 @@ fn read_line(host: BorrowedFd<'_>, line: &mut Vec<u8>) -> Result<Option<(Target,
         }
         if let Some(end) = line.iter().position(|byte| *byte == b'\n') {
             let text = std::str::from_utf8(&line[..end]).map_err(drop)?;
-            let target = Target::decode(text).ok_or(())?;
-            return Ok(Some((target, line.split_off(end + 1))));
+            let asked = Asked::decode(text).ok_or(())?;
+            return Ok(Some((asked, line.split_off(end + 1))));
         }
         if line.len() >= LINE_MAX {
             return Err(());
         }
+    }
+}
+
+/// A host says nothing before a client has: what it does is its end.
+fn wait(host: BorrowedFd<'_>) -> Moved {
+    match rustix::io::read(host, &mut [0; 1]) {
+        Err(Errno::AGAIN | Errno::INTR) => Moved::Waits,
+        _ => Moved::Over,
     }
 }
 

@@ -8,19 +8,21 @@
 //!   accepted ──► the line ──► the target is connected ──► both directions, each to its own end ──► closed
 //! ```
 
+mod agent;
 mod flow;
 mod link;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use contract::paths::CARRIER_FD;
+use contract::paths::{AGENT_FD, CARRIER_FD};
 use contract::vsock::HOST_CID;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use sys::listen::Peer;
 
+use agent::Agent;
 use link::{Link, Side};
 
 /// The service's name, by which the program knows that it is meant.
@@ -38,6 +40,8 @@ const ACCEPT: usize = 64;
 const EVENTS: usize = 256;
 /// The listener's mark among the events.
 const LISTENER: u64 = u64::MAX;
+/// The mark of the ssh agent's socket.
+const AGENT: u64 = u64::MAX - 1;
 
 /// Whether the program was started as [`NAME`].
 pub fn is_asked(program: &str) -> bool {
@@ -50,8 +54,12 @@ pub fn run() -> ! {
         crate::messages::say!("carrier: there is nobody to listen to");
         std::process::exit(1)
     };
+    let Some(agent) = sys::inherit::take(AGENT_FD) else {
+        crate::messages::say!("carrier: it has no socket for the ssh agent");
+        std::process::exit(1)
+    };
     raise_files();
-    match Carrier::new(listener).and_then(|mut carrier| carrier.serve()) {
+    match Carrier::new(listener, agent).and_then(|mut carrier| carrier.serve()) {
         Ok(never) => match never {},
         Err(error) => {
             crate::messages::say!("carrier: {error}");
@@ -81,11 +89,13 @@ struct Carrier {
     /// Nobody is accepted before.
     paused: Option<Instant>,
     buffer: Vec<u8>,
+    agent: Agent,
 }
 
 impl Carrier {
-    fn new(listener: OwnedFd) -> Result<Carrier, Errno> {
+    fn new(listener: OwnedFd, agent: OwnedFd) -> Result<Carrier, Errno> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &agent, EventData::new_u64(AGENT), EventFlags::IN)?;
         epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
         Ok(Carrier {
             listener,
@@ -96,6 +106,7 @@ impl Carrier {
             young: Vec::new(),
             paused: None,
             buffer: vec![0; CHUNK],
+            agent: Agent::new(agent),
         })
     }
 
@@ -112,6 +123,10 @@ impl Carrier {
             for event in &events {
                 match event.data.u64() {
                     LISTENER => self.accept(),
+                    AGENT => {
+                        self.agent.accept();
+                        self.pair();
+                    }
                     mark => self.happened(mark, event.flags),
                 }
             }
@@ -125,6 +140,7 @@ impl Carrier {
             ([_, ..], _, _) => Duration::ZERO,
             (_, Some(_), _) => PAUSE,
             (_, _, [_, ..]) => Duration::from_secs(1),
+            _ if self.agent.has_waiting() => Duration::from_secs(1),
             _ => return None,
         };
         rustix::event::Timespec::try_from(wait).ok()
@@ -137,6 +153,7 @@ impl Carrier {
             let mark = EventData::new_u64(LISTENER);
             let _ = epoll::modify(&self.epoll, &self.listener, mark, EventFlags::IN);
         }
+        self.agent.look_at_the_time(now);
         let late = self.young.iter().take_while(|(_, born)| now.duration_since(*born) > LINE_WITHIN).count();
         for (index, born) in self.young.drain(..late).collect::<Vec<_>>() {
             let is_it = |link: &Link| link.awaits_line() && link.born() == born;
@@ -206,14 +223,35 @@ impl Carrier {
             }
             None => Ok(()),
         };
+        let is_spare = link.is_spare();
         match (moved, watched) {
+            (link::Moved::Waits, Ok(())) if is_spare => {
+                self.agent.offer(index);
+                self.pair();
+            }
             (link::Moved::Waits, Ok(())) => {}
             (link::Moved::HasMore, Ok(())) => self.again.push(index),
             _ => self.close(index),
         }
     }
 
+    /// Joins clients of the ssh agent and streams that wait for them.
+    fn pair(&mut self) {
+        while let Some((index, client)) = self.agent.pair() {
+            if let Some(Some(link)) = self.links.get_mut(index) {
+                link.join(client);
+            }
+            let target = self.links.get(index).and_then(Option::as_ref).and_then(Link::target);
+            let watched = target.map(|target| self.watch(target, index, Side::Target));
+            match watched {
+                Some(Ok(())) => self.move_on(index),
+                _ => self.close(index),
+            }
+        }
+    }
+
     fn close(&mut self, index: usize) {
+        self.agent.withdraw(index);
         self.links[index] = None;
         self.free.push(index);
     }

@@ -11,8 +11,10 @@ impl Dialled {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("carrier")).unwrap();
         listener.set_nonblocking(true).unwrap();
+        let agent = UnixListener::bind(folder.path().join("agent")).unwrap();
+        agent.set_nonblocking(true).unwrap();
         std::thread::spawn(move || {
-            let _ = Carrier::new(listener.into()).unwrap().serve();
+            let _ = Carrier::new(listener.into(), agent.into()).unwrap().serve();
         });
         Dialled(folder)
     }
@@ -143,4 +145,31 @@ fn datagrams_are_framed_wherever_they_are_cut() {
         stream.read_exact(&mut back).unwrap();
         assert_eq!(back, frame);
     }
+}
+
+#[test]
+fn a_client_of_the_ssh_agent_gets_a_stream_that_waits_for_it() {
+    let carrier = Dialled::new();
+    let connect = || UnixStream::connect(carrier.0.path().join("agent")).unwrap();
+    let mut first = carrier.dial("agent\n");
+    let mut client = connect();
+    client.write_all(b"question").unwrap();
+    let mut bytes = [0; 8];
+    first.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"question");
+    first.write_all(b"answer").unwrap();
+    first.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(rest(&client), b"answer");
+    drop(client);
+    assert_eq!(rest(&first), b"");
+    // The next client waits for the next stream.
+    let mut waits = connect();
+    waits.write_all(b"later").unwrap();
+    waits.shutdown(Shutdown::Write).unwrap();
+    let second = carrier.dial("agent\n");
+    assert_eq!(rest(&second), b"later");
+    // Without any it is sent away after a while.
+    assert_eq!(rest(&connect()), b"");
+    // A host that speaks before a client does is sent away.
+    assert_eq!(rest(&carrier.dial("agent\nearly")), b"");
 }

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use contract::keeper::EXIT_NEWER_DISK;
 use contract::line::EngineOrigin;
 use contract::paths::{
-    API_UNIX_FD, API_VSOCK_FD, CARRIER_FD, CGROUP_CARRIER, CGROUP_ENGINE, CONFIG_FD, DOOR_FD, ENGINED,
-    ENGINED_UPGRADE, INIT, KEEPER_FD,
+    AGENT_FD, API_UNIX_FD, API_VSOCK_FD, CARRIER_FD, CGROUP_CARRIER, CGROUP_ENGINE, CONFIG_FD, DOOR_FD,
+    ENGINED, ENGINED_UPGRADE, INIT, KEEPER_FD,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -61,6 +61,8 @@ pub enum Inherited {
     Door,
     /// The socket of published ports, where there is a host.
     Carrier,
+    /// The ssh agent's socket.
+    Agent,
     /// The configuration document, where this boot has one: a service that reads it waits for it.
     Config,
 }
@@ -101,7 +103,7 @@ const CARRIER_SERVICE: Service = Service {
     sent_path: None,
     cgroup: CGROUP_CARRIER,
     oom_score: "-999",
-    inherits: &[(Inherited::Carrier, CARRIER_FD)],
+    inherits: &[(Inherited::Carrier, CARRIER_FD), (Inherited::Agent, AGENT_FD)],
     restart: Some(Pace {
         first: Duration::from_millis(100),
         longest: Duration::from_secs(1),

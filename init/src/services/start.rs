@@ -64,6 +64,7 @@ impl Given {
             Inherited::ApiVsock => self.sockets.api_vsock(),
             Inherited::Door => self.sockets.door(),
             Inherited::Carrier => self.sockets.carrier(),
+            Inherited::Agent => Some(self.sockets.agent()),
             Inherited::Config => self.config.as_ref().map(AsFd::as_fd),
         }
     }

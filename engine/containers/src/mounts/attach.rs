@@ -73,7 +73,7 @@ fn bind(
     point: &MountPoint,
     for_a_run: bool,
 ) -> Result<OwnedFd, ContainerError> {
-    let source = Path::new(&point.source);
+    let source = shared.settings.source_of_bind(Path::new(&point.source));
     let propagation = match point.propagation.trim_start_matches('r') {
         "shared" if for_a_run => Propagation::Shared,
         "slave" if for_a_run => Propagation::Slave,

@@ -144,7 +144,7 @@ impl Containers {
 /// # Errors
 /// dockerd's words for what is not there, Docker Desktop's for what is the host's alone.
 pub(super) fn source_of_bind(shared: &Shared, point: &MountPoint) -> Result<(), ContainerError> {
-    let source = Path::new(&point.source);
+    let source = shared.settings.source_of_bind(Path::new(&point.source));
     if source.exists() {
         return Ok(());
     }

@@ -93,6 +93,7 @@ mod tests {
             registry_mirrors: Vec::new(),
             userns_remap: None,
             shares: Vec::new(),
+            ssh_agent: None,
             log: None,
         }
     }

@@ -1,12 +1,13 @@
 //! Requests about open files.
 
+use super::changes::NODE;
 use super::owner::drop_set_ids;
 use super::tree::Found;
-use super::wire::{self, Abilities, Arguments};
+use super::wire::{self, Abilities, Arguments, opcode};
 use super::{Asked, DATA_MAX, Handle, OPEN_FLAGS, PAGE, Reply, Server};
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
 use rustix::io::Errno;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, PoisonError};
 use zerocopy::IntoBytes;
 
@@ -16,6 +17,58 @@ const WRITE_KILLS_SET_IDS: u32 = 1 << 2;
 const OPEN_KILLS_SET_IDS: u32 = 1;
 /// FUSE_FSYNC_FDATASYNC.
 const DATA_ONLY: u32 = 1;
+
+/// How long a request of a [`Transfer`] is without its data, in bytes.
+pub const TRANSFER_HEAD: usize = size_of::<wire::RequestHeader>() + size_of::<wire::WriteIn>();
+
+/// Which way data goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// To the guest.
+    Read,
+    /// To the host.
+    Write,
+}
+
+/// See [`Server::transfer`].
+pub struct Transfer {
+    file: Arc<Handle>,
+    /// In the file, in bytes.
+    pub offset: u64,
+    /// At most, in bytes.
+    pub size: usize,
+    /// Which way.
+    pub way: Way,
+    unique: u64,
+}
+
+impl Transfer {
+    /// The file.
+    pub fn file(&self) -> BorrowedFd<'_> {
+        self.file.fd.as_fd()
+    }
+
+    /// What stands before the data that was read, or is all there is to say of a writing.
+    pub fn reply(&self, result: std::io::Result<usize>) -> Vec<u8> {
+        let (size, error) = match result {
+            Ok(size) => (size, 0),
+            Err(error) => (0, -error.raw_os_error().unwrap_or(Errno::IO.raw_os_error())),
+        };
+        let mut reply = Vec::with_capacity(wire::REPLY_HEADER + size_of::<wire::WriteOut>());
+        let mut header = wire::ReplyHeader { len: wire::REPLY_HEADER as u32, error, unique: self.unique };
+        let written = wire::WriteOut { size: size as u32, padding: 0 };
+        match self.way {
+            Way::Read => header.len += size as u32,
+            Way::Write if error == 0 => header.len += size_of::<wire::WriteOut>() as u32,
+            Way::Write => {}
+        }
+        reply.extend(header.as_bytes());
+        if self.way == Way::Write && error == 0 {
+            reply.extend(written.as_bytes());
+        }
+        reply
+    }
+}
 
 impl Server {
     pub(super) fn init(&self, mut arguments: Arguments<'_>, reply: &mut Reply) -> Result<(), Errno> {
@@ -89,6 +142,28 @@ impl Server {
         // Closing may take its time, which nobody else should wait for.
         drop(closed);
         Ok(())
+    }
+
+    /// A reading or writing of a file of the host's, for who can let the data go straight between the file and where it belongs.
+    /// Nothing where it is something else, or where [`Server::answer`] has to say what is wrong with it.
+    pub fn transfer(&self, request: &[u8]) -> Option<Transfer> {
+        let mut arguments = Arguments(request);
+        let header: wire::RequestHeader = arguments.take().ok()?;
+        let way = match header.opcode {
+            opcode::READ => Way::Read,
+            opcode::WRITE => Way::Write,
+            _ => return None,
+        };
+        // Both kinds have the same arguments.
+        let wire::WriteIn { handle, offset, size, write_flags, .. } = arguments.take().ok()?;
+        if header.node == NODE || self.changes.told_by(header.pid).is_some() {
+            return None;
+        }
+        let file = self.handle(handle).ok()?;
+        if way == Way::Write && write_flags & WRITE_KILLS_SET_IDS != 0 {
+            drop_set_ids(file.fd.as_fd()).ok()?;
+        }
+        Some(Transfer { file, offset, size: size as usize, way, unique: header.unique })
     }
 
     pub(super) fn read(&self, mut arguments: Arguments<'_>, reply: &mut Reply) -> Result<(), Errno> {

@@ -17,6 +17,7 @@ mod wire;
 mod xattrs;
 
 use changes::Changes;
+pub use files::{TRANSFER_HEAD, Transfer, Way};
 use owner::{Owner, Owners};
 use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
@@ -26,6 +27,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tree::Tree;
+pub use wire::REPLY_HEADER;
 use wire::{Arguments, Malformed, opcode};
 use zerocopy::IntoBytes;
 

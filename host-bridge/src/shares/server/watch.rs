@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 /// FAN_REPORT_DFID_NAME: events have the folder's handle and a name in it.
@@ -27,6 +28,8 @@ const EVENTS: MaskFlags = MaskFlags::FAN_CREATE
     .union(MaskFlags::FAN_EVENT_ON_CHILD);
 /// Read at once, in bytes.
 const BUFFER: usize = 32 << 10;
+/// How long nothing is read after events that were all this process's own: as much later a change is told at most.
+const OWN_PAUSE: Duration = Duration::from_millis(10);
 /// FAN_EVENT_INFO_TYPE_DFID_NAME: where it happened.
 const PLACE: u8 = 2;
 /// FAN_EVENT_INFO_TYPE_OLD_DFID_NAME.
@@ -110,16 +113,21 @@ impl Watch {
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => return error.into(),
             };
-            let mut rings = false;
+            let (mut all_own, mut rings) = (true, false);
             for (event, infos) in
                 events(&buffer[..length]).filter(|(event, _)| event.pid.unsigned_abs() != own)
             {
+                all_own = false;
                 for change in self.changes(tree, event.mask, infos) {
                     rings |= changes.add(change);
                 }
             }
             if rings {
                 ring();
+            }
+            // While the guest is busy, its own changes come in heaps, of which the kernel makes fewer.
+            if all_own {
+                std::thread::sleep(OWN_PAUSE);
             }
         }
     }
