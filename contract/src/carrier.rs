@@ -6,6 +6,7 @@
 //!   tcp 172.17.0.2 80          both directions as they are, each with an end of its own
 //!   udp 172.17.0.2 53          datagrams both ways, each behind its length (two bytes, big-endian)
 //!   agent                      waits for the next client of the ssh agent's socket in the machine, then as with tcp
+//!   host                       waits for the next client of the host's address; told `PORT`, a line, then as with tcp
 //! ```
 //!
 //! There is no answer: a target that cannot be reached ends the stream. A line of another form does, too.
@@ -35,10 +36,24 @@ pub enum Line {
     Port(Target),
     /// A client of [`crate::paths::SSH_AGENT_SOCKET`]: the first bytes say that there is one.
     Agent,
+    /// A client of [`crate::host::ADDRESS`]: a line of [`wanted`] says that there is one.
+    Host,
+}
+
+/// What the guest says at the head of a [`Line::Host`]: the port of the host's that its client asked for.
+pub fn wanted(port: u16) -> String {
+    format!("{port}\n")
+}
+
+/// Reads a line of [`wanted`], with or without its newline.
+pub fn read_wanted(line: &str) -> Option<u16> {
+    line.trim_end_matches('\n').parse().ok().filter(|port| *port != 0)
 }
 
 /// The word of [`Line::Agent`].
 const AGENT: &str = "agent";
+/// The word of [`Line::Host`].
+const HOST: &str = "host";
 
 impl Line {
     /// The line with its newline.
@@ -46,6 +61,7 @@ impl Line {
         match self {
             Line::Port(target) => target.encode(),
             Line::Agent => format!("{AGENT}\n"),
+            Line::Host => format!("{HOST}\n"),
         }
     }
 
@@ -53,6 +69,7 @@ impl Line {
     pub fn decode(line: &str) -> Option<Line> {
         match line.split_ascii_whitespace().next()? {
             AGENT => Some(Line::Agent),
+            HOST => Some(Line::Host),
             _ => Target::decode(line).map(Line::Port),
         }
     }
@@ -123,6 +140,19 @@ mod tests {
         #[test]
         fn any_line_is_read_without_panic(line in ".{0,100}") {
             let _ = Target::decode(&line);
+        }
+    }
+
+    #[test]
+    fn lines_of_one_word_and_ports_survive_the_way() {
+        for line in [Line::Agent, Line::Host] {
+            assert_eq!(Line::decode(&line.encode()), Some(line));
+        }
+        for port in [1, 80, u16::MAX] {
+            assert_eq!(read_wanted(&wanted(port)), Some(port));
+        }
+        for line in ["", "0", "65536", "-1", "80 x"] {
+            assert_eq!(read_wanted(line), None, "{line}");
         }
     }
 

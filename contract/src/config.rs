@@ -38,6 +38,18 @@ pub struct Config {
     /// The path of the user's ssh agent on the host: a bind of it is one of [`crate::paths::SSH_AGENT_SOCKET`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssh_agent: Option<String>,
+    /// How the machine stands to its host. Absent: there is none that containers could reach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<Host>,
+}
+
+/// A host whose services containers reach, see [`crate::host`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Host {
+    /// Networks by which the machine, and no container, has the host's loopback interface or its resolver, in CIDR.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub barred: Vec<String>,
 }
 
 impl Default for Config {
@@ -49,6 +61,7 @@ impl Default for Config {
             userns_remap: None,
             host_folders: None,
             ssh_agent: None,
+            host: None,
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod carrier;
 pub mod config;
 pub mod console;
 pub mod door;
+pub mod host;
 pub mod keeper;
 pub mod line;
 pub mod paths;

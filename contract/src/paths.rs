@@ -66,8 +66,14 @@ pub const API_VSOCK_FD: i32 = 5;
 pub const CONFIG_FD: i32 = 6;
 /// Listening socket of the host door: vsock in a machine, unix in namespaces.
 pub const DOOR_FD: i32 = 7;
+/// Socket of the name server at [`crate::host::NAME_SERVER`], for UDP.
+pub const NAMES_UDP_FD: i32 = 8;
+/// The same, listening for TCP.
+pub const NAMES_TCP_FD: i32 = 9;
 
 /// The same of `carrier`: its own listening socket.
 pub const CARRIER_FD: i32 = 3;
 /// And the ssh agent's.
 pub const AGENT_FD: i32 = 4;
+/// And that of [`crate::host::ADDRESS`].
+pub const HOST_FD: i32 = 5;

@@ -1,6 +1,6 @@
 //! What `up` was asked for, complete and plain: it travels from `up` to the bridge process as JSON.
 
-use contract::config::Config;
+use contract::config::{Config, Host};
 use contract::settings::{Backend, ConfigSource, Net, Settings};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -19,6 +19,15 @@ pub enum BackendKind {
 }
 
 impl BackendKind {
+    /// Networks by which the machine has this host's own services: QEMU's user network leads `.2` to the host's loopback
+    /// interface and `.3` to its resolver, on every port, and the same for IPv6.
+    fn barred(self) -> Vec<String> {
+        match self {
+            BackendKind::Qemu => ["10.0.2.0/24", "fec0::/64"].map(str::to_owned).into(),
+            BackendKind::Namespace => Vec::new(),
+        }
+    }
+
     /// For people, before it is known how it runs there.
     pub fn word(self) -> &'static str {
         match self {
@@ -85,6 +94,7 @@ impl Order {
             userns_remap: self.userns_remap,
             host_folders: Some(self.shares.iter().map(|path| path.display().to_string()).collect()),
             ssh_agent: self.ssh_agent.as_ref().map(|path| path.display().to_string()),
+            host: Some(Host { barred: self.backend.barred() }),
             ..Config::default()
         }
     }

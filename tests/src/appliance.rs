@@ -72,11 +72,31 @@ impl Appliance {
         options: &[&str],
         environment: &[(&str, &str)],
     ) -> Appliance {
+        Appliance::boot_by(pinnace(dir, "up"), backend, dir, options, environment)
+    }
+
+    /// The same on a host that asks the servers of `resolv_conf` for names: in a mount namespace where it is the host's own.
+    pub fn boot_with_resolver(backend: Backend, dir: &Path, resolv_conf: &Path) -> Appliance {
+        const UNDER: &str = r#"mount --bind "$0" /etc/resolv.conf && exec "$@""#;
+        let (program, verb) = (program(), ["up".as_ref(), "--dir".as_ref(), dir.as_os_str()]);
+        let up = Program::new("unshare", Duration::from_secs(300))
+            .args(["--mount", "sh", "-c", UNDER].map(OsStr::new));
+        let up = up.args([resolv_conf.as_os_str(), program.as_os_str()]).args(verb);
+        Appliance::boot_by(up, backend, dir, &[], &[])
+    }
+
+    fn boot_by(
+        up: Program,
+        backend: Backend,
+        dir: &Path,
+        options: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Appliance {
         let program = program();
         let words = [&*program.to_string_lossy(), &*dir.to_string_lossy()];
         close_to_others(dir);
         let guard = Guard::new("", "\"$1\" down --dir \"$2\"", &words);
-        let mut up = pinnace(dir, "up").args(["--backend", backend.word(), "--no-context"]);
+        let mut up = up.args(["--backend", backend.word(), "--no-context"]);
         up = up.args([OsStr::new("--image"), image_folder().as_os_str()]).args(options);
         up = environment.iter().fold(up, |up, (key, value)| up.env(key, value));
         up.args(INSECURE.iter().flat_map(|net| ["--insecure-registry", net])).within(300).run().succeeds();

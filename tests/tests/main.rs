@@ -18,6 +18,7 @@ mod exec;
 mod folders;
 mod health;
 mod host_config;
+mod host_services;
 mod hostile;
 mod images;
 mod init;

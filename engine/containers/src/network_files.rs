@@ -41,7 +41,7 @@ pub(super) fn write(
         return Ok(());
     }
     let links = links(shared, record)?;
-    let text = hosts(record, &links).text(places.values());
+    let text = hosts(shared, record, &links).text(places.values());
     let written = put(shared, container, record, "hosts", &text)
         .and_then(|()| put(shared, container, record, "hostname", &format!("{}\n", record.config.hostname)))
         .and_then(|()| {
@@ -50,8 +50,9 @@ pub(super) fn write(
     written.map_err(ContainerError::machine("write the container's network files"))
 }
 
-fn hosts<'a>(record: &'a Record, links: &'a [(std::net::IpAddr, String)]) -> HostsFile<'a> {
+fn hosts<'a>(shared: &Shared, record: &'a Record, links: &'a [(std::net::IpAddr, String)]) -> HostsFile<'a> {
     HostsFile {
+        host: shared.networks.host_gateway(),
         extra: &record.host.extra_hosts,
         links,
         hostname: &record.config.hostname,
@@ -112,7 +113,7 @@ pub(super) fn connected(
     record: &Record,
     place: &Endpoint,
 ) -> std::io::Result<()> {
-    let lines = hosts(record, &[]).lines(place);
+    let lines = hosts(shared, record, &[]).lines(place);
     edit_hosts(shared, container, record, |text| hosts_with(text, &lines.concat()))?;
     let before = record.endpoints.keys().filter(|network| **network != place.network);
     let had_names = before.into_iter().any(|network| network != DEFAULT);
@@ -126,7 +127,7 @@ pub(super) fn disconnected(
     record: &Record,
     place: &Endpoint,
 ) -> std::io::Result<()> {
-    let lines = hosts(record, &[]).lines(place);
+    let lines = hosts(shared, record, &[]).lines(place);
     edit_hosts(shared, container, record, |text| {
         lines.iter().fold(text.to_owned(), |text, line| hosts_without(&text, line))
     })?;

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 use runtime::ids::IdMap;
-use runtime::network::{Bridge, Firewall, Loose, Protected, Ready, Route, Sandbox, Stock, Subnet, Transport};
+use runtime::network::{
+    self, Bridge, Firewall, Loose, Protected, Ready, Route, Sandbox, Stock, Subnet, Transport,
+};
 
 use super::error::NetworksError;
+use super::host::Host;
 use super::network::Network;
 use super::options::{MTU, bridge_name};
 use super::{BRIDGE, gateway};
@@ -52,8 +55,8 @@ impl Bridges {
     }
 
     /// Makes the bridges of all networks and the packet filter, and removes the bridges that no network has any more.
-    pub(super) fn bring_up(&self, networks: &[Arc<Network>]) {
-        let state = match bring_up(self.mapped, networks) {
+    pub(super) fn bring_up(&self, networks: &[Arc<Network>], host: Option<&Host>) {
+        let state = match bring_up(self.mapped, networks, host) {
             Ok(stock) => Default::Here(Arc::new(stock)),
             Err(error) => {
                 tracing::error!(%error, "the default bridge cannot be made");
@@ -115,8 +118,16 @@ fn made<T>(
     Ok(cell.get().expect("it was just set"))
 }
 
-fn bring_up(ids: IdMap, networks: &[Arc<Network>]) -> Result<Stock<Ready>, NetworksError> {
+fn bring_up(
+    ids: IdMap,
+    networks: &[Arc<Network>],
+    host: Option<&Host>,
+) -> Result<Stock<Ready>, NetworksError> {
     let route = Route::open()?;
+    let road = host.map(Host::road);
+    for address in road.iter().flat_map(|road| [road.address, road.name_server]) {
+        network::give_loopback(&route, address)?;
+    }
     let default = Bridge::ensure(&route, BRIDGE, Some(gateway()), MTU)?;
     let mut subnets = Vec::new();
     for network in networks {
@@ -130,7 +141,7 @@ fn bring_up(ids: IdMap, networks: &[Arc<Network>]) -> Result<Stock<Ready>, Netwo
     let names: Vec<String> = networks.iter().filter_map(|network| Some(network.bridge()?.name)).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     Bridge::remove_stale(&route, &names)?;
-    Firewall.replace(&subnets, &PROTECTED)?;
+    Firewall.replace(&subnets, &PROTECTED, road.as_ref())?;
     Ok(Stock::plugged(&default, READY, ids)?)
 }
 

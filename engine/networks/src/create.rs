@@ -71,7 +71,8 @@ impl Networks {
         if networks.iter().any(|network| network.record.name == request.name) {
             return Err(NetworksError::Exists(request.name));
         }
-        let machine = ipam::routed(&std::fs::read_to_string("/proc/net/route").unwrap_or_default());
+        let mut machine = ipam::routed(&std::fs::read_to_string("/proc/net/route").unwrap_or_default());
+        machine.extend(super::host::own(self.host.as_ref()));
         let pools = ipam::choose(&request.pools, &bridges::subnets(&networks), &machine, request.has_ipv6)?;
         let mut record = NetworkRecord {
             name: request.name,

@@ -6,13 +6,15 @@ use runtime::network::NAME_SERVER;
 use runtime::network::files::{self, Asked, Resolver};
 
 use super::endpoint::Endpoint;
-use super::{Networks, gateway};
+use super::{Networks, host};
 
 /// What its /etc/hosts says beside the usual.
 #[derive(Debug, Clone, Copy)]
 pub struct HostsFile<'a> {
     /// Its own `name:address` words.
     pub extra: &'a [String],
+    /// What `host-gateway` stands for, see [`Networks::host_gateway`].
+    pub host: IpAddr,
     /// (address, names) of others.
     pub links: &'a [(IpAddr, String)],
     /// Its name.
@@ -27,7 +29,7 @@ impl HostsFile<'_> {
         let extra = self.extra.iter().filter_map(|line| line.split_once([':', '=']));
         let mut lines: Vec<(String, IpAddr)> = extra
             .filter_map(|(name, address)| match address {
-                "host-gateway" => Some((name.to_owned(), gateway().addr().into())),
+                "host-gateway" => Some((name.to_owned(), self.host)),
                 address => Some((name.to_owned(), address.trim_matches(['[', ']']).parse().ok()?)),
             })
             .collect();
@@ -61,6 +63,11 @@ pub fn hosts_without(text: &str, line: &str) -> String {
 }
 
 impl Networks {
+    /// What `host-gateway` stands for: the host, and the machine where it has none.
+    pub fn host_gateway(&self) -> IpAddr {
+        host::address(self.host.as_ref())
+    }
+
     /// Text of a container's /etc/resolv.conf: the machine's where `shared` (it uses the machine's network), this
     /// engine's own server where it is on a network that has `names`, else what can be reached from the default bridge.
     /// What the container asked for itself stands in place of the machine's.
@@ -72,7 +79,10 @@ impl Networks {
         search: &[String],
         options: &[String],
     ) -> String {
-        let machine = Resolver::parse(&std::fs::read_to_string(&self.resolv_conf).unwrap_or_default());
+        let mut machine = Resolver::parse(&std::fs::read_to_string(&self.resolv_conf).unwrap_or_default());
+        if self.host.is_some() {
+            machine.servers = vec![contract::host::NAME_SERVER.into()];
+        }
         let servers: Vec<IpAddr> = dns.iter().filter_map(|text| text.parse().ok()).collect();
         let asked = Asked { servers: &servers, search, options };
         if shared {

@@ -18,6 +18,7 @@ mod endpoint;
 mod error;
 mod files;
 mod find;
+mod host;
 mod ipam;
 mod network;
 mod options;
@@ -42,6 +43,7 @@ pub use create::Create;
 pub use endpoint::{Ask, Endpoint, Guest, way_out};
 pub use error::NetworksError;
 pub use files::{HostsFile, hosts_with, hosts_without};
+pub use host::Host;
 pub use ipam::AskedPool;
 pub use network::{DEFAULT, Member, Network};
 pub use record::{Ipam, NetworkRecord, Pool};
@@ -70,6 +72,7 @@ pub struct Networks {
     pruning: std::sync::atomic::AtomicBool,
     events: OnceLock<Arc<Events>>,
     names: dns::Service,
+    host: Option<Host>,
 }
 
 /// The default bridge's address, with the length of its subnet.
@@ -87,7 +90,7 @@ pub fn name_sockets(netns: std::os::fd::OwnedFd) -> Result<NameSockets, Networks
 
 impl Networks {
     /// Reads the networks; the predefined ones are made where they are missing. `resolv_conf` is the machine's; `mapped` is
-    /// how the ids of containers stand to its. Names are answered on the runtime `names`.
+    /// how the ids of containers stand to its. Names are answered on the runtime `names`. `host` is the machine's, where it has one.
     ///
     /// # Errors
     /// The store failed.
@@ -96,6 +99,7 @@ impl Networks {
         resolv_conf: PathBuf,
         mapped: IdMap,
         names: tokio::runtime::Handle,
+        host: Option<Host>,
     ) -> Result<Networks, NetworksError> {
         let by_id = known(store)?;
         Ok(Networks {
@@ -107,6 +111,7 @@ impl Networks {
             changing: Mutex::new(()),
             pruning: false.into(),
             events: OnceLock::new(),
+            host,
         })
     }
 
@@ -119,7 +124,7 @@ impl Networks {
     /// Makes the bridges and the packet filter. Blocks; starts that need a bridge wait for it.
     pub fn bring_up(&self) {
         let _changing = self.changing.lock().expect("no holder of the changes panics");
-        self.bridges.bring_up(&self.list());
+        self.bridges.bring_up(&self.list(), self.host.as_ref());
     }
 
     /// Every network, in the order of their ids.

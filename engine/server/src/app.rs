@@ -17,8 +17,8 @@ use contract::paths;
 use contract::settings::{Backend, Settings};
 use images::Images;
 use model::events::Events;
-use networks::Networks;
 use networks::ports::Ports;
+use networks::{NameSockets, Networks};
 use runtime::ids::IdMap;
 use runtime::keeper::Keeper;
 use store::{Durability, Store, StoreError, Table};
@@ -39,6 +39,8 @@ pub struct Inherited {
     pub vsock: Option<OwnedFd>,
     /// The host door.
     pub door: Option<OwnedFd>,
+    /// The name server's sockets, where the machine has IPv4.
+    pub names: Option<NameSockets>,
     /// The configuration document, where this boot has one.
     pub config: Option<OwnedFd>,
 }
@@ -51,6 +53,9 @@ impl Inherited {
             unix: sys::inherit::take(paths::API_UNIX_FD),
             vsock: sys::inherit::take(paths::API_VSOCK_FD),
             door: sys::inherit::take(paths::DOOR_FD),
+            names: sys::inherit::take(paths::NAMES_UDP_FD)
+                .zip(sys::inherit::take(paths::NAMES_TCP_FD))
+                .map(|(udp, tcp)| NameSockets { udp, tcp }),
             config: sys::inherit::take(paths::CONFIG_FD),
         }
     }
@@ -111,7 +116,9 @@ impl App {
         let events = Arc::new(Events::default());
         let images = Arc::new(Images::open(store.clone(), &data, ids, registry(&config))?);
         images.publish_to(events.clone());
-        let networks = Arc::new(Networks::open(&store, PathBuf::from(paths::RESOLV_CONF), ids, names)?);
+        let host = config.host.as_ref().map(networks::Host::new);
+        let resolv_conf = PathBuf::from(paths::RESOLV_CONF);
+        let networks = Arc::new(Networks::open(&store, resolv_conf, ids, names, host)?);
         networks.publish_to(events.clone());
         let keeper = keeper.context("PID 1 gave no keeper socket")?;
         let keeper = Arc::new(Keeper::connect(keeper)?);

@@ -62,6 +62,9 @@ fn main() -> anyhow::Result<()> {
         let app = app::App::open(&settings, config, inherited.keeper, output, ports, names)
             .await
             .context("the engine cannot start")?;
+        if let Some(sockets) = inherited.names {
+            app.networks.serve_host_names(sockets)?;
+        }
         if let Some(listener) = inherited.door {
             if let Some(tell) =
                 containers::tell_changes_of_host_folders(contract::paths::HOST_FOLDERS.as_ref())?

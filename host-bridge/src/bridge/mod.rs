@@ -20,9 +20,11 @@ mod forward;
 mod line;
 mod pause;
 mod power_off;
+mod services;
 mod shared;
 mod supervise;
 mod visitors;
+mod waiting;
 
 pub use shared::{Event, Shared, Stop};
 pub use supervise::{BridgeError, run};

@@ -5,7 +5,7 @@ use super::agent;
 use super::forward::Gate;
 use super::line::{Line, Welcome};
 use super::shared::{Event, Over, Shared, Stop};
-use super::{clock, door, first_answer, forward, pause, power_off, visitors};
+use super::{clock, door, first_answer, forward, pause, power_off, services, visitors};
 use crate::backend::{self, Backend, BackendError, Ended, Link, Machine};
 use crate::console::Consoles;
 use crate::host;
@@ -319,6 +319,7 @@ impl Supervisor<'_> {
         }
         self.answered(&link, begun);
         beside.spawn(door::keep(link.clone(), boot.machine.changes()));
+        beside.spawn(services::keep(link.clone()));
         #[cfg(unix)]
         if let Some(agent) = self.order.ssh_agent.clone() {
             beside.spawn(agent::keep(link.clone(), agent));

@@ -30,6 +30,8 @@ pub use windows::*;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+#[cfg(unix)]
+use std::net::IpAddr;
 use std::path::Path;
 
 /// Why a folder is not its owner's alone.
@@ -49,6 +51,16 @@ pub enum NotPrivate {
     },
 }
 
+/// The servers of a resolver's configuration (resolv.conf(5)), in their order.
+#[cfg(unix)]
+fn servers(text: &str) -> Vec<IpAddr> {
+    let words = |line: &str| {
+        let mut words = line.split_whitespace();
+        words.next().filter(|word| *word == "nameserver").and(words.next()).map(str::to_owned)
+    };
+    text.lines().filter_map(words).filter_map(|address| address.parse().ok()).collect()
+}
+
 /// A file for its owner alone, empty whatever was in it.
 pub fn create_private(path: &Path) -> io::Result<File> {
     private(OpenOptions::new().write(true).create(true).truncate(true)).open(path)
@@ -57,4 +69,21 @@ pub fn create_private(path: &Path) -> io::Result<File> {
 /// The same with these contents.
 pub fn write_private(path: &Path, contents: &[u8]) -> io::Result<()> {
     create_private(path)?.write_all(contents)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    #[test]
+    fn servers_of_a_resolver_are_read() {
+        let check = |text: &str, want: &[&str]| {
+            let want: Vec<std::net::IpAddr> = want.iter().map(|text| text.parse().unwrap()).collect();
+            assert_eq!(super::servers(text), want, "{text:?}");
+        };
+        check("", &[]);
+        check(
+            "# nameserver 9.9.9.9\nnameserver\t10.0.0.1 # x\nnameserver fd00::1\n",
+            &["10.0.0.1", "fd00::1"],
+        );
+        check("nameserver\nnameserver x\nnameservers 1.1.1.1\nnameserver 127.0.0.53", &["127.0.0.53"]);
+    }
 }

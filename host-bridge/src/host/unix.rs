@@ -8,6 +8,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, chdir, geteuid, setsid};
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -164,6 +165,11 @@ pub fn close_stdout() {
         // Without it, later lines go into a pipe without a reader, which is no harm either.
         let _ = nix::unistd::dup2_stdout(null);
     }
+}
+
+/// Whom this host asks for names at this moment.
+pub fn resolvers() -> Vec<IpAddr> {
+    super::servers(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
 }
 
 #[cfg(test)]

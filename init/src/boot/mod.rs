@@ -46,10 +46,11 @@ const PHASES: &[Phase<Machine, BootError>] = &[
     Phase { name: "devices", place: Place::Both, run: devices::make, undo: phase::nothing },
     Phase { name: "kernel settings", place: Place::Both, run: kernel_settings::write, undo: phase::nothing },
     Phase { name: "kernel modules", place: Place::Vm, run: modules::load_boot, undo: phase::nothing },
+    // Loopback goes first: to a kernel without any address each one is a broadcast, and a datagram's socket forgets it.
+    Phase { name: "identity", place: Place::Both, run: identity::set, undo: phase::nothing },
     // As early as there is vsock: the host, which asks from the machine's first moment on, then waits in the queue.
     Phase { name: "sockets", place: Place::Both, run: sockets::listen, undo: sockets::remove },
     Phase { name: "cgroups", place: Place::Both, run: cgroups::make, undo: phase::nothing },
-    Phase { name: "identity", place: Place::Both, run: identity::set, undo: phase::nothing },
     Phase { name: "data disk", place: Place::Vm, run: disk::mount, undo: disk::unmount },
     Phase { name: "seal", place: Place::Vm, run: root::seal, undo: phase::nothing },
 ];

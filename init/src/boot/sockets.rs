@@ -2,14 +2,16 @@
 //! while the engine restarts waits in the queue and is served.
 
 use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 
+use contract::host::{ADDRESS, CARRIER_PORT as HOST_PORT, NAME_SERVER, RESOLVER_PORT};
 use contract::paths::{CARRIER_SOCKET, CONTROL_SOCKET, DOCKER_SOCKET, DOOR_SOCKET, SSH_AGENT_SOCKET};
 use contract::settings::Backend;
 use contract::vsock::{API_PORT, CARRIER_PORT, CONTROL_PORT, DOOR_PORT};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, VsockAddr, bind, socket};
-use rustix::net::SocketAddrUnix;
+use rustix::net::{SocketAddrUnix, SocketType};
 
 use crate::messages::say;
 
@@ -37,6 +39,9 @@ pub struct Sockets {
     door: Option<OwnedFd>,
     carrier: Option<OwnedFd>,
     agent: OwnedFd,
+    host: Option<OwnedFd>,
+    names_udp: Option<OwnedFd>,
+    names_tcp: Option<OwnedFd>,
 }
 
 impl Sockets {
@@ -70,6 +75,21 @@ impl Sockets {
         self.agent.as_fd()
     }
 
+    /// That of the address which stands for the host.
+    pub fn host(&self) -> Option<BorrowedFd<'_>> {
+        self.host.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The name server's for UDP.
+    pub fn names_udp(&self) -> Option<BorrowedFd<'_>> {
+        self.names_udp.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The name server's for TCP.
+    pub fn names_tcp(&self) -> Option<BorrowedFd<'_>> {
+        self.names_tcp.as_ref().map(AsFd::as_fd)
+    }
+
     /// The carrier's, in the same way.
     pub fn carrier(&self) -> Option<BorrowedFd<'_>> {
         self.carrier.as_ref().map(AsFd::as_fd)
@@ -94,6 +114,9 @@ pub fn listen(machine: &mut Machine) -> Result<(), BootError> {
         door: of_host(DOOR_SOCKET, DOOR_PORT)?,
         carrier: of_host(CARRIER_SOCKET, CARRIER_PORT)?,
         agent: unix(SSH_AGENT_SOCKET, AGENT_MODE)?,
+        host: at(SocketType::STREAM, ADDRESS, HOST_PORT),
+        names_udp: at(SocketType::DGRAM, NAME_SERVER, RESOLVER_PORT),
+        names_tcp: at(SocketType::STREAM, NAME_SERVER, RESOLVER_PORT),
     });
     Ok(())
 }
@@ -107,7 +130,7 @@ pub fn remove(machine: &mut Machine) {
 }
 
 fn listen_unix(path: &str, mode: u32) -> io::Result<OwnedFd> {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
+    use rustix::net::{AddressFamily, SocketFlags, bind, listen, socket_with};
     if let Some(folder) = std::path::Path::new(path).parent() {
         std::fs::create_dir_all(folder)?;
     }
@@ -119,6 +142,22 @@ fn listen_unix(path: &str, mode: u32) -> io::Result<OwnedFd> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     listen(&socket, BACKLOG)?;
     Ok(socket)
+}
+
+/// A socket at an address that the machine may get later, where it has a host (`IP_FREEBIND`, ip(7)).
+fn at(kind: SocketType, address: Ipv4Addr, port: u16) -> Option<OwnedFd> {
+    use rustix::net::{AddressFamily, SocketFlags, bind, listen, socket_with, sockopt};
+    let open = || -> io::Result<OwnedFd> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::INET, kind, flags, None)?;
+        sockopt::set_ip_freebind(&socket, true)?;
+        bind(&socket, &SocketAddrV4::new(address, port))?;
+        if kind == SocketType::STREAM {
+            listen(&socket, BACKLOG)?;
+        }
+        Ok(socket)
+    };
+    open().map_err(|error| say!("nobody listens at {address}:{port}: {error}")).ok()
 }
 
 /// A machine without vsock (a cloud's) is reached otherwise.

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, connect, recv, socket_with, sockopt};
 
 use super::flow::{Flow, Turn, write};
+use super::waiting::{Client, Service};
 
 /// Which of a link's two descriptors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +46,8 @@ pub struct Link {
 enum Stage {
     /// What was read of the line.
     Line(Vec<u8>),
-    /// It waits for a client of the ssh agent.
-    Spare,
+    /// It waits for a client of this service.
+    Spare(Service),
     Tcp {
         target: OwnedFd,
         connected: bool,
@@ -86,21 +87,24 @@ impl Link {
         matches!(self.stage, Stage::Line(_))
     }
 
-    /// Whether it waits for a client of the ssh agent.
-    pub fn is_spare(&self) -> bool {
-        matches!(self.stage, Stage::Spare)
+    /// The service whose clients it waits for.
+    pub fn waits_for(&self) -> Option<Service> {
+        match self.stage {
+            Stage::Spare(service) => Some(service),
+            _ => None,
+        }
     }
 
     /// Lets a client have it.
-    pub fn join(&mut self, client: OwnedFd) {
-        self.stage =
-            Stage::Tcp { target: client, connected: true, up: Flow::default(), down: Flow::default() };
+    pub fn join(&mut self, client: Client) {
+        let down = Flow::beginning_with(&client.head);
+        self.stage = Stage::Tcp { target: client.socket, connected: true, up: Flow::default(), down };
     }
 
     /// The container's socket, once there is one.
     pub fn target(&self) -> Option<BorrowedFd<'_>> {
         match &self.stage {
-            Stage::Line(_) | Stage::Spare => None,
+            Stage::Line(_) | Stage::Spare(_) => None,
             Stage::Tcp { target, .. } | Stage::Udp { target, .. } => Some(target.as_fd()),
         }
     }
@@ -125,11 +129,9 @@ impl Link {
         if let Stage::Line(line) = &mut self.stage {
             match read_line(self.host.as_fd(), line) {
                 Ok(None) => return Moved::Waits,
-                Ok(Some((Asked::Agent, rest))) if rest.is_empty() => self.stage = Stage::Spare,
-                Ok(Some((Asked::Agent, _))) => return Moved::Over,
-                Ok(Some((Asked::Port(target), rest))) => match begin(target, &rest) {
-                    Ok(stage) => self.stage = stage,
-                    Err(_) => return Moved::Over,
+                Ok(Some((asked, rest))) => match begin(asked, &rest) {
+                    Some(stage) => self.stage = stage,
+                    None => return Moved::Over,
                 },
                 Err(()) => return Moved::Over,
             }
@@ -137,7 +139,7 @@ impl Link {
         let host = self.host.as_fd();
         let moved = match &mut self.stage {
             Stage::Line(_) => Moved::Waits,
-            Stage::Spare => wait(host),
+            Stage::Spare(_) => wait(host),
             Stage::Tcp { target, connected, up, down } => {
                 carry(host, target.as_fd(), *connected, up, down, buffer)
             }
@@ -177,8 +179,17 @@ fn wait(host: BorrowedFd<'_>) -> Moved {
     }
 }
 
+/// What a line asks for; nothing where that cannot be. A host has nothing to say before its client.
+fn begin(asked: Asked, ahead: &[u8]) -> Option<Stage> {
+    match asked {
+        Asked::Port(target) => connected(target, ahead).ok(),
+        Asked::Agent => ahead.is_empty().then_some(Stage::Spare(Service::Agent)),
+        Asked::Host => ahead.is_empty().then_some(Stage::Spare(Service::Ports)),
+    }
+}
+
 /// Begins to connect; what came ahead waits for it.
-fn begin(target: Target, ahead: &[u8]) -> Result<Stage, Errno> {
+fn connected(target: Target, ahead: &[u8]) -> Result<Stage, Errno> {
     let family = match target.address {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,

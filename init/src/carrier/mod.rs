@@ -1,5 +1,5 @@
-//! `carrier`: the bytes of published ports, between streams that the host dials and containers. A small service of its own, so
-//! that connections outlive the engine: see [`contract::carrier`].
+//! `carrier`: the bytes of published ports, between streams that the host dials and containers, and those of containers that
+//! reach the host. A small service of its own, so that connections outlive the engine: see [`contract::carrier`].
 //!
 //! One thread and one epoll. Every descriptor is watched by edges, and each event has its link moved on until nothing goes any
 //! further. A side that does not take its bytes has the other one not read.
@@ -8,22 +8,22 @@
 //!   accepted ──► the line ──► the target is connected ──► both directions, each to its own end ──► closed
 //! ```
 
-mod agent;
 mod flow;
 mod link;
+mod waiting;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use contract::paths::{AGENT_FD, CARRIER_FD};
+use contract::paths::{AGENT_FD, CARRIER_FD, HOST_FD};
 use contract::vsock::HOST_CID;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use sys::listen::Peer;
 
-use agent::Agent;
 use link::{Link, Side};
+use waiting::{Service, Waiting};
 
 /// The service's name, by which the program knows that it is meant.
 pub const NAME: &str = "carrier";
@@ -40,8 +40,8 @@ const ACCEPT: usize = 64;
 const EVENTS: usize = 256;
 /// The listener's mark among the events.
 const LISTENER: u64 = u64::MAX;
-/// The mark of the ssh agent's socket.
-const AGENT: u64 = u64::MAX - 1;
+/// The mark of the first socket whose clients want to reach the host; the next ones are below.
+const WAITING: u64 = u64::MAX - 1;
 
 /// Whether the program was started as [`NAME`].
 pub fn is_asked(program: &str) -> bool {
@@ -58,8 +58,11 @@ pub fn run() -> ! {
         crate::messages::say!("carrier: it has no socket for the ssh agent");
         std::process::exit(1)
     };
+    let mut waiting = vec![Waiting::new(Service::Agent, agent)];
+    // A kernel without IPv4 has no such address.
+    waiting.extend(sys::inherit::take(HOST_FD).map(|host| Waiting::new(Service::Ports, host)));
     raise_files();
-    match Carrier::new(listener, agent).and_then(|mut carrier| carrier.serve()) {
+    match Carrier::new(listener, waiting).and_then(|mut carrier| carrier.serve()) {
         Ok(never) => match never {},
         Err(error) => {
             crate::messages::say!("carrier: {error}");
@@ -89,13 +92,15 @@ struct Carrier {
     /// Nobody is accepted before.
     paused: Option<Instant>,
     buffer: Vec<u8>,
-    agent: Agent,
+    waiting: Vec<Waiting>,
 }
 
 impl Carrier {
-    fn new(listener: OwnedFd, agent: OwnedFd) -> Result<Carrier, Errno> {
+    fn new(listener: OwnedFd, waiting: Vec<Waiting>) -> Result<Carrier, Errno> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        epoll::add(&epoll, &agent, EventData::new_u64(AGENT), EventFlags::IN)?;
+        for (number, waiting) in (0..).zip(&waiting) {
+            epoll::add(&epoll, waiting.listener(), EventData::new_u64(WAITING - number), EventFlags::IN)?;
+        }
         epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
         Ok(Carrier {
             listener,
@@ -106,7 +111,7 @@ impl Carrier {
             young: Vec::new(),
             paused: None,
             buffer: vec![0; CHUNK],
-            agent: Agent::new(agent),
+            waiting,
         })
     }
 
@@ -123,11 +128,13 @@ impl Carrier {
             for event in &events {
                 match event.data.u64() {
                     LISTENER => self.accept(),
-                    AGENT => {
-                        self.agent.accept();
-                        self.pair();
-                    }
-                    mark => self.happened(mark, event.flags),
+                    mark => match self.waiting_of(mark) {
+                        Some(waiting) => {
+                            waiting.accept();
+                            self.pair();
+                        }
+                        None => self.happened(mark, event.flags),
+                    },
                 }
             }
             unfinished.into_iter().for_each(|index| self.move_on(index));
@@ -135,12 +142,17 @@ impl Carrier {
         }
     }
 
+    /// The clients whose socket has this mark.
+    fn waiting_of(&mut self, mark: u64) -> Option<&mut Waiting> {
+        self.waiting.get_mut(usize::try_from(WAITING - mark).ok()?)
+    }
+
     fn timeout(&self) -> Option<rustix::event::Timespec> {
         let wait = match (&self.again[..], self.paused, &self.young[..]) {
             ([_, ..], _, _) => Duration::ZERO,
             (_, Some(_), _) => PAUSE,
             (_, _, [_, ..]) => Duration::from_secs(1),
-            _ if self.agent.has_waiting() => Duration::from_secs(1),
+            _ if self.waiting.iter().any(Waiting::has_clients) => Duration::from_secs(1),
             _ => return None,
         };
         rustix::event::Timespec::try_from(wait).ok()
@@ -153,7 +165,7 @@ impl Carrier {
             let mark = EventData::new_u64(LISTENER);
             let _ = epoll::modify(&self.epoll, &self.listener, mark, EventFlags::IN);
         }
-        self.agent.look_at_the_time(now);
+        self.waiting.iter_mut().for_each(|waiting| waiting.look_at_the_time(now));
         let late = self.young.iter().take_while(|(_, born)| now.duration_since(*born) > LINE_WITHIN).count();
         for (index, born) in self.young.drain(..late).collect::<Vec<_>>() {
             let is_it = |link: &Link| link.awaits_line() && link.born() == born;
@@ -223,21 +235,24 @@ impl Carrier {
             }
             None => Ok(()),
         };
-        let is_spare = link.is_spare();
+        let waits_for = link.waits_for();
         match (moved, watched) {
-            (link::Moved::Waits, Ok(())) if is_spare => {
-                self.agent.offer(index);
-                self.pair();
+            (link::Moved::Waits, Ok(())) => {
+                let mut waiting = self.waiting.iter_mut();
+                if let Some(waiting) = waiting.find(|waiting| Some(waiting.service()) == waits_for) {
+                    waiting.offer(index);
+                    self.pair();
+                }
             }
-            (link::Moved::Waits, Ok(())) => {}
             (link::Moved::HasMore, Ok(())) => self.again.push(index),
             _ => self.close(index),
         }
     }
 
-    /// Joins clients of the ssh agent and streams that wait for them.
+    /// Joins clients and the streams that wait for them.
     fn pair(&mut self) {
-        while let Some((index, client)) = self.agent.pair() {
+        let next = |waiting: &mut Vec<Waiting>| waiting.iter_mut().find_map(Waiting::pair);
+        while let Some((index, client)) = next(&mut self.waiting) {
             if let Some(Some(link)) = self.links.get_mut(index) {
                 link.join(client);
             }
@@ -251,7 +266,7 @@ impl Carrier {
     }
 
     fn close(&mut self, index: usize) {
-        self.agent.withdraw(index);
+        self.waiting.iter_mut().for_each(|waiting| waiting.withdraw(index));
         self.links[index] = None;
         self.free.push(index);
     }

@@ -14,7 +14,9 @@ impl Dialled {
         let agent = UnixListener::bind(folder.path().join("agent")).unwrap();
         agent.set_nonblocking(true).unwrap();
         std::thread::spawn(move || {
-            let _ = Carrier::new(listener.into(), agent.into()).unwrap().serve();
+            let _ = Carrier::new(listener.into(), vec![Waiting::new(Service::Agent, agent.into())])
+                .unwrap()
+                .serve();
         });
         Dialled(folder)
     }

@@ -18,7 +18,7 @@ use contract::keeper::EXIT_NEWER_DISK;
 use contract::line::EngineOrigin;
 use contract::paths::{
     AGENT_FD, API_UNIX_FD, API_VSOCK_FD, CARRIER_FD, CGROUP_CARRIER, CGROUP_ENGINE, CONFIG_FD, DOOR_FD,
-    ENGINED, ENGINED_UPGRADE, INIT, KEEPER_FD,
+    ENGINED, ENGINED_UPGRADE, HOST_FD, INIT, KEEPER_FD, NAMES_TCP_FD, NAMES_UDP_FD,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -63,6 +63,12 @@ pub enum Inherited {
     Carrier,
     /// The ssh agent's socket.
     Agent,
+    /// The socket of the address that stands for the host.
+    Host,
+    /// The name server's socket for UDP.
+    NamesUdp,
+    /// The name server's socket for TCP.
+    NamesTcp,
     /// The configuration document, where this boot has one: a service that reads it waits for it.
     Config,
 }
@@ -87,6 +93,8 @@ const ENGINE_SERVICE: Service = Service {
         (Inherited::ApiVsock, API_VSOCK_FD),
         (Inherited::Config, CONFIG_FD),
         (Inherited::Door, DOOR_FD),
+        (Inherited::NamesUdp, NAMES_UDP_FD),
+        (Inherited::NamesTcp, NAMES_TCP_FD),
     ],
     restart: Some(Pace {
         first: Duration::from_millis(100),
@@ -103,7 +111,7 @@ const CARRIER_SERVICE: Service = Service {
     sent_path: None,
     cgroup: CGROUP_CARRIER,
     oom_score: "-999",
-    inherits: &[(Inherited::Carrier, CARRIER_FD), (Inherited::Agent, AGENT_FD)],
+    inherits: &[(Inherited::Carrier, CARRIER_FD), (Inherited::Agent, AGENT_FD), (Inherited::Host, HOST_FD)],
     restart: Some(Pace {
         first: Duration::from_millis(100),
         longest: Duration::from_secs(1),

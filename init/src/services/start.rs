@@ -65,6 +65,9 @@ impl Given {
             Inherited::Door => self.sockets.door(),
             Inherited::Carrier => self.sockets.carrier(),
             Inherited::Agent => Some(self.sockets.agent()),
+            Inherited::Host => self.sockets.host(),
+            Inherited::NamesUdp => self.sockets.names_udp(),
+            Inherited::NamesTcp => self.sockets.names_tcp(),
             Inherited::Config => self.config.as_ref().map(AsFd::as_fd),
         }
     }

@@ -7,7 +7,7 @@ use crate::workspace::build_folder;
 use serde_json::json;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 /// The tools that containers of the tests call by name.
@@ -139,6 +139,9 @@ fn below_usr(tar: &[u8]) -> std::io::Result<Vec<u8>> {
 }
 
 fn root_file_system() -> Vec<u8> {
+    // Tests of one run would make it in the same place.
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _making = MAKING.lock().expect("whoever made it before did not fail");
     let kept = build_folder("test-images").join("debian-bookworm.tar");
     if !kept.exists() {
         let made = build_folder("test-images").join(format!("debian-bookworm.{}.tar", std::process::id()));

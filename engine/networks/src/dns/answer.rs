@@ -10,7 +10,7 @@ use rand::seq::SliceRandom;
 
 use crate::endpoint::Endpoint;
 use crate::network::{Member, Network};
-use crate::{Networks, way_out};
+use crate::{Networks, host, way_out};
 
 /// Seconds that an answer may be remembered, as dockerd has it.
 const REMEMBERED: u32 = 600;
@@ -33,12 +33,25 @@ pub(super) fn answer(networks: &Networks, id: &str, asked: &Message) -> Option<M
         });
         data.map(|data| record(query.name.clone(), data)).collect()
     };
+    Some(saying(asked, records))
+}
+
+/// The answer to a question for the host's names, where the machine has one.
+pub(super) fn of_the_host(networks: &Networks, asked: &Message) -> Option<Message> {
+    let query = asked.queries.first()?;
+    let name = query.name().to_utf8().trim_end_matches('.').to_lowercase();
+    let is_it = networks.host.is_some() && host::is_called(&name);
+    let data = (query.query_type == RecordType::A).then_some(RData::A(A(contract::host::ADDRESS)));
+    is_it.then(|| saying(asked, data.map(|data| record(query.name.clone(), data)).into_iter().collect()))
+}
+
+fn saying(asked: &Message, records: Vec<Record>) -> Message {
     let mut answer = Message::response(asked.metadata.id, asked.metadata.op_code);
     answer.metadata.recursion_desired = asked.metadata.recursion_desired;
     answer.metadata.recursion_available = true;
     answer.queries.clone_from(&asked.queries);
     answer.answers = records;
-    Some(answer)
+    answer
 }
 
 fn record(name: Name, data: RData) -> Record {

@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+use contract::host::{ADDRESS, RESOLVER_PORT};
 use runtime::network::files::Resolver;
 use tokio::net::{TcpStream, UdpSocket};
 
@@ -11,11 +13,37 @@ use tokio::net::{TcpStream, UdpSocket};
 const SERVERS: usize = 3;
 /// How long each may take.
 const PATIENCE: Duration = Duration::from_secs(4);
+/// How long the host's resolver is not asked after it has not answered.
+const CLOSED: Duration = Duration::from_secs(5);
 /// Longest answer over UDP, in bytes: four times what resolvers say that they take.
 const ANSWER_MAX: usize = 16_384;
 /// `RCODE`s after which the next server is asked.
 const FAILED: [u8; 2] = [2, 5];
 const PORT: u16 = 53;
+
+/// Who is asked.
+#[derive(Debug, Clone)]
+pub(super) enum Server {
+    /// The host's own resolver, behind [`contract::host::ADDRESS`].
+    Host(Arc<Road>),
+    /// A server of the machine's, or of a container's own.
+    At(IpAddr),
+}
+
+/// Whether the host's resolver answers. While it does not, nobody waits for it again and again.
+#[derive(Debug, Default)]
+pub(super) struct Road(Mutex<Option<Instant>>);
+
+impl Road {
+    /// Whether it is worth asking.
+    pub(super) fn is_open(&self) -> bool {
+        self.0.lock().expect("no holder of the road panics").is_none_or(|closed| closed.elapsed() > CLOSED)
+    }
+
+    fn note(&self, answered: bool) {
+        *self.0.lock().expect("no holder of the road panics") = (!answered).then(Instant::now);
+    }
+}
 
 /// The servers that the machine itself asks.
 pub(super) fn of_the_machine(resolv_conf: &Path) -> Vec<IpAddr> {
@@ -23,11 +51,14 @@ pub(super) fn of_the_machine(resolv_conf: &Path) -> Vec<IpAddr> {
 }
 
 /// The first usable answer to a question that came over UDP.
-pub(super) async fn datagram(question: &[u8], servers: &[IpAddr]) -> Option<Vec<u8>> {
+pub(super) async fn datagram(question: &[u8], servers: &[Server]) -> Option<Vec<u8>> {
     let mut last = None;
     for server in servers.iter().take(SERVERS) {
-        let answer = tokio::time::timeout(PATIENCE, ask_datagram(question, *server)).await;
-        match answer.ok().and_then(Result::ok) {
+        let answer = match server {
+            Server::Host(road) => ask_host(question, road).await,
+            Server::At(address) => patiently(ask_datagram(question, *address)).await,
+        };
+        match answer {
             Some(answer) if is_usable(&answer) => return Some(answer),
             Some(answer) => last = Some(answer),
             None => {}
@@ -37,17 +68,30 @@ pub(super) async fn datagram(question: &[u8], servers: &[IpAddr]) -> Option<Vec<
 }
 
 /// The same for TCP.
-pub(super) async fn stream(question: &[u8], servers: &[IpAddr]) -> Option<Vec<u8>> {
+pub(super) async fn stream(question: &[u8], servers: &[Server]) -> Option<Vec<u8>> {
     let mut last = None;
     for server in servers.iter().take(SERVERS) {
-        let answer = tokio::time::timeout(PATIENCE, ask_stream(question, *server)).await;
-        match answer.ok().and_then(Result::ok) {
+        let answer = match server {
+            Server::Host(road) => ask_host(question, road).await,
+            Server::At(address) => patiently(ask_stream(question, *address, PORT)).await,
+        };
+        match answer {
             Some(answer) if is_usable(&answer) => return Some(answer),
             Some(answer) => last = Some(answer),
             None => {}
         }
     }
     last
+}
+
+async fn patiently(answer: impl Future<Output = std::io::Result<Vec<u8>>>) -> Option<Vec<u8>> {
+    tokio::time::timeout(PATIENCE, answer).await.ok().and_then(Result::ok)
+}
+
+async fn ask_host(question: &[u8], road: &Road) -> Option<Vec<u8>> {
+    let answer = patiently(ask_stream(question, ADDRESS.into(), RESOLVER_PORT)).await;
+    road.note(answer.is_some());
+    answer
 }
 
 fn is_usable(answer: &[u8]) -> bool {
@@ -75,8 +119,8 @@ async fn ask_datagram(question: &[u8], server: IpAddr) -> std::io::Result<Vec<u8
     }
 }
 
-async fn ask_stream(question: &[u8], server: IpAddr) -> std::io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(SocketAddr::new(server, PORT)).await?;
+async fn ask_stream(question: &[u8], server: IpAddr, port: u16) -> std::io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(SocketAddr::new(server, port)).await?;
     let (own, number) = numbered(question);
     super::write(&mut stream, &own).await?;
     let mut answer = super::read(&mut stream).await?;

@@ -6,6 +6,9 @@
 //!                                       any other: asked outside (`forward`), from the machine's namespace
 //! ```
 //!
+//! A machine that has a host answers at an address of its own as well, for whoever is on no such network: the host's names,
+//! and others as the host's own resolver knows them.
+//!
 //! It runs on a thread of its own: however many questions a container asks, API and output do not wait. Containers take
 //! turns at it, question by question, and each has a bounded number of questions under way. While the engine is away
 //! questions wait in the sockets.
@@ -29,11 +32,14 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 use super::Networks;
+use forward::{Road, Server};
 
 /// Questions of one container that are asked outside at one time.
 const UNDER_WAY: usize = 64;
 /// TCP connections of one container.
 const CONNECTIONS: usize = 32;
+/// As many containers have theirs where all of them ask at one address.
+const SHARED: usize = 16;
 /// How long a TCP connection may be silent.
 const SILENCE: Duration = Duration::from_secs(10);
 /// Longest question over UDP that is looked at, in bytes.
@@ -54,12 +60,24 @@ pub struct Asker {
 pub(super) struct Service {
     runtime: Handle,
     pub(super) resolv_conf: PathBuf,
+    /// Whether the host's resolver answers.
+    road: Arc<Road>,
     tasks: Mutex<BTreeMap<String, [AbortHandle; 2]>>,
 }
 
 impl Service {
     pub(super) fn new(runtime: Handle, resolv_conf: PathBuf) -> Service {
-        Service { runtime, resolv_conf, tasks: Mutex::default() }
+        Service { runtime, resolv_conf, road: Arc::default(), tasks: Mutex::default() }
+    }
+
+    fn serve(&self, client: Client, sockets: NameSockets) -> std::io::Result<[AbortHandle; 2]> {
+        let _inside = self.runtime.enter();
+        let (udp, tcp) = (udp(sockets.udp)?, tcp(sockets.tcp)?);
+        let client = Arc::new(client);
+        let spawn = &self.runtime;
+        let (datagrams, streams) =
+            (spawn.spawn(client.clone().datagrams(udp)), spawn.spawn(client.streams(tcp)));
+        Ok([datagrams.abort_handle(), streams.abort_handle()])
     }
 
     /// Nobody is answered any more, and the sockets are closed.
@@ -69,10 +87,11 @@ impl Service {
     }
 }
 
-/// A container with its sockets.
+/// Who is answered at one pair of sockets.
 struct Client {
     networks: Arc<Networks>,
-    asker: Asker,
+    /// The container whose sockets they are; `None` where they are the machine's own.
+    asker: Option<Asker>,
     under_way: Arc<Semaphore>,
     connections: Arc<Semaphore>,
 }
@@ -84,21 +103,22 @@ impl Networks {
     /// The sockets are none.
     pub fn serve_names(self: &Arc<Networks>, asker: Asker, sockets: NameSockets) -> std::io::Result<()> {
         let id = asker.id.clone();
-        let _inside = self.names.runtime.enter();
-        let (udp, tcp) = (udp(sockets.udp)?, tcp(sockets.tcp)?);
-        let client = Arc::new(Client {
-            networks: self.clone(),
-            asker,
-            under_way: Arc::new(Semaphore::new(UNDER_WAY)),
-            connections: Arc::new(Semaphore::new(CONNECTIONS)),
-        });
-        let spawn = &self.names.runtime;
-        let (datagrams, streams) =
-            (spawn.spawn(client.clone().datagrams(udp)), spawn.spawn(client.streams(tcp)));
-        let tasks = [datagrams.abort_handle(), streams.abort_handle()];
+        let client = Client::new(self.clone(), Some(asker), 1);
+        let tasks = self.names.serve(client, sockets)?;
         let before = self.names.tasks.lock().expect("no holder of the tasks panics").insert(id, tasks);
         before.into_iter().flatten().for_each(|task| task.abort());
         Ok(())
+    }
+
+    /// Answers at the machine's own sockets, for ever; does nothing where the machine has no host.
+    ///
+    /// # Errors
+    /// The sockets are none.
+    pub fn serve_host_names(self: &Arc<Networks>, sockets: NameSockets) -> std::io::Result<()> {
+        match self.host {
+            Some(_) => self.names.serve(Client::new(self.clone(), None, SHARED), sockets).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Whether names are answered for the container.
@@ -116,6 +136,17 @@ fn tcp(socket: OwnedFd) -> std::io::Result<TcpListener> {
 }
 
 impl Client {
+    /// Of one container, or of as many as `share` the sockets.
+    fn new(networks: Arc<Networks>, asker: Option<Asker>, share: usize) -> Client {
+        let under_way = Arc::new(Semaphore::new(UNDER_WAY * share));
+        Client { networks, asker, under_way, connections: Arc::new(Semaphore::new(CONNECTIONS * share)) }
+    }
+
+    /// The container's id, for the log.
+    fn id(&self) -> &str {
+        self.asker.as_ref().map_or("", |asker| &asker.id)
+    }
+
     async fn datagrams(self: Arc<Client>, socket: UdpSocket) {
         let socket = Arc::new(socket);
         let mut question = vec![0; QUESTION_MAX];
@@ -125,7 +156,7 @@ impl Client {
             let (length, from) = match socket.recv_from(&mut question).await {
                 Ok(received) => received,
                 Err(error) => {
-                    tracing::debug!(container = self.asker.id, %error, "a question was not received");
+                    tracing::debug!(container = self.id(), %error, "a question was not received");
                     tokio::time::sleep(Duration::from_millis(10)).await;
                     continue;
                 }
@@ -141,9 +172,10 @@ impl Client {
                         let question = question[..length].to_vec();
                         tokio::spawn(async move {
                             let _under_way = permit;
-                            match forward::datagram(&question, &client.servers()).await {
+                            let answer = forward::datagram(&question, &client.servers()).await;
+                            match answer {
                                 // Nobody may be there any more to read it.
-                                Some(answer) => drop(socket.send_to(&answer, from).await),
+                                Some(answer) => drop(socket.send_to(&fitting(answer, limit), from).await),
                                 None => send(&socket, failure(&asked), limit, from).await,
                             }
                         });
@@ -166,7 +198,7 @@ impl Client {
                     });
                 }
                 Err(error) => {
-                    tracing::debug!(container = self.asker.id, %error, "a connection was not accepted");
+                    tracing::debug!(container = self.id(), %error, "a connection was not accepted");
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             }
@@ -194,22 +226,37 @@ impl Client {
             refused.metadata.response_code = ResponseCode::NotImp;
             return Some(refused);
         }
-        answer::answer(&self.networks, &self.asker.id, asked)
+        let of_networks = |asker: &Asker| answer::answer(&self.networks, &asker.id, asked);
+        self.asker.as_ref().and_then(of_networks).or_else(|| answer::of_the_host(&self.networks, asked))
     }
 
     /// Whom to ask outside. Who has no way out asks nobody.
-    fn servers(&self) -> Vec<IpAddr> {
-        if !self.networks.has_way_out(&self.asker.id) {
-            return vec![];
+    fn servers(&self) -> Vec<Server> {
+        let asked: &[IpAddr] = match &self.asker {
+            Some(asker) if !self.networks.has_way_out(&asker.id) => return vec![],
+            Some(asker) => &asker.servers,
+            None => &[],
+        };
+        if !asked.is_empty() {
+            // Those on the container's own loopback interface are not the machine's.
+            return asked.iter().copied().filter(|one| !one.is_loopback()).map(Server::At).collect();
         }
-        // Those on the container's own loopback interface are not the machine's.
-        let own: Vec<IpAddr> = self.asker.servers.iter().copied().filter(|one| !one.is_loopback()).collect();
-        if own.is_empty() && self.asker.servers.is_empty() {
-            forward::of_the_machine(&self.networks.names.resolv_conf)
-        } else {
-            own
-        }
+        let host = self.networks.host.is_some() && self.networks.names.road.is_open();
+        let host = host.then(|| Server::Host(self.networks.names.road.clone()));
+        let machine = forward::of_the_machine(&self.networks.names.resolv_conf);
+        host.into_iter().chain(machine.into_iter().map(Server::At)).collect()
     }
+}
+
+/// The answer where it is as short as the asker takes it, else that there is more than fits.
+fn fitting(answer: Vec<u8>, limit: usize) -> Vec<u8> {
+    if answer.len() <= limit {
+        return answer;
+    }
+    let Ok(mut cut) = Message::from_vec(&answer) else { return answer };
+    cut.metadata.truncation = true;
+    cut.answers.clear();
+    cut.to_vec().unwrap_or_default()
 }
 
 fn failure(asked: &Message) -> Message {
@@ -222,15 +269,9 @@ fn failure(asked: &Message) -> Message {
 }
 
 async fn send(socket: &UdpSocket, answer: Message, limit: usize, to: std::net::SocketAddr) {
-    let Ok(mut bytes) = answer.to_vec() else { return };
-    if bytes.len() > limit {
-        let mut cut = answer;
-        cut.metadata.truncation = true;
-        cut.answers.clear();
-        bytes = cut.to_vec().unwrap_or_default();
-    }
+    let Ok(answer) = answer.to_vec() else { return };
     // Nobody may be there any more to read it.
-    let _ = socket.send_to(&bytes, to).await;
+    let _ = socket.send_to(&fitting(answer, limit), to).await;
 }
 
 /// A message behind its length, as DNS over TCP has it.

@@ -1,5 +1,7 @@
 //! The bridge of a network: the switch its containers are plugged into, and their gateway.
 
+use std::net::Ipv4Addr;
+
 use ipnet::{Ipv4Net, Ipv6Net};
 use rustix::io::Errno;
 
@@ -57,7 +59,7 @@ impl Bridge {
             let detail = Some(format!("{name} is an interface of another kind: remove or rename it"));
             return Err(NetworkError::Refused { purpose: "making the bridge", source, detail });
         }
-        gateway.map_or(Ok(()), |gateway| set_address(route, &found, gateway))?;
+        gateway.map_or(Ok(()), |gateway| add(route, found.index, gateway))?;
         Ok(Bridge { name: found.name, index: found.index, mtu })
     }
 
@@ -121,13 +123,23 @@ fn create(route: &Route, name: &str, gateway: Option<Ipv4Net>, mtu: u32) -> Resu
     route.tell(&mut batch)
 }
 
-fn set_address(route: &Route, link: &Link, gateway: Ipv4Net) -> Result<(), NetworkError> {
+fn add(route: &Route, interface: u32, address: Ipv4Net) -> Result<(), NetworkError> {
     let mut batch = Batch::default();
-    add_address(&mut batch, link.index, gateway);
+    add_address(&mut batch, interface, address);
     match route.tell(&mut batch) {
         Err(error) if error.errno() == Some(Errno::EXIST) => Ok(()),
         done => done,
     }
+}
+
+/// Gives the loopback interface an address of the machine's own, where it has not got it.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn give_loopback(route: &Route, address: Ipv4Addr) -> Result<(), NetworkError> {
+    /// The first interface of every network namespace (`LOOPBACK_IFINDEX`).
+    const LOOPBACK: u32 = 1;
+    add(route, LOOPBACK, address.into())
 }
 
 /// Adds the request for an address (`struct ifaddrmsg`) with its broadcast address.

@@ -2,9 +2,11 @@
 //! elements afterwards.
 //!
 //! ```text
-//!   prerouting, output   published ports ──► container        (maps `published`, `published_at`)
+//!   prerouting, output   the host's address ──► carrier
+//!                        published ports ──► container        (maps `published`, `published_at`)
 //!   input                containers may not use guarded ports  (set `guarded`)
-//!   forward              answers ✓ · same bridge ✓ · internal ✗ · published ✓ · bridge→bridge ✗ ·
+//!   forward              answers ✓ · to the host by other addresses ✗ (sets `barred`, `barred6`)
+//!                        same bridge ✓ · internal ✗ · published ✓ · bridge→bridge ✗ ·
 //!                        bridge→outside ✓ · outside→bridge ✗
 //!   postrouting          containers' addresses are hidden behind the outgoing interface's
 //! ```
@@ -15,7 +17,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::netlink::NetworkError;
 use super::nft::{Element, Expression, Header, Hook, Meta, Register, Set, Track, Transaction, Type};
@@ -33,6 +35,9 @@ const CONNECTED: Set = set("connected", Type::INTERFACE.then(Type::INTERFACE));
 const HIDDEN: Set = Set { ranges: true, ..set("hidden", Type::IPV4) };
 const OPEN: Set = set("open", Type::INTERFACE);
 const HIDDEN_6: Set = Set { ranges: true, ..set("hidden6", Type::IPV6) };
+/// The host's, by which containers do not reach it.
+const BARRED: Set = Set { ranges: true, ..set("barred", Type::IPV4) };
+const BARRED_6: Set = Set { ranges: true, ..set("barred6", Type::IPV6) };
 const GUARDED: Set = set("guarded", SERVICE);
 /// Port of any address of this machine → container.
 const PUBLISHED: Set = Set { data: Some(TARGET), ..set("published", SERVICE) };
@@ -106,6 +111,19 @@ pub struct Published {
     pub target: SocketAddrV4,
 }
 
+/// How containers reach the host of a machine that has one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// The machine's address that stands for it: all its TCP ports lead to the one below.
+    pub address: Ipv4Addr,
+    /// The port of `address` where somebody listens.
+    pub listener: u16,
+    /// The machine's address at which names are asked for.
+    pub name_server: Ipv4Addr,
+    /// Networks behind which the host is too, but not for containers.
+    pub barred: Vec<IpNet>,
+}
+
 /// The packet filter of the calling thread's network namespace.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Firewall;
@@ -116,7 +134,12 @@ impl Firewall {
     ///
     /// # Errors
     /// A kernel without the modules named above, or no permission.
-    pub fn replace(self, subnets: &[Subnet], protected: &[Protected]) -> Result<(), NetworkError> {
+    pub fn replace(
+        self,
+        subnets: &[Subnet],
+        protected: &[Protected],
+        host: Option<&Host>,
+    ) -> Result<(), NetworkError> {
         let mut change = Transaction::new(TABLE);
         change.replace_table();
         for (id, set) in (1..).zip([
@@ -126,6 +149,8 @@ impl Firewall {
             &HIDDEN,
             &HIDDEN_6,
             &OPEN,
+            &BARRED,
+            &BARRED_6,
             &GUARDED,
             &PUBLISHED,
             &PUBLISHED_AT,
@@ -138,7 +163,13 @@ impl Firewall {
         for subnet in subnets {
             add(&mut change, subnet);
         }
-        translate(&mut change);
+        for barred in host.iter().flat_map(|host| &host.barred) {
+            match barred {
+                IpNet::V4(net) => change.add_elements(&BARRED, &range(*net)),
+                IpNet::V6(net) => change.add_elements(&BARRED_6, &range_6(*net)),
+            }
+        }
+        translate(&mut change, host);
         filter(&mut change);
         change.commit()?;
         forward_packets(subnets.iter().any(|subnet| subnet.ipv6.is_some()))
@@ -300,6 +331,11 @@ fn ipv4() -> [Expression; 2] {
     [Expression::Meta(Meta::Family, A), Expression::Equal(A, vec![NFPROTO_IPV4])]
 }
 
+fn ipv6() -> [Expression; 2] {
+    const NFPROTO_IPV6: u8 = 10;
+    [Expression::Meta(Meta::Family, A), Expression::Equal(A, vec![NFPROTO_IPV6])]
+}
+
 fn from(set: &Set) -> [Expression; 2] {
     [Expression::Meta(Meta::InputName, A), Expression::In(A, set.name)]
 }
@@ -331,11 +367,14 @@ fn load_destination(to: Register) -> Expression {
 }
 
 /// The chains that change addresses.
-fn translate(change: &mut Transaction) {
+fn translate(change: &mut Transaction, host: Option<&Host>) {
     const DESTINATION: i32 = -100;
     const SOURCE: i32 = 100;
     for (chain, hook) in [("prerouting", Hook::Prerouting), ("output", Hook::Output)] {
         change.chain(chain, "nat", hook, DESTINATION);
+        if let Some(host) = host {
+            change.rule(chain, "the host", &to_host(host));
+        }
         let [protocol, port] = load_service(B, C);
         let at = [load_destination(A), protocol, port, Expression::Map(A, PUBLISHED_AT.name, A)];
         change.rule(
@@ -354,15 +393,26 @@ fn translate(change: &mut Transaction) {
     let outside = [Expression::Meta(Meta::OutputName, A), Expression::NotIn(A, BRIDGES.name)];
     let leaving = [&ipv4()[..], &inside, &outside, &[Expression::Masquerade]].concat();
     change.rule("postrouting", "leaving for the outside", &leaving);
-    const NFPROTO_IPV6: u8 = 10;
-    let ipv6 = [Expression::Meta(Meta::Family, A), Expression::Equal(A, vec![NFPROTO_IPV6])];
     let source = Expression::Payload(Header::Network, 8, 16, A);
     let inside_6 = [source, Expression::In(A, HIDDEN_6.name)];
-    let leaving = [&ipv6[..], &inside_6, &outside, &[Expression::Masquerade]].concat();
+    let leaving = [&ipv6()[..], &inside_6, &outside, &[Expression::Masquerade]].concat();
     change.rule("postrouting", "leaving for the outside by IPv6", &leaving);
     // Without this the answer would go straight to the asker, who expects it from the machine's address.
     let back = [&ipv4()[..], &inside, &turned(), &to(&BRIDGES), &[Expression::Masquerade]].concat();
     change.rule("postrouting", "a published port used from inside", &back);
+}
+
+/// Turns whatever port of the host's address is asked for to the one at which somebody listens. Who does finds the other one
+/// in the connection (`SO_ORIGINAL_DST`).
+fn to_host(host: &Host) -> Vec<Expression> {
+    let here = [load_destination(A), Expression::Equal(A, host.address.octets().to_vec())];
+    let tcp = [Expression::Meta(Meta::Transport, A), Expression::Equal(A, vec![Transport::Tcp.number()])];
+    let listener = [
+        Expression::Value(A, host.address.octets().to_vec()),
+        Expression::Value(B, host.listener.to_be_bytes().to_vec()),
+        Expression::Redirect(A, B),
+    ];
+    [&ipv4()[..], &here, &tcp, &listener].concat()
 }
 
 /// The chains that drop.
@@ -376,6 +426,10 @@ fn filter(change: &mut Transaction) {
     let mut forward = |comment, parts: &[&[Expression]]| change.rule("forward", comment, &parts.concat());
     forward("answers", &[&answers]);
     forward("answers to nothing", &[&any_bit(Track::State, INVALID), &drop]);
+    let barred = [load_destination(A), Expression::In(A, BARRED.name)];
+    forward("to the host", &[&ipv4(), &from(&BRIDGES), &barred, &drop]);
+    let barred_6 = [Expression::Payload(Header::Network, 24, 16, A), Expression::In(A, BARRED_6.name)];
+    forward("to the host by IPv6", &[&ipv6(), &from(&BRIDGES), &barred_6, &drop]);
     let both = [Expression::Meta(Meta::InputName, A), Expression::Meta(Meta::OutputName, SECOND_NAME)];
     forward("bridges that may talk", &[&both, &[Expression::In(A, CONNECTED.name)], &accept]);
     forward("from internal networks", &[&from(&INTERNAL), &drop]);

@@ -31,9 +31,9 @@ mod stock;
 mod tests;
 
 pub use address::{AddressError, Addresses, Mac, MacError};
-pub use bridge::Bridge;
+pub use bridge::{Bridge, give_loopback};
 pub use cable::{Cable, Endpoint, turn_default_route};
-pub use firewall::{Firewall, Protected, Published, Subnet, Transport};
+pub use firewall::{Firewall, Host, Protected, Published, Subnet, Transport};
 pub use link::Route;
 pub use name_sockets::{NAME_SERVER, NameSockets};
 pub use netlink::NetworkError;

@@ -275,7 +275,7 @@ fn containers_talk_to_each_other_and_to_the_outside_hidden() {
         let two = machine.container(&bridge, "172.17.0.3/16", "172.17.0.1");
         let three = machine.container(&other, "172.18.0.2/16", "172.18.0.1");
         let guarded = Protected { transport: Transport::Tcp, port: 2376 };
-        Firewall.replace(&[docker0("172.17.0.0/16")], &[guarded]).unwrap();
+        Firewall.replace(&[docker0("172.17.0.0/16")], &[guarded], None).unwrap();
         let second = Subnet { bridge: "br-2".into(), ..docker0("172.18.0.0/16") };
         Firewall.add_subnet(&second).unwrap();
         Firewall.add_subnet(&second).unwrap();
@@ -316,7 +316,7 @@ fn a_published_port_leads_to_its_container() {
         let one = machine.container(&bridge, "172.17.0.2/16", "172.17.0.1");
         let three = machine.container(&other, "172.18.0.2/16", "172.18.0.1");
         let second = Subnet { bridge: "br-2".into(), ..docker0("172.18.0.0/16") };
-        Firewall.replace(&[docker0("172.17.0.0/16"), second], &[]).unwrap();
+        Firewall.replace(&[docker0("172.17.0.0/16"), second], &[], None).unwrap();
         listen(&one, "172.17.0.2:80");
         let target = "172.17.0.2:80".parse().unwrap();
         let port = |address, port| Published { transport: Transport::Tcp, address, port, target };
@@ -340,7 +340,7 @@ fn a_published_port_leads_to_its_container() {
 fn the_filter_is_replaced_whole_and_can_be_listed() {
     on_a_machine(|_| {
         for _ in 0..2 {
-            Firewall.replace(&[docker0("172.17.0.0/16")], &[]).unwrap();
+            Firewall.replace(&[docker0("172.17.0.0/16")], &[], None).unwrap();
         }
         Firewall.publish(&[]).unwrap();
         let listed = said("nft", &["list", "ruleset"]);
@@ -433,7 +433,7 @@ fn how_long_it_takes() {
         }
         println!("take and configure {:?}", median(taken));
         let begun = Instant::now();
-        Firewall.replace(&[docker0("172.17.0.0/16")], &[]).unwrap();
+        Firewall.replace(&[docker0("172.17.0.0/16")], &[], None).unwrap();
         println!("firewall {:?}", begun.elapsed());
     });
 }
