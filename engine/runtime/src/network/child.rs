@@ -3,6 +3,8 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 
+use rand::RngExt;
+
 use super::address::Mac;
 use super::interface::Interface;
 use super::link::{self, LinkHeader, Route, attribute};
@@ -70,11 +72,13 @@ impl Child {
         mac: Option<Mac>,
     ) -> Result<Interface, NetworkError> {
         link::check_name(name)?;
+        // Before Linux 6.13 a name must be free among the machine's interfaces too, and theirs is often eth0.
+        let first = format!("child{:07x}", rand::rng().random_range(0..0x1000_0000u32));
         let namespace = sandbox.netns().as_fd().as_raw_fd().cast_unsigned();
         let new = flags::CREATE | flags::EXCLUSIVE;
         let mut batch = Batch::default();
         batch.add("making an interface", link::NEW_LINK, new, &LinkHeader::default().bytes(), |a| {
-            a.text(attribute::NAME, name)
+            a.text(attribute::NAME, &first)
                 .number(attribute::PARENT, parent.index)
                 .number(attribute::NAMESPACE_FD, namespace);
             if let Some(mac) = mac {
@@ -83,9 +87,14 @@ impl Child {
             a.nested(attribute::LINK_INFO, |a| self.describe(a))
         });
         route.tell(&mut batch)?;
-        let made = sandbox.route().find(name)?;
+        let made = sandbox.route().find(&first)?;
         let made = made.ok_or(NetworkError::NoAnswer { purpose: "looking up the new interface" })?;
-        Ok(Interface { index: made.index, name: made.name })
+        let mut batch = Batch::default();
+        batch.add("naming the interface", link::SET_LINK, 0, &LinkHeader::of(made.index).bytes(), |a| {
+            a.text(attribute::NAME, name)
+        });
+        sandbox.route().tell(&mut batch).inspect_err(|_| drop(sandbox.route().delete(made.index)))?;
+        Ok(Interface { index: made.index, name: name.to_owned() })
     }
 
     /// `IFLA_MACVLAN_MODE` is a number of 32 bits, `IFLA_IPVLAN_MODE` and `IFLA_IPVLAN_FLAGS` have 16.

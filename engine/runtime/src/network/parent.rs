@@ -68,7 +68,9 @@ impl Parent {
         if link::check_name(name).is_err() {
             return Ok(());
         }
-        let found = route.find(name)?.filter(link::Link::is_ours);
+        // A bridge is a network's own, whoever is on it.
+        let is_parent = |link: &link::Link| link.is_ours() && link.kind.as_deref() != Some("bridge");
+        let found = route.find(name)?.filter(is_parent);
         found.map_or(Ok(()), |link| route.delete(link.index))
     }
 }
