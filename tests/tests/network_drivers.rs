@@ -197,8 +197,14 @@ fn gateways_of_macvlans_are_the_users() {
     // Nobody is the gateway.
     assert_eq!(address(app, &name, &internal), "10.136.0.1");
     inside(app, &name, "ip route").never_mentions("default").succeeds();
-    let two = ["--subnet", "10.137.0.0/30", "--subnet", "10.138.0.0/24", "--gateway", "10.138.0.9"];
-    let net = parent.net(app, "macvlan", &two);
+    // The docker command sends several subnets in any order.
+    let net = Net::name(app, "two");
+    let config =
+        json!([{ "Subnet": "10.137.0.0/30" }, { "Subnet": "10.138.0.0/24", "Gateway": "10.138.0.9" }]);
+    let options = json!({ "parent": parent.name });
+    let body =
+        json!({ "Name": &*net, "Driver": "macvlan", "Options": options, "IPAM": { "Config": config } });
+    create(app, body).is(201);
     let named = sleeper(app, "named", &["--network", &net, "--ip", "10.138.0.44"]);
     inside(app, &named, "ip route").mentions("default via 10.138.0.9").succeeds();
     let full = sleeper(app, "full", &["--network", &net]);
