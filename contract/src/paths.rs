@@ -8,7 +8,8 @@ pub const ENGINED: &str = "/sbin/engined";
 pub const ENGINED_UPGRADE: &str = "/run/pinnace/engined";
 /// Folder of the decompressed kernel modules and of their lists.
 pub const MODULES: &str = "/lib/modules";
-/// Modules needed before the engine can serve: one path relative to [`MODULES`] a line, in load order.
+/// Modules needed before the engine can serve: one path relative to [`MODULES`] a line, in load order; behind a space the
+/// parameters, where there are some.
 pub const MODULES_BOOT: &str = "/lib/modules/boot.list";
 /// Modules that containers and networks need; loaded while the engine already serves.
 pub const MODULES_LATE: &str = "/lib/modules/late.list";

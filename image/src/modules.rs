@@ -37,7 +37,14 @@ pub const LATE: &[&str] = &[
     "virtio_balloon",
     "virtio_rng",
     "tun",
+    "macvlan",
+    "ipvlan",
+    "8021q",
+    "dummy",
 ];
+
+/// What a module is told when it is loaded: (module, parameters). A `dummy` would make an interface that nobody asked for.
+const PARAMETERS: [(&str, &str); 1] = [("dummy", "numdummies=0")];
 
 /// Why a module cannot be packed.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +92,13 @@ impl Module {
     /// Its file's name in the image.
     pub fn file_name(&self) -> String {
         format!("{}.ko", self.name)
+    }
+
+    /// Its line in a list of modules: the file's name, behind it the parameters.
+    pub fn line(&self) -> String {
+        let parameters = PARAMETERS.iter().find(|(module, _)| *module == self.name);
+        let parameters = parameters.map(|(_, text)| format!(" {text}")).unwrap_or_default();
+        format!("{}{parameters}\n", self.file_name())
     }
 }
 
@@ -200,6 +214,13 @@ mod tests {
         check("kernel/drivers/char/hw_random/virtio-rng.ko.xz", Some("virtio_rng"));
         check("kernel/fs/mbcache.ko", Some("mbcache"));
         check("modules.order", None);
+    }
+
+    #[test]
+    fn a_list_has_files_and_parameters() {
+        let line = |name: &str| Module { name: name.to_owned(), bytes: Vec::new() }.line();
+        assert_eq!(line("macvlan"), "macvlan.ko\n");
+        assert_eq!(line("dummy"), "dummy.ko numdummies=0\n");
     }
 
     #[test]

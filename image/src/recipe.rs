@@ -210,7 +210,7 @@ impl Recipe {
         tree.file(layout.data_template, 0o644, template);
         tree.file(layout.e2fsck, 0o755, inputs.e2fsck);
         for (list, modules) in [(layout.modules_boot, boot), (layout.modules_late, late)] {
-            tree.file(list, 0o644, modules.iter().map(|m| m.file_name() + "\n").collect::<String>());
+            tree.file(list, 0o644, modules.iter().map(Module::line).collect::<String>());
             for module in modules {
                 let path = format!("{}/{}", layout.modules, module.file_name());
                 tree.file(&path, 0o644, module.bytes.clone());

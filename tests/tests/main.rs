@@ -34,6 +34,8 @@ mod machine;
 mod manage;
 mod mounts;
 mod network;
+mod network_drivers;
+mod network_families;
 mod network_names;
 mod network_places;
 mod networks;

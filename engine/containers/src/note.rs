@@ -89,7 +89,7 @@ mod tests {
             br#"{"container":"05f6","exec":false,"started_at":7,"stdio":1,"endpoint":{"network":"bridge",
             "endpoint_id":"ab","address":"172.17.0.2/16","gateway":"172.17.0.1","mac":"02:42:ac:11:00:02"}}"#;
         let note = Note::decode(note).unwrap();
-        assert_eq!(note.endpoint.unwrap().address.to_string(), "172.17.0.2/16");
+        assert_eq!(note.endpoint.unwrap().address.unwrap().to_string(), "172.17.0.2/16");
     }
 
     #[test]

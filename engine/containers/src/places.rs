@@ -75,6 +75,7 @@ impl Record {
             network: network.to_owned(),
             address: settings.ipv4().to_owned(),
             ipv6: settings.ipv6().to_owned(),
+            link_local: settings.addresses.as_ref().map_or(vec![], |asked| asked.link_local.clone()),
             mac: mac(settings)?,
             priority: settings.priority,
             interface: settings.driver_opts.get(INTERFACE).cloned().unwrap_or_default(),
@@ -192,9 +193,12 @@ pub(super) fn links(shared: &Shared, record: &Record) -> Result<Vec<(IpAddr, Str
             );
             ContainerError::Invalid(text)
         })?;
-        Ok((place.address.addr().into(), format!("{alias} {} {}", other.config.hostname, other.name)))
+        // The default bridge has IPv4.
+        let address = place.address.map(|address| IpAddr::V4(address.addr()));
+        let names = format!("{alias} {} {}", other.config.hostname, other.name);
+        Ok(address.map(|address| (address, names)))
     };
-    record.host.links.iter().map(line).collect()
+    record.host.links.iter().filter_map(|link| line(link).transpose()).collect()
 }
 
 /// What cannot be asked of a network; what is unknown now may be there when the container starts.

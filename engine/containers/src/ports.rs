@@ -22,20 +22,21 @@ pub(super) fn asked(config: &Config, host: &HostConfig) -> Result<Vec<Wanted>, C
         .map_err(ContainerError::Invalid)
 }
 
-/// Opens the container's ports, before anything of it runs. Without a way out there is nothing that they could lead to.
+/// Opens the container's ports, before anything of it runs. Without a place on a bridge there is nothing that they could lead
+/// to.
 pub(super) fn publish(
     shared: &Shared,
     record: &Record,
     endpoints: &BTreeMap<String, Endpoint>,
 ) -> Result<Vec<Published>, ContainerError> {
-    let Some(endpoint) = networks::way_out(endpoints.values()) else { return Ok(Vec::new()) };
+    let Some((endpoint, address)) = networks::published(endpoints.values()) else { return Ok(Vec::new()) };
     let wanted = asked(&record.config, &record.host)?;
     let failed = |source| ContainerError::Ports {
         name: record.name.clone(),
         endpoint: endpoint.endpoint_id.clone(),
         source: Box::new(source),
     };
-    let ports = shared.ports.publish(&record.id, endpoint.address.addr(), &wanted).map_err(failed)?;
+    let ports = shared.ports.publish(&record.id, address, &wanted).map_err(failed)?;
     super::runs::keep_ports(shared, &record.id, &ports)
         .map_err(ContainerError::machine("note the container's ports"))?;
     Ok(ports)
@@ -44,8 +45,8 @@ pub(super) fn publish(
 /// The ports of a run that an engine before this one began.
 pub(super) fn resume(shared: &Shared, id: &str, endpoints: &BTreeMap<String, Endpoint>) -> Vec<Published> {
     let ports = super::runs::find_ports(shared, id);
-    if let Some(endpoint) = networks::way_out(endpoints.values()).filter(|_| !ports.is_empty()) {
-        shared.ports.resume(id, endpoint.address.addr(), ports.clone());
+    if let Some((_, address)) = networks::published(endpoints.values()).filter(|_| !ports.is_empty()) {
+        shared.ports.resume(id, address, ports.clone());
     }
     ports
 }

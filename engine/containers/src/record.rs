@@ -80,6 +80,9 @@ pub struct AskedAddresses {
     pub ipv4: String,
     /// Empty: any.
     pub ipv6: String,
+    /// Those of the link alone, beside the network's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub link_local: Vec<String>,
 }
 
 impl EndpointSettings {
@@ -191,11 +194,6 @@ impl Record {
     /// What it asks of its place on the network of its mode.
     pub fn endpoint_settings(&self) -> EndpointSettings {
         self.spec.endpoints.get(&self.host.network_mode).cloned().unwrap_or_default()
-    }
-
-    /// Its place on the network that has its way out, in the newest run: published ports lead to the address there.
-    pub fn gateway_endpoint(&self) -> Option<&Endpoint> {
-        networks::way_out(self.endpoints.values())
     }
 
     /// Program and arguments.

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use runtime::network::{Cable, Loose, NameSockets, Ready, Route, Sandbox, Stock};
+use runtime::network::{Cable, Interface, Loose, NameSockets, Ready, Route, Sandbox, Stock};
 
 use super::Networks;
 use super::endpoint::{Ask, Endpoint, Guest, way_out, way_out_6};
 use super::error::NetworksError;
+use super::link::Link;
 use super::network::{DEFAULT, Network};
 use super::plug::Out;
 
@@ -69,10 +70,13 @@ impl Networks {
 
     fn attach_default(&self, guest: Guest<'_>, ask: &Ask, owner: Owner) -> Result<Attachment, NetworksError> {
         let network = self.find(DEFAULT)?;
+        let Link::Bridge(options) = &network.link else {
+            return Err(NetworksError::Bridge("the default network is none of a bridge".to_owned()));
+        };
         let Ready { sandbox, mut cable } = self.take(&*self.bridges.plugged()?, owner)?;
         let mut endpoint = network.admit(guest, ask)?;
         super::plug::name_interface(&mut endpoint, &network, &[]);
-        super::plug::configure(&network, &sandbox, &mut cable, &mut endpoint, Out::BOTH)?;
+        super::plug::configure(options, &sandbox, &mut cable, &mut endpoint, Out::BOTH)?;
         network.settle(guest.id, &endpoint);
         let (netns, userns) = sandbox.into_namespaces();
         let endpoints = BTreeMap::from([(endpoint.network.clone(), endpoint)]);
@@ -92,8 +96,9 @@ impl Networks {
         let all = || places.iter().map(|(_, place)| place);
         let name = |place: Option<&Endpoint>| place.map(|place| place.network.clone());
         let (out, out_6) = (name(way_out(all())), name(way_out_6(all())));
-        let Loose { sandbox, cable, names } = self.take(self.bridges.loose()?, owner)?;
-        let (route, mut first) = (Route::open()?, Some(cable));
+        let has_bridge = places.first().is_some_and(|(network, _)| matches!(network.link, Link::Bridge(_)));
+        let (sandbox, mut first, names) = self.sandbox(has_bridge, owner)?;
+        let route = Route::open()?;
         for (network, endpoint) in &mut places {
             let is_out = |out: &Option<String>| out.as_ref() == Some(&endpoint.network);
             let is_out = Out { ipv4: is_out(&out), ipv6: is_out(&out_6) };
@@ -104,6 +109,21 @@ impl Networks {
         let (netns, userns) = sandbox.into_namespaces();
         let endpoints = places.into_iter().map(|(_, place)| (place.network.clone(), place)).collect();
         Ok(Attachment { netns: Some(netns), userns, endpoints, names: Some(names) })
+    }
+
+    /// A sandbox with the sockets for names; with a cable where its first place is on a bridge.
+    fn sandbox(
+        &self,
+        has_bridge: bool,
+        owner: Owner,
+    ) -> Result<(Sandbox, Option<Cable>, NameSockets), NetworksError> {
+        if has_bridge {
+            let Loose { sandbox, cable, names } = self.take(self.bridges.loose()?, owner)?;
+            return Ok((sandbox, Some(cable), names));
+        }
+        let sandbox = self.take(self.bridges.bare()?, owner)?;
+        let names = NameSockets::open(&sandbox)?;
+        Ok((sandbox, None, names))
     }
 
     fn take<T: Send + 'static>(&self, stock: &Stock<T>, owner: Owner) -> Result<T, NetworksError> {
@@ -210,9 +230,9 @@ impl Networks {
         }
         let sandbox = netns.map(Sandbox::adopt).transpose()?;
         match &sandbox {
-            // An engine of the first release noted no cable.
+            // There is none, or an engine of the first release did not note it.
             Some(sandbox) if endpoint.cable.is_empty() => {
-                Cable::unplug_inside(sandbox, &endpoint.interface)?;
+                Interface::remove(sandbox, &endpoint.interface)?;
             }
             _ => Cable::unplug_named(&Route::open()?, &endpoint.cable)?,
         }

@@ -1,4 +1,4 @@
-//! What networks are in the kernel: their bridges, and the sandboxes that are ready to be plugged into them.
+//! What networks are in the kernel: their bridges and parents, and the sandboxes that are ready to be plugged into them.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
@@ -6,13 +6,15 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 use runtime::ids::IdMap;
 use runtime::network::{
-    self, Bridge, Firewall, Loose, Protected, Ready, Route, Sandbox, Stock, Subnet, Transport,
+    self, Bridge, Firewall, Loose, Protected, Ready, Route, Sandbox, Stock, Subnet, Transport, remove_stale,
 };
 
 use super::error::NetworksError;
 use super::host::Host;
+use super::link::Link;
 use super::network::Network;
-use super::options::{MTU, bridge_name};
+use super::options::{MTU, Options, bridge_name};
+use super::parents;
 use super::{BRIDGE, gateway};
 
 /// Sandboxes kept ready.
@@ -134,25 +136,38 @@ fn bring_up(
         if network.is_default() {
             network.set_bridge(default.clone());
         } else if let Err(error) = make(&route, network) {
-            tracing::error!(network = network.record.name, %error, "a network's bridge cannot be made");
+            tracing::error!(network = network.record.name, %error, "a network's interface cannot be made");
         }
         subnets.extend(subnet(network));
     }
-    let names: Vec<String> = networks.iter().filter_map(|network| Some(network.bridge()?.name)).collect();
+    let names: Vec<String> = networks.iter().filter_map(|network| kept(network)).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    Bridge::remove_stale(&route, &names)?;
+    remove_stale(&route, &names)?;
     Firewall.replace(&subnets, &PROTECTED, road.as_ref())?;
     Ok(Stock::plugged(&default, READY, ids)?)
 }
 
-/// Makes the bridge of a network that has one.
+/// The interface of the machine's that belongs to a network.
+fn kept(network: &Network) -> Option<String> {
+    match &network.link {
+        Link::Bridge(_) => Some(network.bridge()?.name),
+        Link::Child(branch) => Some(branch.parent.clone()),
+        Link::None => None,
+    }
+}
+
+/// Makes the bridge of a network that has one, or sees to it that there is its parent.
 fn make(route: &Route, network: &Network) -> Result<(), NetworksError> {
-    let Some(gateway) = network.record.gateway().filter(|_| network.record.driver == "bridge") else {
-        return Ok(());
-    };
-    let options = &network.options;
-    let address = Some(gateway).filter(|_| !options.inhibited);
-    let bridge = Bridge::ensure(route, &interface(network), address, options.mtu)?;
+    match &network.link {
+        Link::Bridge(options) => make_bridge(route, network, options),
+        Link::Child(branch) => parents::ensure(route, &network.record.driver, branch).map(drop),
+        Link::None => Ok(()),
+    }
+}
+
+fn make_bridge(route: &Route, network: &Network, options: &Options) -> Result<(), NetworksError> {
+    let address = network.record.gateway().filter(|_| !options.inhibited);
+    let bridge = Bridge::ensure(route, &interface(network, options), address, options.mtu)?;
     let gateway_6 = network.record.gateway_6().filter(|_| !options.inhibited_6);
     gateway_6.map_or(Ok(()), |gateway| bridge.give_ipv6(route, gateway))?;
     network.set_bridge(bridge);
@@ -160,32 +175,62 @@ fn make(route: &Route, network: &Network) -> Result<(), NetworksError> {
 }
 
 /// Name of a network's bridge.
-pub(super) fn interface(network: &Network) -> String {
-    match &network.options.bridge {
+fn interface(network: &Network, options: &Options) -> String {
+    match &options.bridge {
         _ if network.is_default() => BRIDGE.to_owned(),
         Some(name) => name.clone(),
         None => bridge_name(&network.id),
     }
 }
 
+/// Whether a new network cannot be beside those that there are: of the same bridge, or on a parent that is not shared.
+///
+/// # Errors
+/// dockerd's words.
+pub(super) fn check(network: &Network, others: &[Arc<Network>]) -> Result<(), NetworksError> {
+    let in_the_way = |other: &Arc<Network>| match (&network.link, &other.link) {
+        (Link::Bridge(options), Link::Bridge(of_other)) => {
+            let name = interface(network, options);
+            (interface(other, of_other) == name).then(|| {
+                NetworksError::Forbidden(format!(
+                    "cannot create network {} ({name}): conflicts with network {} ({name}): networks have same bridge name",
+                    network.id, other.id
+                ))
+            })
+        }
+        (Link::Child(branch), Link::Child(of_other)) => {
+            of_other.conflict(&other.id, branch).map(NetworksError::Driver)
+        }
+        _ => None,
+    };
+    others.iter().find_map(in_the_way).map_or(Ok(()), Err)
+}
+
+/// The network as the packet filter sees it; it sees nothing of networks on a parent.
 fn subnet(network: &Network) -> Option<Subnet> {
+    let Link::Bridge(options) = &network.link else { return None };
     let bridge = network.bridge()?;
-    let IpNet::V4(addresses) = network.record.pool()?.subnet else { return None };
+    let addresses = match network.record.pool().map(|pool| pool.subnet) {
+        Some(IpNet::V4(addresses)) => Some(addresses),
+        _ => None,
+    };
     let ipv6 = match network.record.pool_6().map(|pool| pool.subnet) {
         Some(IpNet::V6(ipv6)) => Some(ipv6),
         _ => None,
     };
-    Some(network.options.subnet(&bridge.name, addresses, ipv6, network.record.internal))
+    Some(options.subnet(&bridge.name, addresses, ipv6, network.record.internal))
 }
 
-/// Makes the bridge of a new network and lets it through the packet filter; nothing is left of it where that fails.
+/// Makes what a new network needs in the kernel and lets a bridge through the packet filter; nothing is left of it where
+/// that fails.
 pub(super) fn add(network: &Network) -> Result<(), NetworksError> {
     let route = Route::open()?;
-    let there = Bridge::find(&route, &interface(network))?.is_some();
-    let made = make(&route, network)
+    let Link::Bridge(options) = &network.link else { return make(&route, network) };
+    let there = Bridge::find(&route, &interface(network, options))?.is_some();
+    let made = make_bridge(&route, network, options)
         .and_then(|()| subnet(network).map_or(Ok(()), |subnet| Ok(Firewall.add_subnet(&subnet)?)));
     made.inspect_err(|_| {
-        if let Ok(Some(bridge)) = Bridge::find(&route, &interface(network))
+        if let Ok(Some(bridge)) = Bridge::find(&route, &interface(network, options))
             && !there
             && let Err(error) = bridge.remove(&route)
         {
@@ -194,10 +239,13 @@ pub(super) fn add(network: &Network) -> Result<(), NetworksError> {
     })
 }
 
-/// Takes the bridge of a network away, and what the packet filter knows of it. What does not go now goes when the engine
-/// starts anew.
-pub(super) fn remove(network: &Network) {
+/// Takes what a network has in the kernel away: its bridge with what the packet filter knows of it, or a parent that was made
+/// for it and that none of the `others` has. What does not go now goes when the engine starts anew.
+pub(super) fn remove(network: &Network, others: &[Arc<Network>]) {
     let taken = || -> Result<(), NetworksError> {
+        if let Link::Child(branch) = &network.link {
+            return parents::remove(&Route::open()?, branch, others);
+        }
         let subnet = subnet(network);
         if let Some(bridge) = network.bridge() {
             bridge.remove(&Route::open()?)?;
@@ -211,7 +259,7 @@ pub(super) fn remove(network: &Network) {
 
 /// The subnets of networks, which a new one must not overlap.
 pub(super) fn subnets(networks: &[Arc<Network>]) -> Vec<IpNet> {
-    let pools = networks.iter().flat_map(|network| &network.record.ipam.pools);
+    let pools = networks.iter().flat_map(|network| network.record.pools());
     pools.map(|pool| pool.subnet).collect()
 }
 

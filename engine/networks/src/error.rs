@@ -20,8 +20,15 @@ pub enum NetworksError {
     Invalid(String),
     #[error("{0}")]
     Forbidden(String),
+    /// A driver cannot make what it is asked for.
     #[error("{0}")]
-    NotSupported(String),
+    Driver(String),
+    #[error("configuration network \"{0}\" does not exist")]
+    NoConfig(String),
+    #[error("error while removing network: configuration network \"{0}\" is in use")]
+    ConfigInUse(String),
+    #[error("no available {family} addresses on this network's address pools: {whose}")]
+    Exhausted { family: &'static str, whose: String },
     #[error("error while removing network: network {name} has active endpoints ({endpoints})")]
     InUse { name: String, endpoints: String },
     #[error("invalid pool request: Pool overlaps with other one on this address space")]
@@ -53,17 +60,21 @@ impl NetworksError {
     /// For the server's status map.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            NetworksError::NotFound(_) | NetworksError::NoDriver(_) => ErrorKind::NotFound,
+            NetworksError::NotFound(_) | NetworksError::NoDriver(_) | NetworksError::NoConfig(_) => {
+                ErrorKind::NotFound
+            }
             NetworksError::Ambiguous { .. } | NetworksError::Invalid(_) => ErrorKind::InvalidArgument,
             NetworksError::Exists(_) | NetworksError::Pruning => ErrorKind::Conflict,
             NetworksError::Forbidden(_)
             | NetworksError::InUse { .. }
+            | NetworksError::ConfigInUse(_)
             | NetworksError::Overlap
             | NetworksError::Connected { .. }
             | NetworksError::Taken => ErrorKind::Forbidden,
-            NetworksError::NotSupported(_) => ErrorKind::NotImplemented,
             NetworksError::Setup(error) => error.kind(),
             NetworksError::NoPool
+            | NetworksError::Driver(_)
+            | NetworksError::Exhausted { .. }
             | NetworksError::Isolated
             | NetworksError::Kernel(_)
             | NetworksError::Address(_)

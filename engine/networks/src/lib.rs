@@ -6,12 +6,16 @@
 //!   attach ── address ── cable from the stock ── joined to the bridge ── names are answered ── detach
 //! ```
 //!
+//! Networks of the drivers `macvlan` and `ipvlan` have a parent in the place of a bridge, an interface of the machine's; their
+//! containers have children of it in the place of cables, and the packet filter knows nothing of them.
+//!
 //! It deliberately knows no containers: who is on a network is known by an id and by what others may call it. What is
 //! here and not in the store goes with the machine, and is told again by whoever knows who runs.
 
 mod addresses_6;
 mod attach;
 mod bridges;
+mod config_only;
 mod create;
 pub mod dns;
 mod endpoint;
@@ -20,8 +24,11 @@ mod files;
 mod find;
 mod host;
 mod ipam;
+mod leases;
+mod link;
 mod network;
 mod options;
+mod parents;
 mod plug;
 mod record;
 mod remove;
@@ -40,11 +47,12 @@ use store::{Durability, Store};
 
 pub use attach::{Attachment, Owner};
 pub use create::Create;
-pub use endpoint::{Ask, Endpoint, Guest, way_out};
+pub use endpoint::{Ask, Endpoint, Guest, published, way_out};
 pub use error::NetworksError;
 pub use files::{HostsFile, hosts_with, hosts_without};
 pub use host::Host;
 pub use ipam::AskedPool;
+pub use link::Plug;
 pub use network::{DEFAULT, Member, Network};
 pub use record::{Ipam, NetworkRecord, Pool};
 pub use remove::Prune;
@@ -163,7 +171,7 @@ fn known(store: &Store) -> Result<BTreeMap<String, Arc<Network>>, NetworksError>
             continue;
         }
         let (name, driver, created) = (name.to_owned(), driver.to_owned(), Timestamp::now());
-        let record = NetworkRecord { name, driver, created, ..NetworkRecord::default() };
+        let record = NetworkRecord { name, driver, created, has_ipv4: true, ..NetworkRecord::default() };
         let (id, row) = (model::id::new_id(), record.clone());
         by_id.insert(id.clone(), Arc::new(Network::new(id.clone(), completed(record))?));
         store.write(Durability::Soon, move |writer| writer.put(NETWORKS, id.as_str(), &row))?;
@@ -176,15 +184,9 @@ fn completed(mut record: NetworkRecord) -> NetworkRecord {
     if record.name != DEFAULT {
         return record;
     }
-    let pool = Pool {
-        subnet: IpNet::V4(bridges::default_subnet()),
-        range: None,
-        gateway: gateway().addr().into(),
-        auxiliary: BTreeMap::new(),
-        asked_for: false,
-        hides_gateway: false,
-    };
-    record.ipam = Ipam { options: None, pools: vec![pool] };
+    let subnet = IpNet::V4(bridges::default_subnet());
+    let pool = Pool { gateway: Some(gateway().addr().into()), ..Pool::of(subnet) };
+    record.ipam = Ipam { pools: vec![pool], ..Ipam::default() };
     let options = [
         ("com.docker.network.bridge.default_bridge", "true"),
         ("com.docker.network.bridge.enable_icc", "true"),

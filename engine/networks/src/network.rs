@@ -1,15 +1,17 @@
 //! One network: what it is, and who is on it now.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard};
 
-use runtime::network::{Addresses, Bridge};
+use ipnet::IpNet;
+use runtime::network::Bridge;
 
-use super::addresses_6::Addresses6;
 use super::endpoint::{Ask, Endpoint, Guest};
 use super::error::NetworksError;
 use super::ipam;
-use super::options::Options;
+use super::leases::{Lease, Leases};
+use super::link::{Link, Plug};
 use super::record::NetworkRecord;
 
 /// The network that containers are on unasked.
@@ -22,14 +24,14 @@ pub struct Network {
     pub id: String,
     /// What it is.
     pub record: NetworkRecord,
-    pub(super) options: Options,
+    /// What its containers are given.
+    pub(super) link: Link,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    addresses: Option<Addresses>,
-    addresses_6: Option<Addresses6>,
+    leases: Leases,
     members: BTreeMap<String, Member>,
     bridge: Option<Bridge>,
     is_removed: bool,
@@ -52,12 +54,11 @@ pub struct Member {
 
 impl Network {
     pub(super) fn new(id: String, record: NetworkRecord) -> Result<Network, NetworksError> {
-        let options = Options::read(&record)?;
-        let addresses = ipam::addresses(&record, !options.isolated);
-        let addresses_6 = Addresses6::of(&record);
-        let state =
-            State { addresses, addresses_6, members: BTreeMap::new(), bridge: None, is_removed: false };
-        Ok(Network { id, record, options, state: Mutex::new(state) })
+        let link = Link::read(&id, &record)?;
+        let isolated = matches!(&link, Link::Bridge(options) if options.isolated);
+        let leases = Leases::of(&id, &record, !isolated);
+        let state = State { leases, members: BTreeMap::new(), bridge: None, is_removed: false };
+        Ok(Network { id, record, link, state: Mutex::new(state) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -88,7 +89,7 @@ impl Network {
 
     /// How many of its addresses are taken.
     pub fn addresses_taken(&self) -> usize {
-        self.state().addresses.as_ref().map_or(0, Addresses::taken)
+        self.state().leases.taken()
     }
 
     /// Looks at those who are on it, one after another, until `look` has found what it looks for.
@@ -115,12 +116,14 @@ impl Network {
             let text = "network-scoped aliases are only supported for user-defined networks";
             return Err(NetworksError::Invalid(format!("invalid endpoint settings:\n{text}")));
         }
-        ipam::check_addresses(&self.record, self.is_default(), &ask.address, &ask.ipv6).map(drop)
+        ipam::check_addresses(&self.record, self.is_default(), ask).map(drop)
     }
 
-    /// Takes an address and enters the guest. Its place has no cable yet.
+    /// Takes addresses and enters the guest. Its place is not connected yet.
     pub(super) fn admit(&self, guest: Guest<'_>, ask: &Ask) -> Result<Endpoint, NetworksError> {
-        let asked = ipam::check_addresses(&self.record, self.is_default(), &ask.address, &ask.ipv6)?;
+        let asked = ipam::check_addresses(&self.record, self.is_default(), ask)?;
+        let link_local = ipam::link_local(&asked.link_local)?;
+        self.check_guest(guest, ask)?;
         let mut state = self.state();
         if state.is_removed {
             return Err(NetworksError::NotFound(self.record.name.clone()));
@@ -129,34 +132,59 @@ impl Network {
             let (container, network) = (guest.name.to_owned(), self.record.name.clone());
             return Err(NetworksError::Connected { container, network });
         }
-        let missing = || NetworksError::Bridge(format!("the network {} has no addresses", self.record.name));
-        let addresses = state.addresses.as_mut().ok_or_else(missing)?;
-        let address = match asked.ipv4 {
-            Some(address) => addresses.reserve(address)?,
-            None => addresses.take()?,
+        let lease = state.leases.take(&asked)?;
+        let endpoint = self.place(ask, lease, link_local);
+        state.enter(guest, &ask.names, &ask.links, endpoint.clone());
+        Ok(endpoint)
+    }
+
+    /// Whether anybody can be here, and so.
+    fn check_guest(&self, guest: Guest<'_>, ask: &Ask) -> Result<(), NetworksError> {
+        if self.record.config_only {
+            let text = "cannot create endpoint on configuration-only network";
+            return Err(NetworksError::Forbidden(text.to_owned()));
+        }
+        if self.link.plug() == Plug::Ipvlan && ask.mac.is_some() {
+            return Err(NetworksError::Driver(format!(
+                "failed to create endpoint {} on network {}: ipvlan interfaces do not support custom mac address \
+                 assignment",
+                guest.name, self.record.name
+            )));
+        }
+        Ok(())
+    }
+
+    fn place(&self, ask: &Ask, lease: Lease, link_local: Vec<IpNet>) -> Endpoint {
+        let (ipv4, ipv6) = (lease.ipv4.map(|net| net.addr()), lease.ipv6.map(|net| net.addr()));
+        let gateway = |from: Option<IpAddr>| from.and_then(|from| self.record.way_out(from));
+        let (gateway, gateway_6) = match self.link.has_gateway() {
+            true => (gateway(ipv4.map(IpAddr::V4)), gateway(ipv6.map(IpAddr::V6))),
+            false => (None, None),
         };
-        let ipv6 = state.addresses_6.as_mut().map(|addresses| match asked.ipv6 {
-            Some(address) => addresses.reserve(address),
-            None => addresses.take(),
-        });
-        let ipv6 = ipv6.transpose().inspect_err(|_| {
-            state.addresses.as_mut().map(|addresses| addresses.release(address.addr()));
-        })?;
-        let endpoint = Endpoint {
+        let mac = ask.mac.unwrap_or_else(runtime::network::Mac::random).to_string();
+        Endpoint {
             network: self.record.name.clone(),
             network_id: self.id.clone(),
             endpoint_id: model::id::new_id(),
-            address,
-            gateway: self.record.way_out(),
-            ipv6,
-            gateway_6: self.record.way_out_6(),
-            mac: ask.mac.unwrap_or_else(runtime::network::Mac::random).to_string(),
+            address: lease.ipv4,
+            gateway: gateway.and_then(|gateway| match gateway {
+                IpAddr::V4(gateway) => Some(gateway),
+                IpAddr::V6(_) => None,
+            }),
+            ipv6: lease.ipv6,
+            gateway_6: gateway_6.and_then(|gateway| match gateway {
+                IpAddr::V6(gateway) => Some(gateway),
+                IpAddr::V4(_) => None,
+            }),
+            link_local,
+            plug: self.link.plug(),
+            without_gateway: !self.link.has_gateway() && !self.record.internal,
+            // The parent's, which is not this place's own.
+            mac: if self.link.plug() == Plug::Ipvlan { String::new() } else { mac },
             interface: ask.interface.clone(),
             cable: String::new(),
             priority: ask.priority,
-        };
-        state.enter(guest, &ask.names, &ask.links, endpoint.clone());
-        Ok(endpoint)
+        }
     }
 
     /// Enters one whose place an engine before this one gave it.
@@ -167,12 +195,7 @@ impl Network {
         endpoint: &Endpoint,
     ) -> Result<(), NetworksError> {
         let mut state = self.state();
-        if let Some(addresses) = &mut state.addresses {
-            addresses.reserve(endpoint.address.addr())?;
-        }
-        if let (Some(addresses), Some(ipv6)) = (&mut state.addresses_6, endpoint.ipv6) {
-            addresses.reserve(ipv6.addr())?;
-        }
+        state.leases.resume(endpoint.lease())?;
         state.enter(guest, &ask.names, &ask.links, endpoint.clone());
         Ok(())
     }
@@ -204,13 +227,7 @@ impl Network {
     }
 
     pub(super) fn give_back(&self, endpoint: &Endpoint) {
-        let mut state = self.state();
-        if let Some(addresses) = &mut state.addresses {
-            addresses.release(endpoint.address.addr());
-        }
-        if let (Some(addresses), Some(ipv6)) = (&mut state.addresses_6, endpoint.ipv6) {
-            addresses.release(ipv6.addr());
-        }
+        self.state().leases.give_back(endpoint.lease());
     }
 
     /// Nobody is admitted any more.

@@ -109,7 +109,7 @@ impl Options {
     pub(super) fn subnet(
         &self,
         bridge: &str,
-        addresses: Ipv4Net,
+        addresses: Option<Ipv4Net>,
         ipv6: Option<Ipv6Net>,
         internal: bool,
     ) -> Subnet {

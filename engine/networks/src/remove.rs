@@ -35,6 +35,11 @@ impl Networks {
     }
 
     fn remove_this(&self, network: &Arc<Network>) -> Result<(), NetworksError> {
+        let name = &network.record.name;
+        let is_used = |other: &Arc<Network>| other.record.config_from == *name;
+        if network.record.config_only && self.list().iter().any(is_used) {
+            return Err(NetworksError::ConfigInUse(name.clone()));
+        }
         network.close()?;
         let id = network.id.clone();
         // Holds that are left belong to runs whose end is on its way to the disk: nobody is there any more.
@@ -47,7 +52,7 @@ impl Networks {
             return Err(error.into());
         }
         self.by_id.write().expect("no writer of the networks panics").remove(&network.id);
-        bridges::remove(network);
+        bridges::remove(network, &self.list());
         self.event(network, "destroy");
         Ok(())
     }
@@ -66,7 +71,9 @@ impl Networks {
         }
         let mut pruned = Vec::new();
         let old = |network: &Network| which.until.is_none_or(|until| network.record.created < until);
-        for network in self.list().iter().filter(|one| !one.is_predefined() && old(one) && fits(one)) {
+        // One of configuration only has nobody on it, ever, and is not unused for that.
+        let spares = |network: &Network| network.is_predefined() || network.record.config_only;
+        for network in self.list().iter().filter(|one| !spares(one) && old(one) && fits(one)) {
             let _changing = self.changing.lock().expect("no holder of the changes panics");
             // One that somebody came to in between, or that is gone, is not ours to take.
             let is_there = self.find(&network.id).is_ok();

@@ -25,7 +25,7 @@ const ROOTFS_FD: RawFd = 3;
 /// Loads [`MODULES_BOOT`].
 pub fn load_boot(machine: &mut Machine) -> Result<(), BootError> {
     let rootfs = machine.rootfs.as_ref().map(AsFd::as_fd);
-    list(MODULES_BOOT)?.iter().try_for_each(|path| load(path, rootfs))
+    list(MODULES_BOOT)?.iter().try_for_each(|module| load(module, rootfs))
 }
 
 /// How long an engine that does not say hello keeps the modules waiting: without them there is no power button.
@@ -112,8 +112,8 @@ pub fn helper() {
     let rootfs: Option<OwnedFd> = sys::inherit::take(ROOTFS_FD);
     match list(MODULES_LATE) {
         Err(error) => say!("{}", chain(&error)),
-        Ok(paths) => paths.iter().for_each(|path| {
-            if let Err(error) = load(path, rootfs.as_ref().map(AsFd::as_fd)) {
+        Ok(modules) => modules.iter().for_each(|module| {
+            if let Err(error) = load(module, rootfs.as_ref().map(AsFd::as_fd)) {
                 say!("{}", chain(&error));
             }
         }),
@@ -128,12 +128,26 @@ pub fn ready() {
     }
 }
 
+/// A line of a list.
+#[derive(Debug, PartialEq, Eq)]
+struct Module {
+    path: PathBuf,
+    parameters: CString,
+}
+
+impl Module {
+    /// A line that has a NUL, which no list has, is none.
+    fn read(line: &str) -> Option<Module> {
+        let (file, parameters) = line.split_once(' ').unwrap_or((line, ""));
+        let parameters = CString::new(parameters).ok()?;
+        (!file.is_empty()).then(|| Module { path: Path::new(MODULES).join(file), parameters })
+    }
+}
+
 /// An image without a list has all it needs in the kernel.
-fn list(path: &str) -> Result<Vec<PathBuf>, BootError> {
+fn list(path: &str) -> Result<Vec<Module>, BootError> {
     match std::fs::read_to_string(path) {
-        Ok(text) => {
-            Ok(text.lines().filter(|line| !line.is_empty()).map(|l| Path::new(MODULES).join(l)).collect())
-        }
+        Ok(text) => Ok(text.lines().filter_map(Module::read).collect()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(source) => Err(BootError::Read { path: path.into(), source }),
     }
@@ -141,12 +155,33 @@ fn list(path: &str) -> Result<Vec<PathBuf>, BootError> {
 
 /// Loads one and gives the memory of its file back. ENODEV and EOPNOTSUPP: a driver without its device or its hypervisor,
 /// which is no fault.
-fn load(path: &Path, rootfs: Option<BorrowedFd<'_>>) -> Result<(), BootError> {
-    let file = File::open(path).map_err(|source| BootError::Read { path: path.to_owned(), source })?;
-    match rustix::system::finit_module(&file, c"", 0) {
+fn load(module: &Module, rootfs: Option<BorrowedFd<'_>>) -> Result<(), BootError> {
+    let path = &module.path;
+    let file = File::open(path).map_err(|source| BootError::Read { path: path.clone(), source })?;
+    match rustix::system::finit_module(&file, &module.parameters, 0) {
         Ok(()) | Err(Errno::EXIST | Errno::NODEV | Errno::OPNOTSUPP) => {}
-        Err(error) => return Err(BootError::Module { path: path.to_owned(), source: error.into() }),
+        Err(error) => return Err(BootError::Module { path: path.clone(), source: error.into() }),
     }
     root::forget(rootfs, path);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_a_list_are_read() {
+        let check = |line: &str, expected: Option<(&str, &str)>| {
+            let module = Module::read(line);
+            let read = module
+                .as_ref()
+                .map(|module| (module.path.to_str().unwrap(), module.parameters.to_str().unwrap()));
+            assert_eq!(read, expected);
+        };
+        check("veth.ko", Some(("/lib/modules/veth.ko", "")));
+        check("dummy.ko numdummies=0", Some(("/lib/modules/dummy.ko", "numdummies=0")));
+        check("", None);
+        check(" x", None);
+    }
 }

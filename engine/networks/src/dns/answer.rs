@@ -8,7 +8,7 @@ use hickory_proto::rr::rdata::{A, AAAA, PTR};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use rand::seq::SliceRandom;
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, way_out_6};
 use crate::network::{Member, Network};
 use crate::{Networks, host, way_out};
 
@@ -125,6 +125,6 @@ impl Networks {
             network.find_member(|other, member| (other == id).then(|| member.endpoint.clone()))
         };
         let places: Vec<Endpoint> = networks.iter().filter_map(place).collect();
-        way_out(&places).is_some()
+        way_out(&places).or_else(|| way_out_6(&places)).is_some()
     }
 }

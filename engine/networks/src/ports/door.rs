@@ -193,11 +193,11 @@ mod tests {
     use super::*;
     use contract::carrier::Protocol;
     use contract::door::Refusal;
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr};
     use std::sync::Arc;
     use tokio::io::{AsyncBufReadExt, BufReader};
 
-    const ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 2);
+    const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 17, 0, 2));
 
     /// The engine's side, and where hosts arrive.
     fn engine() -> (Arc<Ports>, mpsc::Sender<UnixStream>) {

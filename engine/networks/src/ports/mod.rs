@@ -105,7 +105,7 @@ struct Book {
 }
 
 struct Run {
-    address: Ipv4Addr,
+    address: IpAddr,
     ports: Vec<Published>,
     /// How many of them are open. The one behind these is being asked for, and no host that connects is told of it.
     open: usize,
@@ -127,7 +127,7 @@ impl Ports {
     pub fn publish(
         &self,
         run: &str,
-        address: Ipv4Addr,
+        address: IpAddr,
         wanted: &[Wanted],
     ) -> Result<Vec<Published>, PortsError> {
         if wanted.is_empty() {
@@ -164,7 +164,7 @@ impl Ports {
     }
 
     /// A run that an engine before this one began keeps its ports.
-    pub fn resume(&self, run: &str, address: Ipv4Addr, ports: Vec<Published>) {
+    pub fn resume(&self, run: &str, address: IpAddr, ports: Vec<Published>) {
         let mut book = self.book();
         let resumed = Run { address, open: ports.len(), ports };
         if book.filtered
@@ -186,7 +186,7 @@ impl Ports {
     }
 
     /// Asks for one port and writes it into the book, where it is taken from the first moment.
-    fn open(&self, run: &str, address: Ipv4Addr, wanted: &Wanted) -> Result<(), PortsError> {
+    fn open(&self, run: &str, address: IpAddr, wanted: &Wanted) -> Result<(), PortsError> {
         let host = wanted.host.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
         let (protocol, target) = (wanted.protocol, SocketAddr::new(address.into(), wanted.container));
         let mut refused = None;
@@ -216,7 +216,7 @@ impl Ports {
     }
 
     /// Has the host open what was taken.
-    fn ask(&self, run: &str, address: Ipv4Addr, wanted: &Wanted, port: u16) -> Result<(), (Refusal, String)> {
+    fn ask(&self, run: &str, address: IpAddr, wanted: &Wanted, port: u16) -> Result<(), (Refusal, String)> {
         let target = SocketAddr::new(address.into(), wanted.container);
         let (protocol, host) = (wanted.protocol, address_of(wanted.host));
         let publish = |port| {
@@ -312,7 +312,7 @@ impl Book {
                 host: address_of(port.host),
                 first: port.port,
                 last: port.port,
-                target: SocketAddr::new(address.into(), port.container),
+                target: SocketAddr::new(address, port.container),
             };
             run.ports[..run.open].iter().map(publication).collect::<Vec<_>>()
         };
@@ -335,9 +335,10 @@ fn overlap(one: Option<IpAddr>, other: Option<IpAddr>) -> bool {
     }
 }
 
-/// What the machine's packet filter is told: IPv4 alone, as containers have no other address. A loopback address is the
-/// host's own, which nobody in the machine has to do with.
+/// What the machine's packet filter is told: of IPv4 alone. A loopback address is the host's own, which nobody in the machine
+/// has to do with.
 fn rules(run: &Run) -> Vec<network::Published> {
+    let IpAddr::V4(target) = run.address else { return vec![] };
     let rule = |port: &Published| {
         let address = match port.host {
             None => None,
@@ -352,7 +353,7 @@ fn rules(run: &Run) -> Vec<network::Published> {
             },
             address,
             port: port.port,
-            target: SocketAddrV4::new(run.address, port.container),
+            target: SocketAddrV4::new(target, port.container),
         })
     };
     run.ports.iter().filter_map(rule).collect()
@@ -381,7 +382,7 @@ mod tests {
         ports.iter().map(|port| port.port).collect()
     }
 
-    const ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 2);
+    const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 17, 0, 2));
 
     #[test]
     fn without_a_host_the_book_decides() {

@@ -6,12 +6,9 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use rustix::io::Errno;
 
 use super::address::Mac;
-use super::link::{self, AF_INET, AF_INET6, Link, LinkHeader, Route, attribute};
+use super::link::{self, AF_INET, AF_INET6, Link, LinkHeader, OURS, Route, attribute};
 use super::message::{Batch, Message, flags};
 use super::netlink::NetworkError;
-
-/// `IFLA_IFALIAS` of the bridges made here, so that stale ones are known.
-const ALIAS: &str = "pinnace";
 
 /// A bridge in the engine's network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +48,7 @@ impl Bridge {
         }
         let mut batch = Batch::default();
         batch.add("bringing up the bridge", link::SET_LINK, 0, &LinkHeader::up(0).bytes(), |a| {
-            a.text(attribute::NAME, name).number(attribute::MTU, mtu).text(attribute::ALIAS, ALIAS)
+            a.text(attribute::NAME, name).number(attribute::MTU, mtu).text(attribute::ALIAS, OURS)
         });
         let found = route.tell_and_find(&mut batch, name)?;
         if found.kind.as_deref() != Some("bridge") {
@@ -93,18 +90,6 @@ impl Bridge {
     /// What the kernel refuses.
     pub fn remove(self, route: &Route) -> Result<(), NetworkError> {
         route.delete(self.index)
-    }
-
-    /// Removes the bridges that an earlier engine made and that no network has any more; tells their names.
-    ///
-    /// # Errors
-    /// What the kernel refuses.
-    pub fn remove_stale(route: &Route, keep: &[&str]) -> Result<Vec<String>, NetworkError> {
-        let ours =
-            |link: &Link| link.kind.as_deref() == Some("bridge") && link.alias.as_deref() == Some(ALIAS);
-        let stale =
-            route.links()?.into_iter().filter(|link| ours(link) && !keep.contains(&link.name.as_str()));
-        stale.map(|link| route.delete(link.index).map(|()| link.name)).collect()
     }
 }
 

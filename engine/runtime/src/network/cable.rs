@@ -1,39 +1,18 @@
 //! A veth pair: one end in the bridge, the other in a sandbox.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd};
 
-use ipnet::{Ipv4Net, Ipv6Net};
 use rand::RngExt;
 
-use super::address::Mac;
-use super::bridge::{Bridge, add_address, add_address_6};
-use super::link::{self, AF_BRIDGE, AF_INET, AF_INET6, LinkHeader, Route, attribute};
+use super::bridge::Bridge;
+use super::interface::Interface;
+use super::link::{self, AF_BRIDGE, AF_INET6, LinkHeader, Route, attribute};
 use super::message::{Batch, flags};
 use super::netlink::NetworkError;
 use super::sandbox::Sandbox;
 
 /// Name of the inner end until it is given another.
 const FIRST_NAME: &str = "eth0";
-
-/// What the inner end of a cable becomes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Name in the sandbox, for example `eth0`.
-    pub interface: String,
-    /// Address with the length of its subnet.
-    pub address: Ipv4Net,
-    /// Hardware address.
-    pub mac: Mac,
-    /// Largest packet, in bytes.
-    pub mtu: u32,
-    /// Default route; `None` for an internal network or where another endpoint has it.
-    pub gateway: Option<Ipv4Addr>,
-    /// IPv6 address with the length of its subnet; without one the interface has no IPv6 at all.
-    pub ipv6: Option<Ipv6Net>,
-    /// Default route of IPv6.
-    pub gateway_6: Option<Ipv6Addr>,
-}
 
 /// A veth pair. Both ends disappear with the sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,9 +21,8 @@ pub struct Cable {
     pub name: String,
     /// Number of the end in the bridge.
     pub index: u32,
-    /// Number of the end in the sandbox.
-    pub inner_index: u32,
-    inner_name: String,
+    /// The end in the sandbox.
+    pub inner: Interface,
 }
 
 impl Cable {
@@ -69,7 +47,8 @@ impl Cable {
             a.text(attribute::NAME, &inner_name)
         });
         let inner = sandbox.route().tell_and_find(&mut batch, &inner_name)?;
-        Ok(Cable { name, index: outer.index, inner_index: inner.index, inner_name })
+        let inner = Interface { index: inner.index, name: inner_name };
+        Ok(Cable { name, index: outer.index, inner })
     }
 
     /// The cable whose outer end has this name, while it is there.
@@ -86,8 +65,7 @@ impl Cable {
         Ok(outer.zip(inner).map(|(outer, inner)| Cable {
             name: outer.name,
             index: outer.index,
-            inner_index: inner.index,
-            inner_name: inner.name,
+            inner: Interface { index: inner.index, name: inner.name },
         }))
     }
 
@@ -111,39 +89,6 @@ impl Cable {
             })
         });
         route.tell(&mut batch)
-    }
-
-    /// Gives the inner end its name and addresses, brings it up and sets the default route: one system call.
-    ///
-    /// # Errors
-    /// An invalid name, or what the kernel refuses.
-    pub fn configure(&mut self, sandbox: &Sandbox, endpoint: &Endpoint) -> Result<(), NetworkError> {
-        link::check_name(&endpoint.interface)?;
-        let index = self.inner_index;
-        let mut batch = Batch::default();
-        if self.inner_name != endpoint.interface {
-            rename(&mut batch, index, &endpoint.interface);
-        }
-        add_address(&mut batch, index, endpoint.address);
-        // After the IP address: the neighbours are then told of the new hardware address at once (arp_notify).
-        batch.add("setting the hardware address", link::SET_LINK, 0, &LinkHeader::of(index).bytes(), |a| {
-            a.bytes(attribute::ADDRESS, &endpoint.mac.octets()).number(attribute::MTU, endpoint.mtu)
-        });
-        if let Some(gateway) = endpoint.gateway {
-            add_default_route(&mut batch, index, gateway.into(), flags::CREATE | flags::EXCLUSIVE);
-        }
-        sandbox.route().tell(&mut batch)?;
-        if let Some(address) = endpoint.ipv6 {
-            sandbox.allow_ipv6(&endpoint.interface)?;
-            let mut batch = Batch::default();
-            add_address_6(&mut batch, index, address);
-            if let Some(gateway) = endpoint.gateway_6 {
-                add_default_route(&mut batch, index, gateway.into(), flags::CREATE | flags::EXCLUSIVE);
-            }
-            sandbox.route().tell(&mut batch)?;
-        }
-        endpoint.interface.clone_into(&mut self.inner_name);
-        Ok(())
     }
 
     /// Takes the outer end out of the traffic at once: the port forwards nothing, and the bridge forgets what it
@@ -176,15 +121,6 @@ impl Cable {
 }
 
 impl Cable {
-    /// [`Cable::unplug`] for who knows only the name of the inner end.
-    ///
-    /// # Errors
-    /// What the kernel refuses; fine where there is none.
-    pub fn unplug_inside(sandbox: &Sandbox, interface: &str) -> Result<(), NetworkError> {
-        let found = sandbox.route().find(interface)?;
-        found.map_or(Ok(()), |link| sandbox.route().delete(link.index))
-    }
-
     /// [`Cable::unplug`] for who kept only the name of the outer end.
     ///
     /// # Errors
@@ -211,15 +147,6 @@ fn cut(route: &Route, index: u32) -> Result<(), NetworkError> {
         Err(error) if error.errno() == Some(rustix::io::Errno::NODEV) => Ok(()),
         done => done,
     }
-}
-
-/// Kernels before 6.2 rename an interface only while it is down.
-fn rename(batch: &mut Batch, index: u32, name: &str) {
-    batch.add("taking down the interface", link::SET_LINK, 0, &LinkHeader::down(index).bytes(), |a| a);
-    batch.add("naming the interface", link::SET_LINK, 0, &LinkHeader::of(index).bytes(), |a| {
-        a.text(attribute::NAME, name)
-    });
-    batch.add("bringing up the interface", link::SET_LINK, 0, &LinkHeader::up(index).bytes(), |a| a);
 }
 
 /// One queue each way: the kernel would make one for each possible processor, with its folder in sysfs.
@@ -271,38 +198,7 @@ fn bring_up(batch: &mut Batch, name: &str, bridge: &Bridge) {
     });
 }
 
-/// Lets the default route lead over this interface, in the place of the one that there is.
-///
-/// # Errors
-/// There is no such interface, or what the kernel refuses.
-pub fn turn_default_route(sandbox: &Sandbox, interface: &str, gateway: IpAddr) -> Result<(), NetworkError> {
-    let link = sandbox.route().find(interface)?;
-    let link = link.ok_or(NetworkError::NoAnswer { purpose: "looking up the way out" })?;
-    let mut batch = Batch::default();
-    add_default_route(&mut batch, link.index, gateway, flags::CREATE | flags::REPLACE);
-    sandbox.route().tell(&mut batch)
-}
-
-/// The main table of routes.
-const MAIN: u8 = 254;
-
 fn has_ipv6() -> bool {
     static HAS: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
     *HAS.get_or_init(|| std::path::Path::new("/proc/sys/net/ipv6").exists())
-}
-
-/// `struct rtmsg` of a unicast route to everywhere, in the main table.
-fn add_default_route(batch: &mut Batch, index: u32, gateway: IpAddr, new: u16) {
-    const BOOT: u8 = 3;
-    const UNICAST: u8 = 1;
-    const OUT: u16 = 4;
-    const GATEWAY: u16 = 5;
-    let (family, octets) = match gateway {
-        IpAddr::V4(gateway) => (AF_INET, gateway.octets().to_vec()),
-        IpAddr::V6(gateway) => (AF_INET6, gateway.octets().to_vec()),
-    };
-    let header = [family, 0, 0, 0, MAIN, BOOT, 0, UNICAST, 0, 0, 0, 0];
-    batch.add("setting the default route", link::NEW_ROUTE, new, &header, |a| {
-        a.bytes(GATEWAY, &octets).number(OUT, index)
-    });
 }

@@ -54,8 +54,8 @@ const fn set(name: &'static str, key: Type) -> Set {
 pub struct Subnet {
     /// Name of its bridge.
     pub bridge: String,
-    /// Its addresses.
-    pub addresses: Ipv4Net,
+    /// Its addresses of IPv4, where it has some.
+    pub addresses: Option<Ipv4Net>,
     /// Its addresses of IPv6, where it has some.
     pub ipv6: Option<Ipv6Net>,
     /// Whether its containers reach one another.
@@ -267,8 +267,8 @@ fn elements(subnet: &Subnet) -> Vec<(&'static Set, Vec<Element>)> {
     if subnet.connected {
         all.push((&CONNECTED, vec![key([name.clone(), name].concat())]));
     }
-    if subnet.hidden {
-        all.push((&HIDDEN, range(subnet.addresses)));
+    if let Some(addresses) = subnet.addresses.filter(|_| subnet.hidden) {
+        all.push((&HIDDEN, range(addresses)));
     }
     if subnet.open {
         all.push((&OPEN, vec![key(interface(&subnet.bridge))]));

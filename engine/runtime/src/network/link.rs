@@ -16,6 +16,7 @@ pub(super) mod attribute {
     pub(crate) const ADDRESS: u16 = 1;
     pub(crate) const NAME: u16 = 3;
     pub(crate) const MTU: u16 = 4;
+    pub(crate) const PARENT: u16 = 5;
     pub(crate) const MASTER: u16 = 10;
     pub(crate) const PROTOCOL_INFO: u16 = 12;
     pub(crate) const LINK_INFO: u16 = 18;
@@ -95,7 +96,16 @@ pub(super) struct Link {
     pub(super) mtu: u32,
 }
 
+/// `IFLA_IFALIAS` of the interfaces of the machine that are made here, so that stale ones are known.
+pub(super) const OURS: &str = "pinnace";
+
 impl Link {
+    /// Whether it was made here, by this engine or one before it.
+    pub(super) fn is_ours(&self) -> bool {
+        let is_made = matches!(self.kind.as_deref(), Some("bridge" | "vlan" | "dummy"));
+        is_made && self.alias.as_deref() == Some(OURS)
+    }
+
     fn read(reply: &Reply<'_>) -> Option<Link> {
         if reply.kind != NEW_LINK {
             return None;
@@ -172,6 +182,16 @@ impl Route {
             done => done,
         }
     }
+}
+
+/// Removes the bridges and parents that an earlier engine made and that no network has any more; tells their names.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn remove_stale(route: &Route, keep: &[&str]) -> Result<Vec<String>, NetworkError> {
+    let stale =
+        route.links()?.into_iter().filter(|link| link.is_ours() && !keep.contains(&link.name.as_str()));
+    stale.map(|link| route.delete(link.index).map(|()| link.name)).collect()
 }
 
 /// Refuses what dev_valid_name() of the kernel would refuse with a bare EINVAL.

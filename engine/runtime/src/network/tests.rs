@@ -70,7 +70,7 @@ impl Machine {
     fn container(&self, bridge: &Bridge, address: &str, gateway: &str) -> Sandbox {
         let sandbox = Sandbox::create(None).unwrap();
         let mut cable = Cable::plug(&self.route, bridge, &sandbox).unwrap();
-        cable.configure(&sandbox, &endpoint(address, gateway)).unwrap();
+        cable.inner.configure(&sandbox, &endpoint(address, gateway)).unwrap();
         sandbox
     }
 
@@ -83,8 +83,8 @@ impl Machine {
         let mut batch = Batch::default();
         bridge::add_address(&mut batch, cable.index, net("192.0.2.1/24"));
         self.route.tell(&mut batch).unwrap();
-        let there = Endpoint { gateway: None, ..endpoint("192.0.2.2/24", "192.0.2.1") };
-        cable.configure(&outside, &there).unwrap();
+        let there = Endpoint { exit: None, ..endpoint("192.0.2.2/24", "192.0.2.1") };
+        cable.inner.configure(&outside, &there).unwrap();
         outside
     }
 }
@@ -93,19 +93,20 @@ fn endpoint(address: &str, gateway: &str) -> Endpoint {
     let address = net(address);
     Endpoint {
         interface: "eth0".into(),
-        address,
-        mac: Mac::of_address(address.addr()),
-        mtu: 1500,
-        gateway: Some(ip(gateway)),
+        address: Some(address),
+        mac: Some(Mac::of_address(address.addr())),
+        mtu: Some(1500),
+        exit: Some(Exit::Via(ip(gateway))),
         ipv6: None,
-        gateway_6: None,
+        exit_6: None,
+        link_local: vec![],
     }
 }
 
 fn docker0(subnet: &str) -> Subnet {
     Subnet {
         bridge: "docker0".into(),
-        addresses: net(subnet),
+        addresses: Some(net(subnet)),
         ipv6: None,
         connected: true,
         internal: false,
@@ -150,7 +151,7 @@ fn a_bridge_is_made_once_and_removed() {
         assert!(shown.contains("inet 172.17.0.1/16 brd 172.17.255.255"), "{shown}");
         assert!(shown.contains(",UP"), "{shown}");
         machine.bridge("br-old", "172.18.0.1/16");
-        assert_eq!(Bridge::remove_stale(&machine.route, &["docker0"]).unwrap(), ["br-old"]);
+        assert_eq!(remove_stale(&machine.route, &["docker0"]).unwrap(), ["br-old"]);
         first.clone().remove(&machine.route).unwrap();
         first.remove(&machine.route).unwrap();
         assert_eq!(Bridge::find(&machine.route, "docker0").unwrap(), None);
@@ -168,7 +169,7 @@ fn a_sandbox_has_what_a_container_expects() {
         let bridge = machine.bridge("docker0", "172.17.0.1/16");
         let sandbox = Sandbox::create(None).unwrap();
         let mut cable = Cable::plug(&machine.route, &bridge, &sandbox).unwrap();
-        cable.configure(&sandbox, &endpoint("172.17.0.2/16", "172.17.0.1")).unwrap();
+        cable.inner.configure(&sandbox, &endpoint("172.17.0.2/16", "172.17.0.1")).unwrap();
         let (links, routes, settings) = inside(&sandbox, || {
             let setting = |name: &str| std::fs::read_to_string(format!("/proc/sys/net/{name}")).unwrap();
             (
@@ -189,8 +190,8 @@ fn a_sandbox_has_what_a_container_expects() {
         let second = machine.bridge("br-2", "172.18.0.1/16");
         let mut more = Cable::plug(&machine.route, &second, &sandbox).unwrap();
         let there =
-            Endpoint { interface: "eth1".into(), gateway: None, ..endpoint("172.18.0.2/16", "172.18.0.1") };
-        more.configure(&sandbox, &there).unwrap();
+            Endpoint { interface: "eth1".into(), exit: None, ..endpoint("172.18.0.2/16", "172.18.0.1") };
+        more.inner.configure(&sandbox, &there).unwrap();
         let again = Cable::find(&machine.route, &sandbox, &more.name, "eth1").unwrap();
         assert_eq!(again.as_ref(), Some(&more));
         more.clone().unplug(&machine.route).unwrap();
@@ -208,13 +209,13 @@ fn a_loose_sandbox_joins_a_bridge_and_asks_for_names_at_port_53() {
         let Loose { sandbox, mut cable, names } =
             Stock::loose(1500, 1, IdMap::default()).unwrap().take().unwrap();
         cable.join(&machine.route, &first, false).unwrap();
-        cable.configure(&sandbox, &endpoint("172.18.0.2/16", "172.18.0.1")).unwrap();
+        cable.inner.configure(&sandbox, &endpoint("172.18.0.2/16", "172.18.0.1")).unwrap();
         let mut more = Cable::plug(&machine.route, &Bridge::none(1500), &sandbox).unwrap();
         more.join(&machine.route, &second, true).unwrap();
         let there =
-            Endpoint { interface: "eth1".into(), gateway: None, ..endpoint("172.19.0.2/16", "172.19.0.1") };
-        more.configure(&sandbox, &there).unwrap();
-        turn_default_route(&sandbox, "eth1", ip("172.19.0.1").into()).unwrap();
+            Endpoint { interface: "eth1".into(), exit: None, ..endpoint("172.19.0.2/16", "172.19.0.1") };
+        more.inner.configure(&sandbox, &there).unwrap();
+        turn_default_route(&sandbox, "eth1", Exit::Via(ip("172.19.0.1"))).unwrap();
         let routes = inside(&sandbox, || said("ip", &["route", "show", "default"]));
         assert_eq!(routes.trim(), "default via 172.19.0.1 dev eth1");
         // Both sockets hear what goes to port 53, which itself is free.
@@ -239,7 +240,7 @@ fn a_loose_sandbox_joins_a_bridge_and_asks_for_names_at_port_53() {
         tcp.set_nonblocking(false).unwrap();
         assert!(tcp.accept().is_ok());
         Cable::unplug_named(&machine.route, &more.name).unwrap();
-        Cable::unplug_inside(&sandbox, "eth0").unwrap();
+        Interface::remove(&sandbox, "eth0").unwrap();
         assert!(!inside(&sandbox, || said("ip", &["-o", "link"])).contains("eth"));
     });
 }
@@ -405,7 +406,7 @@ fn how_long_it_takes() {
             lap(&mut create);
             let mut cable = Cable::plug(&machine.route, &bridge, &sandbox).unwrap();
             lap(&mut plug);
-            cable.configure(&sandbox, &end).unwrap();
+            cable.inner.configure(&sandbox, &end).unwrap();
             lap(&mut configure);
             cable.cut(&machine.route).unwrap();
             lap(&mut cut);
@@ -428,7 +429,7 @@ fn how_long_it_takes() {
             let end = endpoint(&addresses.take().unwrap().to_string(), "172.17.0.1");
             let begun = Instant::now();
             let mut ready = stock.take().unwrap();
-            ready.cable.configure(&ready.sandbox, &end).unwrap();
+            ready.cable.inner.configure(&ready.sandbox, &end).unwrap();
             taken.push(begun.elapsed());
         }
         println!("take and configure {:?}", median(taken));

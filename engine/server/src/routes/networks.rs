@@ -89,7 +89,7 @@ async fn on_worker<T: Send + 'static>(
 /// `POST /networks/create`.
 pub async fn create(app: Arc<App>, mut call: Call) -> Result<Reply, ApiError> {
     let body: Body = call.json().await?.ok_or_else(|| ApiError::bad_request("invalid JSON: EOF"))?;
-    let request = body.into_create()?;
+    let request = body.into_create();
     let id = on_worker(app, move |networks| networks.create(request)).await?;
     Ok(reply::json(StatusCode::CREATED, &json!({ "Id": id, "Warning": "" })))
 }

@@ -7,7 +7,7 @@ use networks::Networks;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::create::{ENDPOINTS, not_yet};
+use super::create::ENDPOINTS;
 use crate::reply::ApiError;
 use crate::version::ApiVersion;
 
@@ -41,7 +41,7 @@ impl Endpoint {
     /// # Errors
     /// What this release cannot do.
     pub fn read(self, version: ApiVersion) -> Result<EndpointSettings, ApiError> {
-        let addresses = self.ipam_config.map(Addresses::read).transpose()?;
+        let addresses = self.ipam_config.map(Addresses::read);
         Ok(EndpointSettings {
             mac: if version >= ENDPOINTS { self.mac_address } else { String::new() },
             addresses,
@@ -54,11 +54,8 @@ impl Endpoint {
 }
 
 impl Addresses {
-    fn read(self) -> Result<AskedAddresses, ApiError> {
-        if !self.link_local.is_empty() {
-            return Err(not_yet("IPAMConfig.LinkLocalIPs"));
-        }
-        Ok(AskedAddresses { ipv4: self.ipv4, ipv6: self.ipv6 })
+    fn read(self) -> AskedAddresses {
+        AskedAddresses { ipv4: self.ipv4, ipv6: self.ipv6, link_local: self.link_local }
     }
 }
 
@@ -81,8 +78,8 @@ pub fn endpoints(record: &Record, snapshot: &Snapshot, networks: &Networks) -> V
             "GwPriority": asked.priority, "NetworkID": id.unwrap_or_default(),
             "EndpointID": place.map_or("", |p| p.endpoint_id.as_str()),
             "Gateway": place.and_then(|p| p.gateway).map_or(String::new(), |gateway| gateway.to_string()),
-            "IPAddress": place.map_or(String::new(), |p| p.address.addr().to_string()),
-            "IPPrefixLen": place.map_or(0, |p| p.address.prefix_len()), "IPv6Gateway": place.and_then(|p| p.gateway_6).map_or(String::new(), |gateway| gateway.to_string()),
+            "IPAddress": place.and_then(|p| p.address).map_or(String::new(), |net| net.addr().to_string()),
+            "IPPrefixLen": place.and_then(|p| p.address).map_or(0, |net| net.prefix_len()), "IPv6Gateway": place.and_then(|p| p.gateway_6).map_or(String::new(), |gateway| gateway.to_string()),
             "GlobalIPv6Address": place.and_then(|p| p.ipv6).map_or(String::new(), |ipv6| ipv6.addr().to_string()),
             "GlobalIPv6PrefixLen": place.and_then(|p| p.ipv6).map_or(0, |ipv6| ipv6.prefix_len()), "DNSNames": list(&names),
         });
@@ -94,7 +91,11 @@ pub fn endpoints(record: &Record, snapshot: &Snapshot, networks: &Networks) -> V
 fn shown_addresses(asked: &AskedAddresses) -> Value {
     let given = [("IPv4Address", &asked.ipv4), ("IPv6Address", &asked.ipv6)];
     let given = given.into_iter().filter(|(_, text)| !text.is_empty());
-    given.map(|(key, text)| (key.to_owned(), json!(text))).collect::<Map<_, _>>().into()
+    let mut shown: Map<_, _> = given.map(|(key, text)| (key.to_owned(), json!(text))).collect();
+    if !asked.link_local.is_empty() {
+        shown.insert("LinkLocalIPs".to_owned(), json!(asked.link_local));
+    }
+    shown.into()
 }
 
 fn list(words: &[String]) -> Value {

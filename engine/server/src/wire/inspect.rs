@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use containers::{Config, Container, Ended, Health, Record, Snapshot, State};
-use networks::{Endpoint, Networks};
+use networks::{Endpoint, Networks, Plug};
 use serde_json::{Value, json};
 
 use super::endpoint::endpoints;
@@ -178,9 +178,10 @@ fn default_place<'a>(record: &'a Record, snapshot: &Snapshot) -> Option<&'a Endp
     record.endpoints.get(networks::DEFAULT).filter(|_| snapshot.state.running().is_some())
 }
 
-/// Whether the container runs and has a place on some network.
+/// Whether the container runs and has a place on some bridge: ports are published there alone.
 pub fn has_place(record: &Record, snapshot: &Snapshot) -> bool {
-    !record.endpoints.is_empty() && snapshot.state.running().is_some()
+    let bridged = record.endpoints.values().any(|place| place.plug == Plug::Bridge);
+    bridged && snapshot.state.running().is_some()
 }
 
 fn network_settings(record: &Record, snapshot: &Snapshot, networks: &Networks, version: ApiVersion) -> Value {
@@ -196,8 +197,8 @@ fn network_settings(record: &Record, snapshot: &Snapshot, networks: &Networks, v
             "EndpointID": place.map_or("", |p| p.endpoint_id.as_str()),
             "Gateway": place.and_then(|p| p.gateway).map_or(String::new(), |gateway| gateway.to_string()),
             "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0,
-            "IPAddress": place.map_or(String::new(), |p| p.address.addr().to_string()),
-            "IPPrefixLen": place.map_or(0, |p| p.address.prefix_len()), "IPv6Gateway": "",
+            "IPAddress": place.and_then(|p| p.address).map_or(String::new(), |net| net.addr().to_string()),
+            "IPPrefixLen": place.and_then(|p| p.address).map_or(0, |net| net.prefix_len()), "IPv6Gateway": "",
             "MacAddress": place.map_or("", |p| p.mac.as_str()),
         });
         if let (Some(all), Value::Object(legacy)) = (value.as_object_mut(), legacy) {

@@ -7,9 +7,6 @@ use networks::{AskedPool, Create, Network, Pool};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::create::not_yet;
-use crate::reply::ApiError;
-
 /// The body of `POST /networks/create`.
 #[derive(Debug, Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
@@ -59,44 +56,30 @@ struct Subnet {
 
 impl Body {
     /// In the words of the networks' room.
-    ///
-    /// # Errors
-    /// What only a swarm has, and what this release cannot do.
-    pub fn into_create(self) -> Result<Create, ApiError> {
-        let forbidden = |text: &str| Err(ApiError::of(model::ErrorKind::Forbidden, text));
-        if self.scope == "swarm" {
-            return forbidden("cannot create a swarm scoped network when swarm is not active");
-        }
-        if self.ingress {
-            return forbidden("Ingress network can only be global scope network");
-        }
-        if self.config_only || !self.config_from.network.is_empty() {
-            return Err(not_yet("a network of configuration only"));
-        }
-        if self.enable_ipv4 == Some(false) {
-            return Err(not_yet("a network without IPv4"));
-        }
-        let has_ipv6 = self.enable_ipv6 == Some(true);
-        let is_ipv6 = |subnet: &Subnet| !has_ipv6 && subnet.subnet.contains(':');
+    pub fn into_create(self) -> Create {
         let asked = |subnet: Subnet| AskedPool {
             subnet: subnet.subnet,
             range: subnet.range,
             gateway: subnet.gateway,
             auxiliary: subnet.auxiliary_addresses,
         };
-        Ok(Create {
+        Create {
             name: self.name,
             driver: self.driver,
             options: self.options,
             labels: self.labels,
+            scope: self.scope,
+            ingress: self.ingress,
+            config_only: self.config_only,
+            config_from: self.config_from.network,
             internal: self.internal,
-            has_ipv6,
+            has_ipv4: self.enable_ipv4 != Some(false),
+            has_ipv6: self.enable_ipv6 == Some(true),
             attachable: self.attachable,
             ipam_driver: self.ipam.driver,
             ipam_options: self.ipam.options,
-            // Without `EnableIPv6` dockerd passes over subnets of IPv6 as well.
-            pools: self.ipam.config.into_iter().filter(|subnet| !is_ipv6(subnet)).map(asked).collect(),
-        })
+            pools: self.ipam.config.into_iter().map(asked).collect(),
+        }
     }
 }
 
@@ -118,13 +101,14 @@ pub fn show(network: &Network) -> Value {
     let pools: Vec<Value> = record.ipam.pools.iter().map(pool).collect();
     json!({
         "Name": record.name, "Id": network.id, "Created": record.created.rfc3339(), "Scope": "local",
-        "Driver": record.driver, "EnableIPv4": true, "EnableIPv6": record.has_ipv6,
+        "Driver": record.driver, "EnableIPv4": record.has_ipv4, "EnableIPv6": record.has_ipv6,
         "IPAM": {
-            "Driver": "default", "Options": record.ipam.options,
+            "Driver": if record.ipam.driver.is_empty() { "default" } else { &record.ipam.driver }, "Options": record.ipam.options,
             "Config": if pools.is_empty() { Value::Null } else { json!(pools) },
         },
         "Internal": record.internal, "Attachable": record.attachable, "Ingress": false,
-        "ConfigFrom": { "Network": "" }, "ConfigOnly": false, "Options": record.options, "Labels": record.labels,
+        "ConfigFrom": { "Network": record.config_from },
+        "ConfigOnly": record.config_only, "Options": record.options, "Labels": record.labels,
     })
 }
 
@@ -133,8 +117,8 @@ fn pool(pool: &Pool) -> Value {
     if let Some(range) = pool.range {
         shown["IPRange"] = json!(range.to_string());
     }
-    if !pool.hides_gateway {
-        shown["Gateway"] = json!(pool.gateway.to_string());
+    if let Some(gateway) = pool.gateway.filter(|_| !pool.hides_gateway) {
+        shown["Gateway"] = json!(gateway.to_string());
     }
     if !pool.auxiliary.is_empty() {
         let text = |(name, address): (&String, &IpAddr)| (name.clone(), json!(address.to_string()));
@@ -149,11 +133,16 @@ pub fn containers(network: &Network) -> Value {
         let place = &member.endpoint;
         let value = json!({
             "Name": member.name, "EndpointID": place.endpoint_id, "MacAddress": place.mac,
-            "IPv4Address": place.address.to_string(), "IPv6Address": place.ipv6.map_or(String::new(), |ipv6| ipv6.to_string()),
+            "IPv4Address": text(place.address), "IPv6Address": text(place.ipv6),
         });
         (id, value)
     });
     shown.collect::<Map<_, _>>().into()
+}
+
+/// What there is, as text.
+fn text(shown: Option<impl ToString>) -> String {
+    shown.map_or(String::new(), |shown| shown.to_string())
 }
 
 /// How full the network's subnets are. The addresses of network and broadcast are in use, too.

@@ -28,12 +28,14 @@ pub fn port(text: &str) -> Result<String, String> {
     Err(format!("invalid port '{number}': {problem}"))
 }
 
-/// Where the host listens for one port of a container, as clients are told: both kinds of addresses where it is all of them.
-pub fn places(port: &Published) -> Vec<(IpAddr, u16)> {
+/// Where the host listens for one port of a container, as clients are told: both kinds of addresses where it is all of them,
+/// but for a container that has IPv6 alone.
+fn places(port: &Published, only_6: bool) -> Vec<(IpAddr, u16)> {
     let all = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    let all = all.into_iter().filter(|address: &IpAddr| address.is_ipv6() || !only_6);
     match port.host {
         Some(address) => vec![(address, port.port)],
-        None => all.map(|address| (address, port.port)).into(),
+        None => all.map(|address| (address, port.port)).collect(),
     }
 }
 
@@ -41,8 +43,9 @@ pub fn places(port: &Published) -> Vec<(IpAddr, u16)> {
 pub fn all(record: &Record) -> BTreeMap<String, Vec<(IpAddr, u16)>> {
     let exposed = record.config.exposed_ports.iter().chain(record.host.port_bindings.keys());
     let mut all: BTreeMap<_, Vec<_>> = exposed.map(|port| (port.clone(), Vec::new())).collect();
+    let only_6 = networks::published(record.endpoints.values()).is_some_and(|(_, to)| to.is_ipv6());
     for port in &record.ports {
-        all.entry(format!("{}/{}", port.container, port.protocol)).or_default().extend(places(port));
+        all.entry(format!("{}/{}", port.container, port.protocol)).or_default().extend(places(port, only_6));
     }
     all
 }
