@@ -1,7 +1,7 @@
 //! Compose, the real one: a project of a page, a database with a volume and a health check, and workers, on two networks.
 
 use crate::appliance;
-use pinnace_tests::{Appliance, Backend, Outcome, Program, build_folder, eventually, skip};
+use pinnace_tests::{Appliance, Backend, Outcome, Program, Running, build_folder, eventually, skip};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -41,16 +41,16 @@ volumes: { data: {} }
 "#;
 
 /// The program, where the tests were given it.
-fn program() -> Option<PathBuf> {
+pub(crate) fn program() -> Option<PathBuf> {
     std::env::var_os("PINNACE_COMPOSE").map(PathBuf::from).filter(|program| program.is_file())
 }
 
 /// A project in a folder of its own, taken down at the end.
-struct Project<'a> {
-    app: &'a Appliance,
+pub(crate) struct Project<'a> {
+    pub(crate) app: &'a Appliance,
     compose: PathBuf,
-    folder: tempfile::TempDir,
-    name: String,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) name: String,
 }
 
 impl<'a> Project<'a> {
@@ -59,7 +59,7 @@ impl<'a> Project<'a> {
         Project::of(app, compose, stem, folder, PROJECT)
     }
 
-    fn of(
+    pub(crate) fn of(
         app: &'a Appliance,
         compose: PathBuf,
         stem: &str,
@@ -72,32 +72,46 @@ impl<'a> Project<'a> {
     }
 
     fn program(&self, words: &[&str], greeting: &str) -> Program {
-        let file = self.folder.path().join("compose.yaml");
         let program = Program::new(&self.compose, self.app.patience());
-        let program =
-            program.args(["--progress", "quiet", "--project-name", &self.name, "--file"]).args([file]);
+        let program = program.args(["--progress", "quiet", "--project-name", &self.name, "--file"]);
+        let program = program.args([file(self.folder.path())]);
         let program =
             self.app.docker_env().into_iter().fold(program, |program, (key, value)| program.env(&key, value));
         program.env("IMAGE", self.app.busybox()).env("GREETING", greeting).args(words)
     }
 
-    fn run(&self, words: &[&str]) -> Outcome {
+    pub(crate) fn run(&self, words: &[&str]) -> Outcome {
         self.program(words, "").run()
+    }
+
+    /// Compose beside the test.
+    pub(crate) fn beside(&self, words: &[&str]) -> Running {
+        Running::start(self.program(words, ""), self.app.patience())
+    }
+
+    /// The id of a service's container.
+    pub(crate) fn id(&self, service: &str) -> String {
+        self.run(&["ps", "--all", "--no-trunc", "-q", service]).succeeds().word()
     }
 
     /// What the page says to a client on this host.
     fn page(&self) -> Option<String> {
-        let place = self.run(&["port", "page", "80"]).succeeds().word();
+        self.get("page", "/")
+    }
+
+    /// What a service that listens at port 80 says to a client on this host who asks for `path`.
+    pub(crate) fn get(&self, service: &str, path: &str) -> Option<String> {
+        let place = self.run(&["port", service, "80"]).succeeds().word();
         let mut stream = TcpStream::connect(place).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
-        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         answer.lines().next()?.contains(" 200 ").then_some(answer)
     }
 
     /// What is left of it in the engine: containers, networks and volumes.
-    fn left(&self) -> String {
+    pub(crate) fn left(&self) -> String {
         let filter = format!("label=com.docker.compose.project={}", self.name);
         let list = |words: &[&str]| {
             self.app.docker(words.iter().copied().chain(["--filter", &filter, "-q"])).succeeds().text()

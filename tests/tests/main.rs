@@ -11,6 +11,8 @@ mod bridge;
 mod changes;
 mod clients;
 mod compose;
+mod compose_servers;
+mod compose_verbs;
 mod create;
 mod engine_death;
 mod events;

@@ -139,19 +139,27 @@ fn below_usr(tar: &[u8]) -> std::io::Result<Vec<u8>> {
 }
 
 fn root_file_system() -> Vec<u8> {
+    bootstrap("debian-bookworm", &[], &[])
+}
+
+/// A minimal bookworm with these packages and what they depend on, without what `leave_out` names. It is made once and kept
+/// as `NAME.tar`: a name always means the same packages.
+pub(super) fn bootstrap(name: &str, packages: &[&str], leave_out: &[&str]) -> Vec<u8> {
     // Tests of one run would make it in the same place.
     static MAKING: Mutex<()> = Mutex::new(());
-    let _making = MAKING.lock().expect("whoever made it before did not fail");
-    let kept = build_folder("test-images").join("debian-bookworm.tar");
+    let _making = MAKING.lock().expect("whoever made one before did not fail");
+    let kept = build_folder("test-images").join(format!("{name}.tar"));
     if !kept.exists() {
-        let made = build_folder("test-images").join(format!("debian-bookworm.{}.tar", std::process::id()));
-        let leave_out = ["man", "locale", "info", "lintian"];
-        let leave_out = leave_out.map(|name| format!("--dpkgopt=path-exclude=/usr/share/{name}/*"));
-        let mut args = vec!["--quiet", "--variant=minbase"];
-        args.extend(leave_out.iter().map(String::as_str));
-        let made_text = made.to_string_lossy();
-        args.extend(["bookworm", &made_text]);
-        run("mmdebstrap", &args);
+        let made = build_folder("test-images").join(format!("{name}.{}.tar", std::process::id()));
+        let documents = ["man", "locale", "info", "lintian"].map(|name| format!("/usr/share/{name}/*"));
+        let leave_out = documents.iter().map(String::as_str).chain(leave_out.iter().copied());
+        let mut args = vec!["--quiet".to_owned(), "--variant=minbase".to_owned()];
+        args.extend(leave_out.map(|path| format!("--dpkgopt=path-exclude={path}")));
+        if !packages.is_empty() {
+            args.push(format!("--include={}", packages.join(",")));
+        }
+        args.extend(["bookworm".to_owned(), made.to_string_lossy().into_owned()]);
+        run("mmdebstrap", &args.iter().map(String::as_str).collect::<Vec<_>>());
         std::fs::rename(&made, &kept).expect("both names are in one folder");
     }
     std::fs::read(&kept).expect("the file was just seen")

@@ -3,6 +3,7 @@
 mod debian;
 mod layer;
 mod recipe;
+mod servers;
 mod special;
 
 pub use debian::{busybox_program, busybox_tree};
@@ -29,6 +30,12 @@ pub enum Image {
     Zstd,
     /// Busybox with files for volumes; see [`special::volumes`].
     Volumes,
+    /// Debian with nginx.
+    Nginx,
+    /// Debian with PostgreSQL 15 and the database cluster that its package makes.
+    Postgres,
+    /// Debian with Redis.
+    Redis,
 }
 
 impl Image {
@@ -42,6 +49,9 @@ impl Image {
             Image::DockerTypes => "tests/docker-types",
             Image::Zstd => "tests/zstd",
             Image::Volumes => "tests/volumes",
+            Image::Nginx => "tests/nginx",
+            Image::Postgres => "tests/postgres",
+            Image::Redis => "tests/redis",
         }
     }
 
@@ -56,6 +66,9 @@ impl Image {
             Image::DockerTypes => registry.publish(name, &busybox().style(Style::Docker)).reference,
             Image::Zstd => registry.publish(name, &special::zstd()).reference,
             Image::Volumes => registry.publish(name, &special::volumes()).reference,
+            Image::Nginx => registry.publish(name, &servers::nginx()).reference,
+            Image::Postgres => registry.publish(name, &servers::postgres()).reference,
+            Image::Redis => registry.publish(name, &servers::redis()).reference,
         }
     }
 }
