@@ -41,6 +41,25 @@ pub const LATE: &[&str] = &[
     "ipvlan",
     "8021q",
     "dummy",
+    // What Docker and podman in a privileged container ask of iptables, which can load no modules there: the matches and
+    // targets of its rules, made of nftables (`iptables-nft`) or of its own tables (`iptables-legacy`).
+    "nft_compat",
+    "xt_addrtype",
+    "xt_comment",
+    "xt_conntrack",
+    "xt_mark",
+    "xt_MASQUERADE",
+    "xt_multiport",
+    "xt_nat",
+    "xt_REDIRECT",
+    "xt_statistic",
+    "xt_tcpudp",
+    "ipt_REJECT",
+    "ip6t_REJECT",
+    "iptable_filter",
+    "iptable_nat",
+    "ip6table_filter",
+    "ip6table_nat",
 ];
 
 /// What a module is told when it is loaded: (module, parameters). A `dummy` would make an interface that nobody asked for.

@@ -1,7 +1,7 @@
 //! The surroundings of a container's processes, as its options make them (P1 to P12).
 
 use crate::{appliance, is_reference};
-use pinnace_tests::{Appliance, skip};
+use pinnace_tests::{Appliance, Backend, skip};
 use serde_json::json;
 
 /// What `script` prints in a container with these options.
@@ -76,6 +76,30 @@ fn limits_of_resources_are_set() {
         .succeeds();
     let body = json!({ "Image": app.busybox(), "HostConfig": { "Ulimits": [{ "Name": "no-such", "Soft": 1, "Hard": 1 }] } });
     app.api().post_json("/containers/create", body).refuses(400, "invalid ulimit type: no-such");
+}
+
+/// P5: who is born among others is made by a process that counts, too.
+#[test]
+fn the_limit_of_processes_is_an_execs_too() {
+    let app = appliance();
+    if app.backend == Backend::Namespace && !may_raise_limits() {
+        skip!("this host's root may not raise limits");
+    }
+    let lone = app.name("few-processes");
+    let limits = ["--user", "1000", "--ulimit", "nproc=77:77"];
+    let run = ["run", "--detach", "--name", &lone].into_iter().chain(limits);
+    app.docker(run.chain([&app.busybox()[..], "sleep", "600"])).succeeds();
+    app.docker(["exec", &lone, "sh", "-c", "grep -c 'Max processes  *77  *77' /proc/self/limits"])
+        .prints("1\n")
+        .succeeds();
+}
+
+/// Whether root here has CAP_SYS_RESOURCE (24).
+fn may_raise_limits() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").expect("it is there");
+    let mut lines = status.lines().filter_map(|line| line.strip_prefix("CapEff:"));
+    let bits = lines.next().map(|bits| u64::from_str_radix(bits.trim(), 16).expect("a number"));
+    bits.is_some_and(|bits| bits >> 24 & 1 == 1)
 }
 
 /// P7

@@ -188,7 +188,7 @@ impl Ports {
     /// Asks for one port and writes it into the book, where it is taken from the first moment.
     fn open(&self, run: &str, address: IpAddr, wanted: &Wanted) -> Result<(), PortsError> {
         let host = wanted.host.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
-        let (protocol, target) = (wanted.protocol, SocketAddr::new(address.into(), wanted.container));
+        let (protocol, target) = (wanted.protocol, SocketAddr::new(address, wanted.container));
         let mut refused = None;
         for first in wanted.first..=wanted.last {
             let port = match self.take(run, wanted, first) {
@@ -217,7 +217,7 @@ impl Ports {
 
     /// Has the host open what was taken.
     fn ask(&self, run: &str, address: IpAddr, wanted: &Wanted, port: u16) -> Result<(), (Refusal, String)> {
-        let target = SocketAddr::new(address.into(), wanted.container);
+        let target = SocketAddr::new(address, wanted.container);
         let (protocol, host) = (wanted.protocol, address_of(wanted.host));
         let publish = |port| {
             self.door.ask(Request::Publish(Publication { protocol, host, first: port, last: port, target }))

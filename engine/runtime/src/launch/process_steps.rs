@@ -98,7 +98,9 @@ fn alone(process: &Process, mapped: bool, message: Message) -> Result<ProcessSte
 fn inside(process: &Process) -> Result<ProcessSteps, NulInside> {
     let processes = last_limit(process, Resource::Nproc).copied();
     let mut granted = granted(process);
-    // For a moment there is a process more than there will be.
+    // For a moment there is a process more than there will be. Its limit comes in the place of the one that was asked for: once
+    // lowered, only CAP_SYS_RESOURCE raises it again.
+    granted.retain(|step| !matches!(step, Step::Rlimit(limit) if limit.resource == Resource::Nproc));
     granted.extend(processes.map(|limit| step_of(&one_more(limit))));
     let mut steps = vec![Step::Stdio, Step::Umask];
     steps.extend(identity(process)?);
