@@ -199,6 +199,13 @@ impl Appliance {
         self.api().get(&format!("/containers/{container}/json")).is(200).json()
     }
 
+    /// Makes `/tmp/go` in a container whose command ends when it is there. Detached, because that end may kill what makes the
+    /// file before it has ended by itself.
+    #[track_caller]
+    pub fn lets_go(&self, container: &str) {
+        self.docker(["exec", "--detach", container, "touch", "/tmp/go"]).succeeds();
+    }
+
     /// A name for a container of this test alone.
     pub fn name(&self, stem: &str) -> ContainerName {
         static NEXT: AtomicU32 = AtomicU32::new(0);

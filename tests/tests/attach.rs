@@ -12,7 +12,7 @@ fn attach_sees_what_comes_and_the_exit_code() {
     app.docker(["run", "--detach", "--name", &name, &app.busybox(), "sh", "-c", script]).succeeds();
     let attached = app.docker_beside(["attach", "--no-stdin", &name]);
     std::thread::sleep(std::time::Duration::from_millis(500));
-    app.docker(["exec", "--detach", &name, "touch", "/tmp/go"]).succeeds();
+    app.lets_go(&name);
     assert_eq!(attached.finish(), (6, vec!["went".to_owned()]));
 }
 
@@ -103,7 +103,7 @@ fn all_who_are_attached_see_everything() {
     app.docker(["run", "--detach", "--name", &name, &app.busybox(), "sh", "-c", script]).succeeds();
     let path = format!("/containers/{}/attach?stream=1&stdout=1&stderr=1", &*name);
     let streams: Vec<_> = (0..4).map(|_| app.api().hijack(&path, Body::Empty)).collect();
-    app.docker(["exec", "--detach", &name, "touch", "/tmp/go"]).succeeds();
+    app.lets_go(&name);
     let expected = (1..=3000).map(|number| format!("{number}\n")).collect::<String>();
     for stream in streams {
         assert!(Frames::read(stream).stdout() == expected);
@@ -145,7 +145,7 @@ fn a_listener_that_went_away_does_not_block_the_container() {
     app.docker(["run", "--detach", "--name", &name, &app.busybox(), "sh", "-c", script]).succeeds();
     let path = format!("/containers/{}/attach?stream=1&stdout=1&stderr=1", &*name);
     let idle = app.api().hijack(&path, Body::Empty);
-    app.docker(["exec", "--detach", &name, "touch", "/tmp/go"]).succeeds();
+    app.lets_go(&name);
     // Long enough for the pipe to fill: a listener that is there and does not read holds the container back,
     // as its reader in a pipeline would want.
     std::thread::sleep(std::time::Duration::from_millis(500));

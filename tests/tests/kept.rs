@@ -64,8 +64,7 @@ fn a_logs_head_comes_before_its_lines() {
         assert_eq!(new.head.header("Content-Type"), Some("application/vnd.docker.multiplexed-stream"));
     }
     assert_eq!(old.head.header("Content-Type"), Some("application/vnd.docker.raw-stream"));
-    // Detached: the container's end, which this brings about, may kill what makes the file before it has ended by itself.
-    app.docker(["exec", "--detach", &name, "touch", "/tmp/go"]).succeeds();
+    app.lets_go(&name);
     assert_eq!(Frames::read(new).stdout(), "new\n");
     assert_eq!(Frames::read(old).stdout(), "new\n");
     assert_eq!(printed(app, &name, "stdout=1&tail=nonsense"), "old\nnew\n");

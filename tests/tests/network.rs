@@ -25,11 +25,11 @@ fn the_default_is_an_address_on_the_bridge() {
 #[test]
 fn the_registry_on_the_host_is_reached() {
     let app = appliance();
-    let address = match app.registry().address.rsplit_once(':') {
-        // Containers reach this host by its name and by no address of the machine's network.
-        Some((_, port)) if !is_reference(app) => format!("host.docker.internal:{port}"),
-        _ => app.registry().address.clone(),
-    };
+    let registry = &app.registry().address;
+    let (_, port) = registry.rsplit_once(':').expect("it has a port");
+    // Containers reach this host by its name and by no address of the machine's network.
+    let ours = format!("host.docker.internal:{port}");
+    let address = if is_reference(app) { registry } else { &ours };
     let script = format!("wget -q -O - http://{address}/v2/ && echo reached");
     inside("bridge", &script).mentions("reached").succeeds();
 }

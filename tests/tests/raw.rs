@@ -286,7 +286,7 @@ fn an_exec_can_be_looked_at_while_it_runs_and_after() {
     assert_eq!(state["ProcessConfig"], process);
     assert_eq!((&state["OpenStdin"], &state["OpenStdout"]), (&json!(false), &json!(true)));
     assert_eq!(app.inspect(&name)["ExecIDs"], json!([exec]));
-    app.docker(["exec", "--detach", &name, "touch", "/tmp/go"]).succeeds();
+    app.docker(["exec", &name, "touch", "/tmp/go"]).succeeds();
     all(stream);
     let state = exec_state(app, &exec);
     let shown = (&state["Running"], &state["ID"], &state["ExitCode"], &state["CanRemove"]);
